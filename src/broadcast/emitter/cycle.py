@@ -1,0 +1,61 @@
+"""`with cycle(day=…):` one cycle of a mind, begun, timed and ended."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from broadcast.emitter.broadcaster import Broadcaster
+
+__all__ = ["Cycle"]
+
+FRAMES_MAX: Final = 20
+
+
+class Cycle:
+    """One cycle; made by `Broadcaster.cycle`.
+
+    Args:
+        broadcaster: emits the events.
+        number: the cycle's number.
+        day: the virtual day.
+        session: the run's name.
+    """
+
+    def __init__(self, broadcaster: Broadcaster, *, number: int, day: int, session: object) -> None:
+        self.number = number
+        self._broadcaster = broadcaster
+        self._day = day
+        self._session = session
+        self._began_ns = 0
+
+    def __enter__(self) -> Self:
+        self._broadcaster.set_cycle(self.number, self._day)
+        self._broadcaster.emit("cycle.start", {"day": self._day, "session": self._session})
+        self._began_ns = time.monotonic_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self._broadcaster.emit("error", _error_data(error))
+        duration_ms = (time.monotonic_ns() - self._began_ns) // 1_000_000
+        self._broadcaster.emit("cycle.end", {"duration_ms": duration_ms})
+
+
+def _error_data(error: Exception) -> dict[str, object]:
+    try:
+        report = traceback.TracebackException.from_exception(error, limit=-FRAMES_MAX)
+        source = report.stack[-1].filename.rpartition("/")[2] if report.stack else "?"
+        return {
+            "source": f"{source}:{report.stack[-1].name}" if report.stack else source,
+            "message": "".join(report.format_exception_only()).strip(),
+            "traceback": "".join(report.format()),
+        }
+    except Exception:  # noqa: BLE001 - an exception may refuse to be printed; the cycle ends all the same
+        return {"source": "?", "message": f"<{type(error).__name__}: could not be read>", "traceback": ""}

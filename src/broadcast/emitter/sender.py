@@ -1,0 +1,215 @@
+"""The sender: one daemon thread that moves events from the buffer into the log.
+
+It takes events only while it has a connection, so that a full buffer always drops the oldest; it takes the next ones
+only when everything in flight is settled. It never logs and never writes to stderr: what happened is in its counters.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from _thread import allocate_lock, get_ident, start_new_thread
+from collections.abc import Callable
+from typing import Final
+
+from broadcast.emitter.buffer import Buffer, Loss
+from broadcast.emitter.connection import AppendReply, LogConnection
+from broadcast.emitter.ledger import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Ledger
+from broadcast.emitter.replies import is_transient
+
+__all__ = ["Sender"]
+
+IDLE_ASK_S: Final = 10.0
+LINGER_S: Final = 0.001
+BACKOFF_FIRST_S: Final = 0.05
+BACKOFF_MAX_S: Final = 2.0
+REJECT_AFTER: Final = 3
+
+
+class Sender:
+    """Appends what is in the buffer, in order, exactly once.
+
+    Args:
+        buffer: where the events come from.
+        connect: opens a connection; called in the sender's thread.
+        announce: makes the JSON of a `broadcast.lost` event.
+    """
+
+    def __init__(
+        self, buffer: Buffer, *, connect: Callable[[], LogConnection], announce: Callable[[Loss], bytes]
+    ) -> None:
+        self.sleeping = False
+        """Whether `wake` is worth its cost."""
+        self.running = False
+        self.settled = 0
+        """Events taken from the buffer whose fate is known."""
+        self.appended = 0
+        """Events acknowledged by Redis."""
+        self.rejected = 0
+        """Events Redis will never accept."""
+        self.rewound = 0
+        """Events Redis had acknowledged, lost, and could not be given again."""
+        self.unpublished = 0
+        self.connects = 0
+        self.append_ms: float | None = None
+        """How long the last append took."""
+        self.last_error: str | None = None
+        self.epoch: str | None = None
+
+        self._buffer = buffer
+        self._connect = connect
+        self._announce = announce
+        self._ledger = Ledger()
+        self._connection: LogConnection | None = None
+        self._taken = 0
+        self._announcements = 0
+        self._refusals = 0
+        self._backoff_s = 0.0
+        self._stopping = False
+        self._ident = 0
+        self._epoch_if_none = os.urandom(8).hex()
+        # A raw lock: acquired while asleep, released to wake. Event and Condition can be found locked by a signal
+        # handler that interrupts them, and hang.
+        self._wake = allocate_lock()
+        self._wake.acquire()
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: no thread can be started (limits, or the interpreter is shutting down).
+        """
+        # Not threading.Thread: its start() takes a global lock, which an emit in a signal handler could find taken.
+        start_new_thread(self._run, ())
+        self.running = True
+
+    def wake(self) -> None:
+        """Let the sender look at the buffer now. Safe in a signal handler."""
+        try:
+            self._wake.release()
+        except RuntimeError:  # it is awake
+            return
+
+    def stop(self) -> None:
+        """Ask the thread to end; does not wait."""
+        self._stopping = True
+        self.wake()
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the caller is the sender's thread itself, which cannot wait for itself."""
+        return get_ident() == self._ident
+
+    def _run(self) -> None:
+        self._ident = get_ident()
+        try:
+            while not self._stopping:
+                try:
+                    self._work()
+                    self._backoff_s = 0.0
+                except Exception as error:  # noqa: BLE001 - whatever happens, the thread goes on
+                    self._failed(error)
+        finally:
+            self.running = False
+            self._drop_connection()
+
+    def _work(self) -> None:
+        connection = self._connection or self._open()
+        ledger = self._ledger
+        if not ledger.in_flight:
+            self._take()
+        if ledger.in_flight:
+            self._append(connection)
+        elif not self._wait_for_events():
+            self._append(connection)  # empty: asks how far Redis is, and keeps our seq from expiring there
+
+    def _open(self) -> LogConnection:
+        connection = self._connect()
+        self.connects += 1
+        self._connection = connection
+        # Redis may have come back without its last second: ask before anything new goes out.
+        self._settle(connection.append(self._ledger.next_batch(), epoch_if_none=self._epoch_if_none))
+        return connection
+
+    def _take(self) -> None:
+        if (loss := self._buffer.take_loss()) is not None:
+            self._number_loss(loss)
+        taken = self._buffer.take(events_max=BATCH_EVENTS_MAX, bytes_max=BATCH_BYTES_MAX)
+        self._taken += len(taken)
+        self._ledger.number(taken)
+
+    def _number_loss(self, loss: Loss) -> None:
+        self._announcements += 1
+        self._ledger.number([self._announce(loss)])
+
+    def _append(self, connection: LogConnection) -> None:
+        began = time.perf_counter()
+        batch = self._ledger.next_batch()
+        if self._refusals:
+            batch = type(batch)(batch.first, batch.payloads[:1], batch.fill_hole)
+        try:
+            reply = connection.append(batch, epoch_if_none=self._epoch_if_none)
+        except Exception as error:
+            self._refused(str(error), is_reply=type(error).__name__ == "ResponseError")
+            raise
+        self.append_ms = (time.perf_counter() - began) * 1000
+        self._settle(reply)
+
+    def _settle(self, reply: AppendReply) -> None:
+        before = self._ledger.in_flight
+        loss = self._ledger.settle(reply.stored, time.monotonic())
+        if loss is not None:
+            self.rewound += loss.count
+            self._number_loss(loss)
+        self.appended += max(0, before - self._ledger.in_flight)
+        self.unpublished += reply.unpublished
+        self.epoch = reply.epoch or self.epoch
+        if not self._ledger.in_flight:
+            self.settled = self._taken
+        if reply.error:
+            self._refused(reply.error, is_reply=True)
+            raise _AppendError(reply.error)
+        self._refusals = 0
+        self.last_error = None
+
+    def _refused(self, error: str, *, is_reply: bool) -> None:
+        """Count what may be an event that Redis will never take; after some tries it goes, and is announced."""
+        if not is_reply or is_transient(error) or not self._ledger.in_flight:
+            return
+        self._refusals += 1
+        if self._refusals >= REJECT_AFTER and (loss := self._ledger.reject_first()) is not None:
+            self._refusals = 0
+            self.rejected += loss.count
+            self._number_loss(loss)
+
+    def _wait_for_events(self) -> bool:
+        """Sleep until there is something to do; False if nothing came for a while."""
+        self.sleeping = True
+        # Looked at after the flag is set: an emit that came before saw no flag, one that comes later wakes us.
+        if not self._buffer and not self._stopping:
+            woken = self._wake.acquire(timeout=IDLE_ASK_S)
+        else:
+            woken = True
+        self.sleeping = False
+        if woken and not self._stopping:
+            time.sleep(LINGER_S)  # what is emitted together travels together
+        return woken
+
+    def _failed(self, error: Exception) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"[:500]
+        if not isinstance(error, _AppendError):
+            self._drop_connection()
+        self._backoff_s = min(BACKOFF_MAX_S, self._backoff_s * 2 or BACKOFF_FIRST_S)
+        # Jitter, so that a fleet of producers does not come back in step.
+        if not self._stopping:
+            self._wake.acquire(timeout=self._backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+class _AppendError(Exception):
+    """Redis answered, and refused to append."""

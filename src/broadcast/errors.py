@@ -1,0 +1,101 @@
+"""Every exception this package raises, and every error code it puts on the wire.
+
+    BroadcastError
+    ├── SettingError        a setting or an argument has a value nobody can work with
+    ├── FilterError         a type pattern is not one
+    ├── PositionError       a position in the log is not one
+    ├── EventError          bytes that should be an event are not
+    ├── UnreachableError    Redis does not answer where an answer is needed (never raised by `emit`)
+    └── RequestError        a viewer's request is refused; carries a `Code`
+
+`emit()` raises none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "CODES",
+    "BroadcastError",
+    "Code",
+    "EventError",
+    "FilterError",
+    "PositionError",
+    "RequestError",
+    "SettingError",
+    "UnreachableError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One row of the table of codes that a viewer may meet.
+
+    Args:
+        name: what stands in `error.code` and `bye.code`.
+        meaning: one sentence for people.
+        reconnect: whether coming back later can succeed without a change.
+        http_status: the status of the same refusal over HTTP.
+    """
+
+    name: str
+    meaning: str
+    reconnect: bool
+    http_status: int
+
+
+CODES: Final[dict[str, Code]] = {
+    code.name: code
+    for code in (
+        Code("bad_request", "The request is malformed; the message names the field.", False, 400),
+        Code("unauthorized", "A token is needed, or the given one is not valid.", False, 401),
+        Code("expired", "The token has expired; come back with a fresh one.", True, 401),
+        Code("forbidden_origin", "This page's origin is not in BROADCAST_ORIGINS.", False, 403),
+        Code("forbidden_host", "The Host header names a host this server does not serve.", False, 403),
+        Code("not_found", "There is nothing under this name.", False, 404),
+        Code("too_many_requests", "Too many requests wait for an answer.", True, 429),
+        Code("unavailable", "The log cannot be read at the moment.", True, 503),
+        Code("shutdown", "The bridge is stopping; come back in a moment.", True, 503),
+        Code("too_slow", "The viewer made no progress for too long.", True, 408),
+    )
+}
+
+
+class BroadcastError(Exception):
+    """The root of everything this package raises."""
+
+
+class SettingError(BroadcastError, ValueError):
+    """A setting or an argument has a value nobody can work with; the text names it and what is accepted."""
+
+
+class FilterError(BroadcastError, ValueError):
+    """A type pattern is not one."""
+
+
+class PositionError(BroadcastError, ValueError):
+    """A position in the log is not one."""
+
+
+class EventError(BroadcastError, ValueError):
+    """Bytes that should be an event are not."""
+
+
+class UnreachableError(BroadcastError, ConnectionError):
+    """Redis does not answer where an answer is needed."""
+
+
+class RequestError(BroadcastError):
+    """A viewer's request is refused.
+
+    Args:
+        code: a name in `CODES`.
+        message: names the field, the kind of value it had and what is accepted.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = CODES[code]
+        self.message = message

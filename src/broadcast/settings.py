@@ -1,0 +1,171 @@
+"""Every setting of the package: name, unit, default, why. The only reader of the environment.
+
+Each field's metadata says from which variable it comes and why it is what it is; `broadcast doctor` and the settings
+page of the documentation are made from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Self
+
+from broadcast.errors import SettingError
+
+__all__ = ["Settings"]
+
+_Parser = Callable[[str], Any]
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("expected a number of at least 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("expected a whole number of at least 0")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise ValueError("expected a port from 0 to 65535")
+    return value
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _redis_url(text: str) -> str:
+    schemes = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
+    if not text.startswith(schemes):
+        raise ValueError(f"expected an address that begins with one of {', '.join(schemes)}")
+    # valkey:// is the same protocol under another name, which redis-py does not know.
+    return "redis" + text.removeprefix("valkey") if text.startswith("valkey") else text
+
+
+def _setting(default: Any, variable: str | None, why: str, parse: _Parser = str) -> Any:
+    return field(default=default, metadata={"variable": variable, "why": why, "parse": parse})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be set. Frozen: read once, passed down."""
+
+    # --- where the log is
+    redis_url: str = _setting(
+        "redis://localhost:6379", "REDIS_URL", "where Redis or Valkey listens", _redis_url
+    )
+    stream: str = _setting("v5:stream", "BROADCAST_STREAM", "the stream's key; the log itself")
+    channel: str = _setting("v5:events", "BROADCAST_CHANNEL", "the pub/sub channel for light consumers")
+    stream_events_max: int = _setting(
+        10_000, "BROADCAST_STREAM_EVENTS_MAX", "MAXLEN of the stream where the log's hash names none", _count
+    )
+
+    # --- the emitter, a guest in somebody's process
+    buffer_events_max: int = _setting(
+        10_000, "BROADCAST_BUFFER_EVENTS_MAX", "events kept while Redis is away; then the oldest goes", _count
+    )
+    buffer_bytes_max: int = _setting(
+        32 * 1024 * 1024, "BROADCAST_BUFFER_BYTES_MAX", "bytes kept while Redis is away", _count
+    )
+    event_bytes_max: int = _setting(
+        64 * 1024, "BROADCAST_EVENT_BYTES_MAX", "a larger event's data is cut, and says so", _count
+    )
+    exit_timeout_s: float = _setting(
+        2.0, "BROADCAST_EXIT_TIMEOUT_S", "the longest that leaving the process waits for the buffer", _number
+    )
+
+    # --- the bridge
+    host: str = _setting("127.0.0.1", "BROADCAST_HOST", "the address the bridge binds")
+    port: int = _setting(5001, "BROADCAST_PORT", "the port the bridge binds", _port)
+    origins: tuple[str, ...] = _setting(
+        (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _list
+    )
+    secret: str = field(
+        default="",
+        repr=False,  # never in a log
+        metadata={"variable": "BROADCAST_SECRET", "why": "signs viewers' tokens; ≥ 32 bytes", "parse": str},
+    )
+    anonymous: str = _setting(
+        "", "BROADCAST_ANONYMOUS", "what a viewer without token may do: read, or a type filter"
+    )
+    ring_events_max: int = _setting(
+        10_000, "BROADCAST_RING_EVENTS_MAX", "newest events the bridge holds in memory", _count
+    )
+    ring_bytes_max: int = _setting(
+        64 * 1024 * 1024, "BROADCAST_RING_BYTES_MAX", "bytes of them, whichever is first", _count
+    )
+    connections_max: int = _setting(
+        10_000, "BROADCAST_MAX_CONNECTIONS", "viewers of one bridge; 0 = no limit", _count
+    )
+    grace_s: float = _setting(
+        5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", _number
+    )
+
+    def __post_init__(self) -> None:
+        if self.secret and len(self.secret.encode()) < 32:
+            raise SettingError("BROADCAST_SECRET: expected at least 32 bytes; `openssl rand -hex 32` makes one")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:
+        """Read the settings; an override that is not None wins over the environment.
+
+        A variable with `_FILE` appended names a file that holds the value (secrets of containers).
+
+        Raises:
+            SettingError: names the variable, its value and what is accepted.
+        """
+        found, problems = _read(environ)
+        if problems:
+            raise SettingError("; ".join(problems))
+        return cls(**{**found, **{name: value for name, value in overrides.items() if value is not None}})
+
+    @classmethod
+    def for_emitter(cls, environ: Mapping[str, str] = os.environ) -> tuple[Self, list[str]]:
+        """Read the settings without ever raising: `emit()` must work whatever the environment holds.
+
+        Returns:
+            The settings, with defaults where a variable is unusable, and what was wrong.
+        """
+        found, problems = _read(environ)
+        found.pop("secret", None)
+        return cls(**found), problems
+
+    def with_changes(self, **changes: Any) -> Self:
+        """A copy with some values replaced."""
+        return replace(self, **changes)
+
+
+def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    for spec in fields(Settings):
+        variable = spec.metadata["variable"]
+        try:
+            text = _value_of(environ, variable)
+            if text is not None:
+                found[spec.name] = spec.metadata["parse"](text)
+        except (ValueError, OSError) as error:
+            shown = "" if variable == "BROADCAST_SECRET" else f"{environ.get(variable, '')[:80]!r}: "
+            problems.append(f"{variable}: {shown}{error}")
+    return found, problems
+
+
+def _value_of(environ: Mapping[str, str], variable: str) -> str | None:
+    if environ.get(variable):
+        return environ[variable]
+    if path := environ.get(f"{variable}_FILE"):
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs the emitter's import 3 ms
+            return file.read().strip()
+    return None
+
+
+VARIABLES: Final = tuple(spec.metadata["variable"] for spec in fields(Settings))

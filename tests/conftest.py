@@ -1,0 +1,58 @@
+"""Fixtures shared by all tests: real servers, nothing mocked that can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from broadcast import Broadcaster
+from broadcast.settings import Settings
+from tests.servers import RedisServer, redis_binary, running, valkey_binary
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Valkey always, and a redis-server too where one is on PATH; shared, so never stop it."""
+    binary = valkey_binary() if request.param == "valkey" else redis_binary()
+    if binary is None:
+        pytest.skip("no redis-server on PATH; Valkey runs the same tests")
+    with running(binary, tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Valkey for tests that do not stop it."""
+    with running(valkey_binary(), tmp_path_factory.mktemp("shared-valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_server(shared_server: RedisServer) -> RedisServer:
+    """The shared Valkey, emptied."""
+    with shared_server.client() as client:
+        client.flushall()
+    return shared_server
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Valkey of this test's own, to be killed and restarted."""
+    with running(valkey_binary(), tmp_path / "own-valkey") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_client(valkey_server: RedisServer) -> Iterator[redis.Redis]:
+    with valkey_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def broadcaster(valkey_server: RedisServer) -> Iterator[Broadcaster]:
+    emitter = Broadcaster(settings=Settings(redis_url=valkey_server.url))
+    yield emitter
+    emitter.close(2)
