@@ -1,0 +1,257 @@
+"""Where a cursor stands in the log, and what follows when the log has changed under it. Pure.
+
+Rules:
+1. An id orders the log within one epoch. `n` counts: the event behind `n` is `n + 1`, so what is missing can be told.
+2. The log may lose its head (trimmed), its tail (rewound: Redis came back without its last second), or everything
+   (reset: another epoch). Each is a `Gap`, and each says where reading goes on.
+3. A position whose entry is gone is no gap if nothing lay between it and what is left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from broadcast.errors import PositionError
+
+__all__ = ["START", "Bounds", "EntryId", "Gap", "Position", "Seen", "Since", "judge", "parse_id", "parse_since"]
+
+GapReason = Literal["trimmed", "slow", "rewound", "reset"]
+
+
+class EntryId(NamedTuple):
+    """An event's place: the Redis entry id `ms-seq`, ordered as a pair."""
+
+    ms: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.seq}"
+
+    def before(self) -> EntryId:
+        """The greatest id that is smaller."""
+        if self.seq:
+            return EntryId(self.ms, self.seq - 1)
+        return EntryId(self.ms - 1, 2**64 - 1) if self.ms else self
+
+
+START: Final = EntryId(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a cursor stands: everything up to here was given."""
+
+    id: EntryId
+    """The id of the last event given, `START` for none."""
+    n: int | None = None
+    """Its ordinal, None where it is not known."""
+    epoch: str | None = None
+    """The log it is a position in, None where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The stream at one moment."""
+
+    first: EntryId | None
+    """The oldest entry that is left; None if there is none."""
+    last: EntryId
+    """The newest id ever given in this log; `START` if none was."""
+    added: int | None
+    """How many entries were ever added: the `n` of the newest; None before Redis 7."""
+    length: int
+    """How many entries are left."""
+    epoch: str | None
+    """The log's identity; None while no emitter of ours has written to it."""
+    parent: str | None = None
+    """The epoch this one continues, after Redis lost a tail."""
+    forked_at: EntryId | None = None
+    """The last id that this log and its parent have in common."""
+
+    @property
+    def trimmed(self) -> int | None:
+        """How many entries were trimmed: the `n` before the oldest one left."""
+        return None if self.added is None else self.added - self.length
+
+    @property
+    def end(self) -> Position:
+        """The position behind the newest entry."""
+        return Position(self.last, self.added, self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events of the log that a cursor can no longer be given."""
+
+    after: EntryId
+    """The last event before the gap that the cursor had."""
+    before: EntryId | None
+    """The first event behind it; None if there is none yet."""
+    lost: int | None
+    """How many events of the log, whatever the filter; None where it cannot be known."""
+    reason: GapReason
+
+    def as_data(self) -> dict[str, Any]:
+        """The wire form."""
+        before = None if self.before is None else str(self.before)
+        return {"after": str(self.after), "before": before, "lost": self.lost, "reason": self.reason}
+
+
+def judge(position: Position, bounds: Bounds) -> tuple[Position, Gap | None]:
+    """Decide from where a cursor reads on.
+
+    Args:
+        position: where it stood.
+        bounds: the stream as it is now.
+
+    Returns:
+        The position to read on from, in the present epoch, and what is missing before that.
+    """
+    here = replace(position, epoch=bounds.epoch)
+    if position.epoch and bounds.epoch and position.epoch != bounds.epoch:
+        if position.epoch != bounds.parent or bounds.forked_at is None:
+            return _begin_again(position, bounds)
+        if position.id > bounds.forked_at:
+            return _step_back(position, bounds, bounds.forked_at)
+    if position.id > bounds.last:
+        return _step_back(position, bounds, bounds.last)
+    return _after_trimming(here, bounds)
+
+
+def _begin_again(position: Position, bounds: Bounds) -> tuple[Position, Gap]:
+    gap = Gap(position.id, bounds.first, None, "reset")
+    return Position(START, bounds.trimmed, bounds.epoch), gap
+
+
+def _step_back(position: Position, bounds: Bounds, to: EntryId) -> tuple[Position, Gap]:
+    n = bounds.added if to == bounds.last else None
+    # What the cursor had beyond this point is no longer in the log; how much it had not yet had, nobody knows.
+    return Position(to, n, bounds.epoch), Gap(position.id, None, None, "rewound")
+
+
+def _after_trimming(here: Position, bounds: Bounds) -> tuple[Position, Gap | None]:
+    if bounds.first is None:
+        nothing_missed = here.id == bounds.last or (here.n is not None and here.n == bounds.added)
+        if nothing_missed or here.id == START:
+            return bounds.end, None
+        lost = None if here.n is None or bounds.added is None else bounds.added - here.n
+        return bounds.end, Gap(here.id, None, lost, "trimmed")
+    if here.id >= bounds.first:
+        return here, None
+    if here.id == START:  # "from the oldest that is left" asks for nothing that is gone
+        return replace(here, n=bounds.trimmed), None
+    before_first = Position(here.id, bounds.trimmed, bounds.epoch)
+    if here.n is None or bounds.trimmed is None:
+        return before_first, Gap(here.id, bounds.first, None, "trimmed")
+    lost = bounds.trimmed - here.n
+    return before_first, Gap(here.id, bounds.first, lost, "trimmed") if lost > 0 else None
+
+
+class Seen:
+    """The last seq of each producer that a cursor has had: tells an event that was appended again.
+
+    Args:
+        producers_max: so many producers are remembered; then the one silent for longest goes.
+    """
+
+    def __init__(self, producers_max: int = 4096) -> None:
+        self.producers_max = producers_max
+        self._last: OrderedDict[str, int] = OrderedDict()
+
+    def is_new(self, by: str | None) -> bool:
+        """Whether this identity was not had before; remembers it. An event without identity is always new."""
+        if by is None:
+            return True
+        producer, _, digits = by.rpartition(":")
+        if not producer or not digits.isdigit():
+            return True
+        seq = int(digits)
+        if seq <= self._last.get(producer, 0):
+            return False
+        self._last[producer] = seq
+        self._last.move_to_end(producer)
+        if len(self._last) > self.producers_max:
+            self._last.popitem(last=False)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What a consumer asks for: a position, and perhaps a time that events must not be older than."""
+
+    position: Position | None
+    """None: from now on."""
+    ts: str | None = None
+    """Events with an older `ts` are left out; None for no such bound."""
+
+
+_ID: Final = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
+_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_EARLY_MS: Final = 5_000
+
+
+def parse_id(text: object) -> EntryId:
+    """Read an id, `ms-seq` or `ms`.
+
+    Raises:
+        PositionError: it is none.
+    """
+    if isinstance(text, str) and (match := _ID.fullmatch(text)):
+        parsed = EntryId(int(match[1]), int(match[2] or 0))
+        if max(parsed) < 2**64:
+            return parsed
+    shown = repr(text)[:60] if isinstance(text, str) else type(text).__name__
+    raise PositionError(f"id: expected an event's id such as '1771095683456-0', got {shown}")
+
+
+def parse_since(since: object, *, now: datetime) -> Since:
+    """Read what a person or a client wrote as `since`.
+
+    Args:
+        since: None, an id, `{id, n, epoch}`, a duration ago (`5m`), or an ISO 8601 time.
+        now: the present time.
+
+    Raises:
+        PositionError: it is none of these.
+    """
+    if since is None:
+        return Since(None)
+    if isinstance(since, dict):
+        return Since(_parse_position(since))  # pyright: ignore[reportUnknownArgumentType]
+    text = str(since) if type(since) is int else since
+    if not isinstance(text, str):
+        raise PositionError(f"since: expected an id, a duration or a time, got {type(since).__name__}")
+    text = text.strip()
+    if match := _AGO.fullmatch(text):
+        return _since_time(now - timedelta(seconds=float(match[1]) * _UNITS_S[match[2]]))
+    if _ID.fullmatch(text):
+        return Since(Position(parse_id(text)))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise PositionError(
+            f"since: {text[:60]!r} is no position; accepted are an id ('1771095683456-0'), "
+            "a duration ago ('5m', '2h') and a time ('2026-02-14T19:00:00Z')"
+        ) from None
+    return _since_time(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+
+
+def _since_time(moment: datetime) -> Since:
+    ms = max(0, int(moment.timestamp() * 1000))
+    ts = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    # An id is given after `ts` is taken, but by another machine's clock: look a little further back, sort out by ts.
+    return Since(Position(EntryId(max(0, ms - _EARLY_MS), 0)), ts)
+
+
+def _parse_position(since: dict[Any, Any]) -> Position:
+    n, epoch = since.get("n"), since.get("epoch")
+    if n is not None and (type(n) is not int or n < 0):
+        raise PositionError(f"since.n: expected a whole number or nothing, got {type(n).__name__}")
+    if epoch is not None and not isinstance(epoch, str):
+        raise PositionError(f"since.epoch: expected a text or nothing, got {type(epoch).__name__}")
+    return Position(parse_id(since.get("id")), n, epoch)

@@ -1,0 +1,299 @@
+"""Reading the stream: bounds, the newest, a range, and the tail that survives whatever Redis does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any, Final, cast
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from broadcast.errors import UnreachableError
+from broadcast.log.entry import Entry, decode_entry, numbered
+from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge, parse_id
+
+__all__ = ["LinkDown", "LinkUp", "StreamReader", "TailItem"]
+
+READ_EVENTS_MAX: Final = 500
+BLOCK_S: Final = 2.0
+SOCKET_TIMEOUT_S: Final = 5.0
+BACKOFF_FIRST_S: Final = 0.05
+BACKOFF_MAX_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The log can be read (again)."""
+
+    bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The log cannot be read at the moment; the tail keeps trying."""
+
+    error: str
+
+
+TailItem = list[Entry] | Gap | LinkUp | LinkDown
+
+
+class StreamReader:
+    """Reads one stream of one Redis.
+
+    Args:
+        url: where Redis listens.
+        stream: the stream's key.
+        name: what CLIENT LIST calls this reader, behind `broadcast-`.
+        renews_epoch: whether it marks the log when it finds it rewound; bridges do.
+    """
+
+    def __init__(self, url: str, stream: str, *, name: str = "reader", renews_epoch: bool = False) -> None:
+        self.stream = stream
+        self.log_key = f"{{{stream}}}:log"
+        self.renews_epoch = renews_epoch
+        self._client = _client(url, name)
+        self._tail_client = _client(url, f"{name}-tail")
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+        await self._tail_client.aclose()
+
+    async def bounds(self) -> Bounds:
+        """The stream as it is now.
+
+        Raises:
+            UnreachableError: Redis does not answer, or refuses.
+        """
+        info, log = await self._together(self._client, ("XINFO", "STREAM", self.stream))
+        return _bounds(info, log)
+
+    async def newest(self, count: int) -> list[Entry]:
+        """The newest entries, oldest first, each with its ordinal.
+
+        Raises:
+            UnreachableError: Redis does not answer, or refuses.
+        """
+        command = ("XREVRANGE", self.stream, "+", "-", "COUNT", count)
+        rows, info, log = await self._together(self._client, command, ("XINFO", "STREAM", self.stream))
+        entries = [_entry(row) for row in reversed(_rows(rows))]
+        added = _bounds(info, log).added
+        return numbered(entries, None if added is None else added - len(entries) + 1)
+
+    async def range(self, after: EntryId, *, until: EntryId | None = None, count: int) -> list[Entry]:
+        """Entries behind `after`, oldest first; with ordinals where the first of them is the oldest left.
+
+        Args:
+            after: exclusive.
+            until: inclusive; None for no end.
+            count: at most so many.
+
+        Raises:
+            UnreachableError: Redis does not answer, or refuses.
+        """
+        end = "+" if until is None else str(until)
+        command = ("XRANGE", self.stream, f"({after}", end, "COUNT", count)
+        rows, info, log = await self._together(self._client, command, ("XINFO", "STREAM", self.stream))
+        entries, bounds = [_entry(row) for row in _rows(rows)], _bounds(info, log)
+        if entries and entries[0].id == bounds.first and bounds.trimmed is not None:
+            return numbered(entries, bounds.trimmed + 1)
+        return entries
+
+    async def tail(self, position: Position | None = None) -> AsyncGenerator[TailItem]:
+        """Everything behind a position, for ever, in order.
+
+        Args:
+            position: where to begin; None for the end of the log as it is at the first contact.
+
+        Yields:
+            Lists of entries; a `Gap` before the entries it precedes; `LinkDown` once when Redis is lost, `LinkUp` on
+            every contact.
+        """
+        backoff_s = 0.0
+        is_down = False
+        while True:
+            try:
+                position, gap, bounds = await self._contact(position)
+                yield LinkUp(bounds)
+                if gap is not None:
+                    yield gap
+                backoff_s, is_down = 0.0, False
+                async with aclosing(self._follow(position)) as items:
+                    async for item in items:
+                        if isinstance(item, list):
+                            position = Position(item[-1].id, item[-1].n, position.epoch)
+                        yield item
+            except (UnreachableError, RedisError, OSError) as error:
+                if not is_down:
+                    yield LinkDown(f"{type(error).__name__}: {error}"[:300])
+                is_down = True
+            backoff_s = min(BACKOFF_MAX_S, backoff_s * 2 or BACKOFF_FIRST_S)
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
+
+    async def _contact(self, position: Position | None) -> tuple[Position, Gap | None, Bounds]:
+        """First words after a (re)connect: is the log still the one we were reading?"""
+        at = START if position is None else position.id
+        latest_up_to_us = ("XREVRANGE", self.stream, str(at), "-", "COUNT", 1)
+        info, rows, log = await self._together(
+            self._tail_client, ("XINFO", "STREAM", self.stream), latest_up_to_us
+        )
+        bounds = _bounds(info, log)
+        if position is None:
+            return bounds.end, None, bounds
+        nearest = _rows(rows)
+        if self._lost_its_tail(position, bounds, nearest):
+            fork = _entry(nearest[0]).id if nearest else START
+            bounds = await self._renewed(bounds, fork)
+            return *_rewound(position, bounds, fork), bounds
+        return *judge(position, bounds), bounds
+
+    def _lost_its_tail(self, position: Position, bounds: Bounds, nearest: list[Any]) -> bool:
+        """Whether the entry we stand on is gone though it is not old enough to have been trimmed."""
+        same_log = position.epoch is None or bounds.epoch is None or position.epoch == bounds.epoch
+        if not same_log or position.n is None or position.id == START:
+            return False
+        if position.id > bounds.last:
+            return True
+        stands = bool(nearest) and _entry(nearest[0]).id == position.id
+        return not stands and bounds.first is not None and position.id > bounds.first
+
+    async def _renewed(self, bounds: Bounds, fork: EntryId) -> Bounds:
+        if not self.renews_epoch or bounds.epoch is None:
+            return bounds
+        script = (files("broadcast.log") / "renew_epoch.lua").read_text("utf-8")
+        try:
+            held: Any = await self._tail_client.eval(  # pyright: ignore
+                script, 1, self.log_key, bounds.epoch, os.urandom(8).hex(), str(fork)
+            )
+        except ResponseError:  # an account that may only read; another bridge marks the log
+            return bounds
+        return replace(bounds, epoch=held.decode(), parent=bounds.epoch, forked_at=fork)
+
+    async def _follow(self, position: Position) -> AsyncGenerator[list[Entry] | Gap]:
+        at, n = position.id, position.n
+        blocking = True
+        while True:
+            rows, bounds = await self._next_rows(at, blocking=blocking)
+            if not rows:
+                blocking = True
+                continue
+            entries = [_entry(row) for row in rows]
+            # A full read means that we are behind: entries may be trimmed before we come to them. Ordinals tell.
+            blocking = len(entries) < READ_EVENTS_MAX
+            if not blocking and bounds is None:
+                bounds = await self.bounds_of_tail()
+            first_n = _first_ordinal(entries, bounds, None if n is None else n + 1)
+            if n is not None and first_n is not None and first_n > n + 1:
+                yield Gap(at, entries[0].id, first_n - n - 1, "trimmed")
+            entries = numbered(entries, first_n)
+            at, n = entries[-1].id, entries[-1].n
+            yield entries
+
+    async def bounds_of_tail(self) -> Bounds:
+        """As `bounds`, over the tail's own connection."""
+        info, log = await self._together(self._tail_client, ("XINFO", "STREAM", self.stream))
+        return _bounds(info, log)
+
+    async def _next_rows(self, at: EntryId, *, blocking: bool) -> tuple[list[Any], Bounds | None]:
+        # Always from a concrete id, never `$`: what is appended between two reads would be lost.
+        if blocking:
+            command = ("XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", int(BLOCK_S * 1000), "STREAMS", self.stream, str(at))
+            reply: Any = await self._tail_client.execute_command(*command)
+            return _read_rows(reply), None
+        command = ("XRANGE", self.stream, f"({at}", "+", "COUNT", READ_EVENTS_MAX)
+        rows, info, log = await self._together(self._tail_client, command, ("XINFO", "STREAM", self.stream))
+        return _rows(rows), _bounds(info, log)
+
+    async def _together(self, client: Any, *commands: tuple[Any, ...]) -> list[Any]:
+        """Run commands as one transaction, and HGETALL of the log's hash last."""
+        try:
+            pipe = client.pipeline(transaction=True)
+            for command in commands:
+                pipe.execute_command(*command)
+            pipe.execute_command("HGETALL", self.log_key)
+            results: list[Any] = await pipe.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            raise UnreachableError(f"{type(error).__name__}: {error}") from error
+        for result in results:
+            if isinstance(result, ResponseError) and "no such key" in str(result):
+                continue
+            if isinstance(result, Exception):
+                raise UnreachableError(f"{type(result).__name__}: {result}") from result
+        return results
+
+
+def _client(url: str, name: str) -> Any:
+    client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        url,
+        protocol=2,
+        # Above the time a read may block, or every quiet moment would look like a broken connection.
+        socket_timeout=BLOCK_S + SOCKET_TIMEOUT_S,
+        socket_connect_timeout=SOCKET_TIMEOUT_S,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        client_name=f"broadcast-{name}",
+    )
+    # Entries are decoded by us, from bytes, in one place.
+    for command in ("XRANGE", "XREVRANGE", "XREAD"):
+        client.response_callbacks.pop(command, None)
+    return client
+
+
+def _rewound(position: Position, bounds: Bounds, fork: EntryId) -> tuple[Position, Gap]:
+    n = bounds.added if fork == bounds.last else None
+    return Position(fork, n, bounds.epoch), Gap(position.id, None, None, "rewound")
+
+
+def _first_ordinal(entries: list[Entry], bounds: Bounds | None, expected: int | None) -> int | None:
+    """The ordinal of the first of these entries: exact where the stream's own count reaches them."""
+    if bounds is None or bounds.trimmed is None or bounds.first is None or bounds.first < entries[0].id:
+        return expected
+    for i, entry in enumerate(entries):
+        if entry.id == bounds.first:
+            return bounds.trimmed + 1 - i
+    return expected
+
+
+def _rows(reply: Any) -> list[Any]:
+    return [] if isinstance(reply, Exception) else cast("list[Any]", reply or [])
+
+
+def _read_rows(reply: Any) -> list[Any]:
+    return reply[0][1] if reply else []
+
+
+def _entry(row: Any) -> Entry:
+    raw_id, flat = row
+    pairs = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}
+    return decode_entry(raw_id, pairs, None)
+
+
+def _bounds(info: Any, log: Any) -> Bounds:
+    facts: dict[str, str | None] = {"epoch": None, "parent": None, "forked_at": None}
+    for key, value in dict(log or {}).items():
+        name = key.decode() if isinstance(key, bytes) else key
+        facts[name] = value.decode() if isinstance(value, bytes) else value
+    forked_at = parse_id(facts["forked_at"]) if facts["forked_at"] else None
+    if isinstance(info, Exception):
+        return Bounds(None, START, 0, 0, facts["epoch"], facts["parent"], forked_at)
+    stream = dict(zip(info[::2], info[1::2], strict=True))
+    first = stream[b"first-entry"]
+    return Bounds(
+        first=parse_id(first[0].decode()) if first else None,
+        last=parse_id(stream[b"last-generated-id"].decode()),
+        added=stream.get(b"entries-added"),
+        length=stream[b"length"],
+        epoch=facts["epoch"],
+        parent=facts["parent"],
+        forked_at=forked_at,
+    )
+
