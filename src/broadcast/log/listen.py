@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -13,8 +13,8 @@ from broadcast.errors import BroadcastError
 from broadcast.event import Event, timestamp
 from broadcast.filters import parse_filter
 from broadcast.log.entry import Entry
-from broadcast.log.position import Gap, Seen, parse_since
-from broadcast.log.stream import StreamReader
+from broadcast.log.position import Gap, Position, Seen, Since, parse_since
+from broadcast.log.stream import LinkDown, LinkUp, StreamReader
 from broadcast.settings import Settings
 
 __all__ = ["Listener", "gap_event"]
@@ -25,6 +25,14 @@ class Listener:
 
     As a plain iterator it runs an event loop of its own between two events, so it cannot be used where one runs:
     there, use `async for`. Close it, or use it in a `with`, to give its connection back early.
+
+    Args:
+        types: which types; see `broadcast.listen`.
+        since: where to begin; see `broadcast.listen`. A `Position` too.
+        redis_url: where Redis listens; None reads `REDIS_URL`.
+        stream: the stream's key; None reads `BROADCAST_STREAM`.
+        name: what CLIENT LIST calls the connection, behind `broadcast-`.
+        on_link: told when Redis is lost, and on every contact.
     """
 
     def __init__(
@@ -35,18 +43,25 @@ class Listener:
         redis_url: str | None = None,
         stream: str | None = None,
         name: str = "listen",
+        on_link: Callable[[LinkUp | LinkDown], None] | None = None,
     ) -> None:
         settings = Settings.from_environment(redis_url=redis_url, stream=stream)
         self.filter = parse_filter(types)
-        self.since = parse_since(since, now=datetime.now(UTC))
+        known = isinstance(since, Position)
+        self.since = Since(since) if known else parse_since(since, now=datetime.now(UTC))
         self._settings = settings
         self._name = name
+        self._on_link = on_link
+        self.seen = Seen()
+        """Which events were had; a consumer that goes on from a file fills it first."""
+        self.epoch: str | None = None
+        """The log's epoch as of the last contact."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events: AsyncGenerator[Event] | None = None
 
     async def _read(self) -> AsyncGenerator[Event]:
         reader = StreamReader(self._settings.redis_url, self._settings.stream, name=self._name)
-        seen = Seen()
+        seen = self.seen
         async with aclosing(reader), aclosing(reader.tail(self.since.position)) as items:
             async for item in items:
                 if isinstance(item, Gap):
@@ -55,6 +70,14 @@ class Listener:
                     for entry in item:
                         if seen.is_new(entry.by) and self._wants(entry):
                             yield entry.event
+                else:
+                    self._note(item)
+
+    def _note(self, link: LinkUp | LinkDown) -> None:
+        if isinstance(link, LinkUp):
+            self.epoch = link.bounds.epoch
+        if self._on_link is not None:
+            self._on_link(link)
 
     def _wants(self, entry: Entry) -> bool:
         if self.since.ts is not None and entry.event["ts"] < self.since.ts:
@@ -73,12 +96,21 @@ class Listener:
             _refuse_inside_a_loop()
             self._loop = asyncio.new_event_loop()
             self._events = self._read()
-        assert self._events is not None
+        task = self._loop.create_task(self._next_event())
         try:
-            return self._loop.run_until_complete(anext(self._events))
+            return self._loop.run_until_complete(task)
         except BaseException:
+            # Ctrl-C, or whatever a signal handler raises, leaves the read unfinished: end it before the loop.
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    self._loop.run_until_complete(task)
             self.close()
             raise
+
+    async def _next_event(self) -> Event:
+        assert self._events is not None
+        return await anext(self._events)
 
     def close(self) -> None:
         """Give the connection back; the iterator ends."""

@@ -112,7 +112,7 @@ def judge(position: Position, bounds: Bounds) -> tuple[Position, Gap | None]:
         The position to read on from, in the present epoch, and what is missing before that.
     """
     here = replace(position, epoch=bounds.epoch)
-    if position.epoch and bounds.epoch and position.epoch != bounds.epoch:
+    if position.epoch and position.epoch != bounds.epoch:
         if position.epoch != bounds.parent or bounds.forked_at is None:
             return _begin_again(position, bounds)
         if position.id > bounds.forked_at:

@@ -60,6 +60,7 @@ class StreamReader:
         self.stream = stream
         self.log_key = f"{{{stream}}}:log"
         self.renews_epoch = renews_epoch
+        self._epoch: str | None = None
         self._client = _client(url, name)
         self._tail_client = _client(url, f"{name}-tail")
 
@@ -88,6 +89,17 @@ class StreamReader:
         entries = [_entry(row) for row in reversed(_rows(rows))]
         added = _bounds(info, log).added
         return numbered(entries, None if added is None else added - len(entries) + 1)
+
+    async def older(self, before: EntryId, *, count: int) -> list[Entry]:
+        """The newest entries before an id (exclusive), oldest first, without ordinals.
+
+        Raises:
+            UnreachableError: Redis does not answer, or refuses.
+        """
+        rows, _log = await self._together(
+            self._client, ("XREVRANGE", self.stream, f"({before}", "-", "COUNT", count)
+        )
+        return [_entry(row) for row in reversed(_rows(rows))]
 
     async def range(self, after: EntryId, *, until: EntryId | None = None, count: int) -> list[Entry]:
         """Entries behind `after`, oldest first; with ordinals where the first of them is the oldest left.
@@ -130,8 +142,10 @@ class StreamReader:
                 async with aclosing(self._follow(position)) as items:
                     async for item in items:
                         if isinstance(item, list):
-                            position = Position(item[-1].id, item[-1].n, position.epoch)
+                            position = Position(item[-1].id, item[-1].n, self._epoch)
                         yield item
+                position = replace(position, epoch=self._epoch)
+                continue  # another log stands under the same key: look at it anew
             except (UnreachableError, RedisError, OSError) as error:
                 if not is_down:
                     yield LinkDown(f"{type(error).__name__}: {error}"[:300])
@@ -146,7 +160,7 @@ class StreamReader:
         info, rows, log = await self._together(
             self._tail_client, ("XINFO", "STREAM", self.stream), latest_up_to_us
         )
-        bounds = _bounds(info, log)
+        bounds = await self._named(_bounds(info, log))
         if position is None:
             return bounds.end, None, bounds
         nearest = _rows(rows)
@@ -155,6 +169,19 @@ class StreamReader:
             bounds = await self._renewed(bounds, fork)
             return *_rewound(position, bounds, fork), bounds
         return *judge(position, bounds), bounds
+
+    async def _named(self, bounds: Bounds) -> Bounds:
+        """Give a log that has no epoch yet (no emitter of ours has written) one, so that its end can be noticed."""
+        if bounds.epoch is not None or not self.renews_epoch:
+            return bounds
+        pipe = self._tail_client.pipeline(transaction=True)
+        pipe.execute_command("HSETNX", self.log_key, "epoch", os.urandom(8).hex())
+        pipe.execute_command("HGET", self.log_key, "epoch")
+        try:
+            _, epoch = await pipe.execute()
+        except ResponseError:  # an account that may only read
+            return bounds
+        return replace(bounds, epoch=epoch.decode())
 
     def _lost_its_tail(self, position: Position, bounds: Bounds, nearest: list[Any]) -> bool:
         """Whether the entry we stand on is gone though it is not old enough to have been trimmed."""
@@ -179,10 +206,14 @@ class StreamReader:
         return replace(bounds, epoch=held.decode(), parent=bounds.epoch, forked_at=fork)
 
     async def _follow(self, position: Position) -> AsyncGenerator[list[Entry] | Gap]:
-        at, n = position.id, position.n
+        """What comes behind a position; ends when the log is no longer the same."""
+        at, n, self._epoch = position.id, position.n, position.epoch
         blocking = True
         while True:
-            rows, bounds = await self._next_rows(at, blocking=blocking)
+            rows, bounds, epoch = await self._next_rows(at, blocking=blocking)
+            if epoch != self._epoch and self._epoch is not None:
+                return
+            self._epoch = epoch
             if not rows:
                 blocking = True
                 continue
@@ -203,15 +234,22 @@ class StreamReader:
         info, log = await self._together(self._tail_client, ("XINFO", "STREAM", self.stream))
         return _bounds(info, log)
 
-    async def _next_rows(self, at: EntryId, *, blocking: bool) -> tuple[list[Any], Bounds | None]:
+    async def _next_rows(self, at: EntryId, *, blocking: bool) -> tuple[list[Any], Bounds | None, str | None]:
         # Always from a concrete id, never `$`: what is appended between two reads would be lost.
         if blocking:
-            command = ("XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", int(BLOCK_S * 1000), "STREAMS", self.stream, str(at))
-            reply: Any = await self._tail_client.execute_command(*command)
-            return _read_rows(reply), None
+            pipe = self._tail_client.pipeline(transaction=False)
+            wait_ms = int(BLOCK_S * 1000)
+            pipe.execute_command(
+                "XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", wait_ms, "STREAMS", self.stream, str(at)
+            )
+            # In the same round trip: after FLUSHALL another log grows under this key, with ids that look like ours.
+            pipe.execute_command("HGET", self.log_key, "epoch")
+            reply, epoch = await pipe.execute()
+            return _read_rows(reply), None, epoch.decode() if epoch else None
         command = ("XRANGE", self.stream, f"({at}", "+", "COUNT", READ_EVENTS_MAX)
         rows, info, log = await self._together(self._tail_client, command, ("XINFO", "STREAM", self.stream))
-        return _rows(rows), _bounds(info, log)
+        bounds = _bounds(info, log)
+        return _rows(rows), bounds, bounds.epoch
 
     async def _together(self, client: Any, *commands: tuple[Any, ...]) -> list[Any]:
         """Run commands as one transaction, and HGETALL of the log's hash last."""

@@ -1,0 +1,154 @@
+"""The composition root: settings in, an ASGI application out, and the life of everything in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from broadcast.bridge.access import Access
+from broadcast.bridge.engine import Engine
+from broadcast.bridge.engine.stock import SocketConnection
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.guard import Guard, GuardPolicy
+from broadcast.bridge.http import bearer_token, make_http_app, with_cors
+from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.ring import Ring
+from broadcast.bridge.viewer import Request, Viewer
+from broadcast.errors import CODES, RequestError
+from broadcast.log.stream import StreamReader
+from broadcast.settings import Settings
+
+__all__ = ["Bridge"]
+
+_log: Any = structlog.get_logger("broadcast.bridge")
+LEAVE_S: Final = 1.0
+
+
+class Bridge:
+    """One bridge: give `app` to an ASGI server, between `start` and `stop`.
+
+    Args:
+        settings: all of them.
+
+    Raises:
+        SettingError: the server would be open to others without anybody having said so.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._access = Access(settings)
+        self._reader = StreamReader(settings.redis_url, settings.stream, name="bridge", renews_epoch=True)
+        ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
+        self.fanout = Fanout(self._reader, ring)
+        self._engine = Engine(self)
+        self._viewers: dict[SocketConnection, Viewer] = {}
+        self._tasks: dict[SocketConnection, asyncio.Task[None]] = {}
+        self._follower: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.app = self._make_app()
+
+    def _make_app(self) -> Any:
+        origins = frozenset(self.settings.origins)
+        http = make_http_app(fanout=self.fanout, access=self._access, serve=self._serve)
+        sockets: Callable[..., Awaitable[None]] = self._engine.app
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            is_socket = scope["type"] in ("http", "websocket") and scope["path"].startswith("/socket.io/")
+            await (sockets if is_socket else http)(scope, receive, send)
+
+        return Guard(with_cors(app, origins), GuardPolicy(origins, frozenset({self.settings.host})))
+
+    async def start(self) -> None:
+        """Begin to follow the log."""
+        self._follower = asyncio.create_task(self._follow(), name="follow the log")
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self.fanout.follow()
+            except Exception:
+                # A fault of ours: say it, and go on from where the ring ends rather than leave everybody without.
+                _log.exception("the log's reader failed; it begins again")
+                await asyncio.sleep(LEAVE_S)
+
+    async def stop(self) -> None:
+        """Say good-bye to every viewer, wait a moment, and leave those who did not listen."""
+        self._stopping = True
+        for viewer in list(self.fanout.viewers):
+            viewer.dismiss("shutdown")
+        deadline_s = asyncio.get_running_loop().time() + min(LEAVE_S, self.settings.grace_s / 2)
+        while self.fanout.viewers and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(0.02)
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await self._engine.shutdown()
+        if self._follower is not None:
+            self._follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._follower
+        await self._reader.aclose()
+
+    async def _serve(self, viewer: Viewer) -> None:
+        """Run one viewer to its end, whatever the transport; its fault ends it alone."""
+        if len(self.fanout.viewers) >= (self.settings.connections_max or float("inf")):
+            viewer.dismiss("too_many_requests")
+        elif self._stopping:
+            viewer.dismiss("shutdown")
+        self.fanout.viewers.add(viewer)
+        try:
+            await viewer.run()
+        except Exception:
+            _log.exception("a viewer's cursor failed")
+            await viewer.connection.close(may_return=True, abort=True)
+        finally:
+            self.fanout.viewers.discard(viewer)
+
+    # --- what the engine calls
+
+    async def connected(self, connection: SocketConnection, auth: object, headers: Mapping[str, str]) -> None:
+        """A viewer has connected: give it a cursor, or say why not."""
+        try:
+            handshake = parse_handshake(auth, now=utc_now())
+            grant = self._access.grant(handshake.token or bearer_token(headers.get("authorization")))
+        except RequestError as error:
+            await _send_away(connection, error)
+            return
+        viewer = self._viewers[connection] = Viewer(connection, self.fanout, handshake=handshake, grant=grant)
+        task = asyncio.create_task(self._serve(viewer))
+        self._tasks[connection] = task
+        task.add_done_callback(lambda _: self._tasks.pop(connection, None))
+
+    async def requested(
+        self,
+        connection: SocketConnection,
+        name: object,
+        data: object,
+        answer: Callable[[str], Awaitable[None]] | None,
+    ) -> None:
+        """A viewer asks for something: it is answered in its turn."""
+        viewer = self._viewers.get(connection)
+        if viewer is not None:
+            await viewer.submit(Request(name, data, answer))
+
+    async def disconnected(self, connection: SocketConnection, reason: str) -> None:
+        """A viewer is gone."""
+        viewer = self._viewers.pop(connection, None)
+        task = self._tasks.pop(connection, None)
+        if task is not None and viewer is not None:
+            # One that was told to go closes its connection itself; do not cut its last words.
+            if viewer.ended is None:
+                task.cancel()
+            code = viewer.ended.name if viewer.ended else "left"
+            _log.info("viewer gone", id=connection.id, how=code, reason=reason, sent=viewer.sent)
+
+
+async def _send_away(connection: SocketConnection, error: RequestError) -> None:
+    code = CODES[error.code.name]
+    bye = {"code": code.name, "reason": error.message, "reconnect": code.reconnect}
+    await connection.send("bye", orjson.dumps(bye).decode())
+    await connection.close(may_return=code.reconnect)

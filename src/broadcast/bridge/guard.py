@@ -1,0 +1,112 @@
+"""Who may speak to this server at all: the Host and the Origin of a request. The decision is pure.
+
+A page on the internet can make a browser send requests to 127.0.0.1. Two headers tell: `Origin` names the page, and
+`Host` names what the browser believes to speak to, which after DNS rebinding is the attacker's own name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from broadcast.errors import CODES, Code
+
+__all__ = ["Guard", "GuardPolicy"]
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPolicy:
+    """What is let in.
+
+    Args:
+        origins: pages of other origins that may connect, as `https://site.example`; `*` lets every page in.
+        hosts: names this server is reached under, besides `localhost`, addresses, and the hosts of `origins`.
+    """
+
+    origins: frozenset[str]
+    hosts: frozenset[str] = frozenset()
+
+    @property
+    def any_origin(self) -> bool:
+        """Whether every page may connect."""
+        return "*" in self.origins
+
+    def refusal(self, *, host: str | None, origin: str | None) -> Code | None:
+        """Why a request is refused; None lets it in.
+
+        Args:
+            host: the Host header, None if there is none.
+            origin: the Origin header; None for whoever is no browser, or asks its own origin.
+        """
+        if not self._serves(host):
+            return CODES["forbidden_host"]
+        if origin is None or self.any_origin or origin in self.origins:
+            return None
+        return None if urlsplit(origin).netloc == host else CODES["forbidden_origin"]
+
+    def _serves(self, host: str | None) -> bool:
+        name = _host_name(host)
+        if name is None:
+            return False
+        # An address cannot be rebound to another server; only names can.
+        return name == "localhost" or name in self.hosts or _is_address(name) or name in self._origin_hosts()
+
+    def _origin_hosts(self) -> set[str | None]:
+        return {urlsplit(origin).hostname for origin in self.origins}
+
+
+class Guard:
+    """ASGI middleware in front of every route, HTTP and WebSocket alike."""
+
+    def __init__(self, app: App, policy: GuardPolicy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {k: v.decode("latin-1") for k, v in scope["headers"] if k in (b"host", b"origin")}
+        code = self._policy.refusal(host=headers.get(b"host"), origin=headers.get(b"origin"))
+        if code is None:
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, code)
+
+
+async def _refuse(scope: Scope, send: Any, code: Code) -> None:
+    body = orjson.dumps({"error": {"code": code.name, "message": code.meaning}})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        kind = "websocket.http.response"
+    await send({"type": f"{kind}.start", "status": code.http_status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})
+
+
+def _host_name(host: str | None) -> str | None:
+    if not host:
+        return None
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

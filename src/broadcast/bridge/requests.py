@@ -1,0 +1,139 @@
+"""What viewers ask for, read from whatever they send. Pure; every refusal names the field, its kind and what is accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from broadcast.errors import FilterError, PositionError, RequestError
+from broadcast.filters import Filter, parse_filter
+from broadcast.log.position import Since, parse_since
+
+__all__ = ["Handshake", "Replay", "parse_handshake", "parse_replay", "parse_subscribe"]
+
+CATCHUP_DEFAULT: Final = 50
+REPLAY_DEFAULT: Final = 100
+REPLAY_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a viewer says when it connects."""
+
+    filter: Filter
+    since: Since
+    """Where to go on; without a position it is caught up with the newest events."""
+    catchup: int
+    """How many of those."""
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A request for the past."""
+
+    filter: Filter | None
+    """None: the viewer's own filter."""
+    count: int
+    since: Since
+    """Without a position: the newest `count`."""
+    until_ts: str | None
+
+    def covers(self, ts: str) -> bool:
+        """Whether an event of this `ts` lies between the times that were asked for, both included."""
+        return (self.since.ts or "") <= ts and (self.until_ts is None or ts <= self.until_ts)
+
+
+def parse_handshake(auth: object, *, now: datetime) -> Handshake:
+    """Read the handshake's `auth`.
+
+    Raises:
+        RequestError: a field is not what it should be.
+    """
+    fields = _object("auth", auth)
+    token = fields.get("token")
+    if token is not None and not isinstance(token, str):
+        raise _refused("auth.token", "a text", token)
+    return Handshake(
+        filter=_filter(fields.get("types")),
+        since=_since(fields.get("since"), now),
+        catchup=_count("auth.catchup", fields.get("catchup"), CATCHUP_DEFAULT, least=0),
+        token=token,
+    )
+
+
+def parse_subscribe(data: object) -> Filter:
+    """Read `subscribe {types}`.
+
+    Raises:
+        RequestError: there are no types, or they are no patterns.
+    """
+    fields = _object("subscribe", data)
+    if "types" not in fields:
+        raise _refused("types", "a list of patterns", None)
+    return _filter(fields["types"])
+
+
+def parse_replay(data: object, *, now: datetime) -> Replay:
+    """Read `replay {count | since | from, to, types}`.
+
+    Raises:
+        RequestError: a field is not what it should be.
+    """
+    fields = _object("replay", data)
+    if "speed" in fields:
+        raise RequestError("bad_request", "speed: timed replay is not in this version")
+    if "since" in fields and "from" in fields:
+        raise RequestError("bad_request", "since, from: give one of them")
+    begin = fields.get("since", fields.get("from"))
+    count = _count("count", fields.get("count"), REPLAY_MAX if begin is not None else REPLAY_DEFAULT, least=1)
+    until = _since(fields.get("to"), now)
+    if until.position is not None and until.ts is None:
+        raise RequestError("bad_request", "to: expected a time or a duration ago, got an id")
+    types = fields.get("types")
+    return Replay(None if types is None else _filter(types), count, _since(begin, now), until.ts)
+
+
+def utc_now() -> datetime:
+    """The present time, for those who hand it to the functions here."""
+    return datetime.now(UTC)
+
+
+def _object(name: str, value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _refused(name, "an object", value)
+    return cast("dict[str, Any]", value)
+
+
+def _filter(types: object) -> Filter:
+    try:
+        return parse_filter(cast("Any", types))
+    except FilterError as error:
+        raise RequestError("bad_request", str(error)) from None
+
+
+def _since(value: object, now: datetime) -> Since:
+    try:
+        return parse_since(value, now=now)
+    except (PositionError, OverflowError) as error:
+        raise RequestError("bad_request", str(error)) from None
+
+
+def _count(name: str, value: object, default: int, *, least: int) -> int:
+    if value is None:
+        return default
+    # A browser may say 100.0; a client may ask for more than there is: it gets the most that is given.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or value < least:
+        raise _refused(name, f"a whole number of at least {least}", value)
+    return min(value, REPLAY_MAX)
+
+
+def _refused(name: str, expected: str, value: object) -> RequestError:
+    kinds = {str: "a text", list: "a list", dict: "an object", type(None): "nothing", bool: "a boolean"}
+    kind = kinds.get(type(value), f"the number {value}" if isinstance(value, int | float) else "something else")
+    return RequestError("bad_request", f"{name}: expected {expected}, got {kind}")

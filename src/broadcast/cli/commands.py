@@ -1,0 +1,198 @@
+"""Every subcommand: its options, and whom it calls. Data goes to standard output, notes to standard error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import orjson
+import typer
+
+from broadcast.errors import BroadcastError
+from broadcast.settings import Settings
+
+__all__ = ["run"]
+
+app = typer.Typer(
+    name="broadcast",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Emit a mind's events, see them live, keep them.",
+)
+token_app = typer.Typer(no_args_is_help=True, help="Tokens of viewers.")
+app.add_typer(token_app, name="token")
+
+RedisUrl = Annotated[str | None, typer.Option(help="Where Redis listens; else REDIS_URL.", metavar="URL")]
+Types = Annotated[
+    str | None, typer.Option("--types", "-t", help="Which types: 'sense.*,-sense.all'.", metavar="FILTER")
+]
+
+
+def run() -> int:
+    """Parse the command line and run it.
+
+    Returns:
+        The exit code: 0, 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, _end_on_sigterm)
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has gone; nothing is left to say, not even by the interpreter's own flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (BroadcastError, OSError) as error:
+        return _fail(str(error), 1)
+    except Exception as error:
+        shown = getattr(error, "format_message", None)
+        if shown is None:
+            raise
+        return _fail(shown(), getattr(error, "exit_code", 2))
+    return code if isinstance(code, int) else 0
+
+
+def _end_on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise typer.Exit(0)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"broadcast: {message}\n")
+    return code
+
+
+@app.command()
+def up(
+    *,
+    mind: Annotated[bool, typer.Option(help="Run the example mind, too.")] = True,
+    data: Annotated[Path | None, typer.Option(help="Folder of the private Valkey's data.", metavar="FOLDER")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the page; else BROADCAST_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page; else BROADCAST_PORT.")] = None,
+) -> None:
+    """Start everything on this machine: Valkey (unless REDIS_URL is set), the bridge, the example mind."""
+    from broadcast.cli.up import up as run_up
+
+    settings = Settings.from_environment(host=host, port=port)
+    raise typer.Exit(run_up(settings, with_mind=mind, data=data, has_redis="REDIS_URL" in os.environ))
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to bind; else BROADCAST_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; else BROADCAST_PORT.")] = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Run the bridge: the page, Socket.IO and the event stream."""
+    from broadcast.bridge.serve import serve as run_serve
+    from broadcast.cli.logs import configure_logs
+
+    configure_logs()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the bridge has its own, orderly end
+    run_serve(Settings.from_environment(host=host, port=port, redis_url=redis_url))
+
+
+@app.command()
+def emit(
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="As sense.project.")],
+    data: Annotated[str | None, typer.Argument(metavar="JSON|-", help="The data; - reads standard input.")] = None,
+    *,
+    redis_url: RedisUrl = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for Redis.")] = 5.0,
+) -> None:
+    """Emit one event, and wait until it is in the log."""
+    from broadcast import Broadcaster
+
+    text = sys.stdin.read() if data == "-" else data
+    try:
+        value = orjson.loads(text) if text is not None and text.strip() else None
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"JSON: {error}; a text is written as '\"text\"'") from None
+    broadcaster = Broadcaster(settings=Settings.from_environment(redis_url=redis_url))
+    broadcaster.emit(event_type, value)
+    if not broadcaster.close(timeout):
+        raise BroadcastError(f"not in the log after {timeout:g} s: {broadcaster.stats().last_error}")
+
+
+@app.command()
+def tail(
+    *,
+    types: Types = None,
+    since: Annotated[
+        str | None, typer.Option("--since", "-s", help="An id, 0 for all that is left, 5m, or a time.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the default in a pipe.")] = False,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show events as they come."""
+    from broadcast.cli.tail import tail as run_tail
+
+    run_tail(types, since, as_json=as_json or not sys.stdout.isatty(), redis_url=redis_url)
+
+
+@app.command()
+def record(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="As events.jsonl; goes on where it ends.")],
+    *,
+    types: Types = None,
+    rotate_bytes: Annotated[int, typer.Option(help="Put a file aside before it grows beyond; 0 = never.")] = 104857600,
+    daily: Annotated[bool, typer.Option(help="One file a day (UTC).")] = True,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Append every event to a file, rotated by size and by day."""
+    from broadcast.consumers.recorder import Recorder
+
+    def on_wait(error: OSError) -> None:
+        sys.stderr.write(f"broadcast: {path}: {error.strerror}; waiting\n")
+
+    recorder = Recorder(path, rotate_bytes=rotate_bytes, rotate_daily=daily, on_wait=on_wait)
+    try:
+        recorder.run(types, redis_url=redis_url)
+    finally:
+        recorder.close()
+
+
+@app.command()
+def doctor(
+    *,
+    ready: Annotated[bool, typer.Option("--ready", help="Only ask the bridge whether it is ready.")] = False,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Say what is wrong: Redis, who emits, who reads, what shadows the package."""
+    from broadcast.cli import doctor as checks
+
+    settings = Settings.from_environment(redis_url=redis_url)
+    raise typer.Exit(checks.ready(settings) if ready else checks.examine(settings))
+
+
+@app.command()
+def types() -> None:
+    """List the vocabulary: every event type, its fields, and when it is emitted."""
+    from broadcast.catalogue import CATALOGUE
+
+    for event_type in CATALOGUE.values():
+        fields = ", ".join(field.name for field in event_type.fields)
+        typer.echo(f"{event_type.name:<20} {{{fields}}}  {event_type.when}")
+
+
+@token_app.command("issue")
+def issue(
+    sub: Annotated[str, typer.Option(help="Whom it is for.")],
+    *,
+    types: Types = None,
+    ttl: Annotated[str, typer.Option(help="How long it is valid: 30m, 1h, 7d.")] = "1h",
+) -> None:
+    """Print a token, signed with BROADCAST_SECRET."""
+    from broadcast.bridge.access import issue_token
+    from broadcast.cli.duration import seconds_of
+
+    secret = Settings.from_environment().secret
+    typer.echo(issue_token(secret, subject=sub, types=types, ttl_s=seconds_of(ttl)))

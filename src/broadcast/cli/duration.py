@@ -1,0 +1,24 @@
+"""Durations as people write them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from broadcast.errors import SettingError
+
+__all__ = ["seconds_of"]
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(text: str) -> int:
+    """Read `90s`, `30m`, `1h`, `7d`.
+
+    Raises:
+        SettingError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
+    if match is None:
+        raise SettingError(f"expected a duration such as 30m, 1h or 7d, got {text!r}")
+    return int(match[1]) * _UNITS_S[match[2]]

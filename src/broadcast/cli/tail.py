@@ -1,0 +1,70 @@
+"""`broadcast tail`: one line an event, for eyes or for programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from broadcast.digest import digest, printable
+from broadcast.event import Event
+from broadcast.log.listen import Listener
+from broadcast.log.stream import LinkDown, LinkUp
+
+__all__ = ["event_line", "tail"]
+
+_COLOURS: Final = {
+    "broadcast": "bold magenta",
+    "context": "green",
+    "critic": "yellow",
+    "cycle": "dim",
+    "daemon": "bold",
+    "decision": "bold cyan",
+    "error": "bold red",
+    "execute": "cyan",
+    "observe": "blue",
+    "render": "cyan",
+    "sense": "white",
+    "state": "magenta",
+    "wave": "blue",
+    "window": "blue",
+}
+
+
+def tail(types: str | None, since: str | None, *, as_json: bool, redis_url: str | None) -> None:
+    """Print events until interrupted.
+
+    Args:
+        types: the filter, None for all.
+        since: where to begin, None for now.
+        as_json: the delivered form, a line each; else digests.
+        redis_url: where Redis listens, None reads the environment.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    with Listener(types, since, redis_url=redis_url, name="tail", on_link=_note_link) as events:
+        for event in events:
+            if as_json:
+                sys.stdout.write(orjson.dumps(event).decode() + "\n")
+                sys.stdout.flush()
+            else:
+                console.print(event_line(event, width=console.width), overflow="ellipsis", no_wrap=True)
+
+
+def event_line(event: Event, *, width: int = 160) -> Text:
+    """The digest of an event, coloured; what could steer a terminal is shown, not obeyed."""
+    kind = str(event["type"])
+    colour = _COLOURS.get(kind.partition(".")[0], "default")
+    line = Text()
+    line.append(f"{printable(str(event['ts']))[11:23]} ", style="dim")
+    line.append(f"{printable(kind):<16} ", style=colour)
+    line.append(printable(digest(event)), style="red" if kind == "error" else "")
+    line.truncate(max(40, width), overflow="ellipsis")
+    return line
+
+
+def _note_link(link: LinkUp | LinkDown) -> None:
+    if isinstance(link, LinkDown):
+        sys.stderr.write(f"broadcast: Redis cannot be read ({link.error}); waiting\n")

@@ -1,0 +1,188 @@
+"""`broadcast up`: everything on one machine, and nothing of it left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from rich.console import Console
+
+from broadcast.cli.tail import event_line
+from broadcast.embedded import PrivateValkey
+from broadcast.errors import BroadcastError, SettingError
+from broadcast.log.listen import Listener
+from broadcast.settings import Settings
+
+__all__ = ["up"]
+
+READY_TIMEOUT_S: Final = 30.0
+CHILD_STOP_S: Final = 10.0
+WATCH_S: Final = 0.3
+
+
+class _Stop(Exception):  # noqa: N818 - not an error: somebody wants us to end
+    """Ends `up`."""
+
+
+def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: bool) -> int:
+    """Start what is missing, show what happens, stop it all.
+
+    Args:
+        settings: all of them.
+        with_mind: whether the example mind runs, too.
+        data: where the private Valkey keeps its data; None takes the user's state folder.
+        has_redis: whether `REDIS_URL` names one to use.
+
+    Returns:
+        The exit code.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _raise_stop)
+    with contextlib.ExitStack() as stack:
+        try:
+            url = settings.redis_url if has_redis else _start_valkey(stack, console, data)
+            environment = {**os.environ, "REDIS_URL": url}
+            children = {"bridge": _start_bridge(stack, settings, environment)}
+            _print_address(console, settings, url, has_redis=has_redis)
+            if with_mind:
+                children["mind"] = _start_mind(stack, environment)
+            console.print("Ctrl-C ends everything.\n", style="dim")
+            _show_events(console, url, children)
+        except _Stop:
+            console.print("\nstopping …", style="dim")
+    return 0
+
+
+def _raise_stop(number: int, frame: FrameType | None) -> None:
+    # Only the first one counts: another must not cut the orderly end short, each step of which is bounded.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise _Stop
+
+
+def _start_valkey(stack: contextlib.ExitStack, console: Console, data: Path | None) -> str:
+    folder = data if data is not None else state_folder() / "valkey"
+    valkey = PrivateValkey(folder.absolute())
+    stack.callback(valkey.stop)
+    valkey.start()
+    console.print(f"Valkey    {valkey.url}, its data in {valkey.folder}")
+    return valkey.url
+
+
+def state_folder() -> Path:
+    """Where this user's programs keep what must outlive them (XDG base directories)."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "v5-broadcast"
+
+
+def _start_bridge(
+    stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str]
+) -> subprocess.Popen[Any]:
+    command = [sys.executable, "-m", "broadcast", "serve", "--host", settings.host, "--port", str(settings.port)]
+    log_path = state_folder() / "bridge.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("wb") as log:
+        child = _start(stack, command, environment, stderr=log)
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not _is_ready(settings):
+        if child.poll() is not None:
+            raise SettingError(f"the bridge did not start: {log_path.read_text('utf-8', 'replace')[-500:].strip()}")
+        if time.monotonic() > deadline:
+            raise BroadcastError(f"the bridge is not ready after {READY_TIMEOUT_S:g} s; its log: {log_path}")
+        time.sleep(0.05)
+    return child
+
+
+def _is_ready(settings: Settings) -> bool:
+    from urllib.request import urlopen
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
+    bracketed = f"[{host}]" if ":" in host else host
+    try:
+        with urlopen(f"http://{bracketed}:{settings.port}/readyz", timeout=1) as answer:  # noqa: S310
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _start_mind(stack: contextlib.ExitStack, environment: dict[str, str]) -> subprocess.Popen[Any]:
+    return _start(stack, [sys.executable, str(example_mind())], environment, stderr=None)
+
+
+def example_mind() -> Path:
+    """The folder of the example mind: in the installed package, or in the checkout.
+
+    Raises:
+        SettingError: it is in neither.
+    """
+    spec = find_spec("broadcast")
+    assert spec is not None and spec.origin is not None
+    package = Path(spec.origin).parent
+    for folder in (package / "_example_mind", package.parent.parent / "examples" / "mind"):
+        if (folder / "__main__.py").is_file():
+            return folder
+    raise SettingError("this installation carries no example mind; use --no-mind")
+
+
+def _start(
+    stack: contextlib.ExitStack, command: list[str], environment: dict[str, str], *, stderr: Any
+) -> subprocess.Popen[Any]:
+    # A group of its own: Ctrl-C on the terminal reaches us alone, and we end the others in our order.
+    child = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+        start_new_session=True,
+    )  # fmt: skip
+    stack.callback(_stop, child)
+    return child
+
+
+def _stop(child: subprocess.Popen[Any]) -> None:
+    if child.poll() is not None:
+        return
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(CHILD_STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _print_address(console: Console, settings: Settings, url: str, *, has_redis: bool) -> None:
+    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - not a bind
+    console.print(f"page      [bold]http://{host}:{settings.port}/[/bold]")
+    if not has_redis:
+        console.print(f"your mind [bold]export REDIS_URL={url}[/bold]   then: from broadcast import emit")
+
+
+def _show_events(console: Console, url: str, children: dict[str, subprocess.Popen[Any]]) -> None:
+    failures: list[str] = []
+    threading.Thread(target=_watch, args=(children, failures), daemon=True).start()
+    with Listener(None, None, redis_url=url, name="up") as events:
+        try:
+            for event in events:
+                console.print(event_line(event, width=console.width), overflow="ellipsis", no_wrap=True)
+        except _Stop:
+            if failures:
+                raise BroadcastError(failures[0]) from None
+            raise
+
+
+def _watch(children: dict[str, subprocess.Popen[Any]], failures: list[str]) -> None:
+    """End the whole when a part of it ends by itself."""
+    while True:
+        time.sleep(WATCH_S)
+        for name, child in children.items():
+            if child.poll() is not None:
+                failures.append(f"the {name} ended by itself with code {child.returncode}; everything is stopped")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return

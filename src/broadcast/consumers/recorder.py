@@ -1,0 +1,109 @@
+"""The recorder: the log as a JSONL file that goes on exactly where it ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from broadcast.consumers.linefile import LineFile, last_lines_of
+from broadcast.event import Event
+from broadcast.log.listen import Listener
+from broadcast.log.position import START, Position, Seen, parse_id
+from broadcast.log.stream import LinkDown, LinkUp
+
+__all__ = ["Recorder"]
+
+ROTATE_BYTES: Final = 100 * 1024 * 1024
+
+
+class Recorder:
+    """Writes every event of a filter to a file, in delivered form, one a line.
+
+    The file is its own cursor: at the start the last event in it says where to go on, so that nothing is missing and
+    nothing stands twice, however the last run ended. A second file, `.NAME.epoch`, remembers which log it was.
+
+    Args:
+        path: the file.
+        rotate_bytes: a file that would grow beyond this is put aside; 0 for never.
+        rotate_daily: whether a file holds one day (UTC, by `ts`) only.
+        on_wait: told why a write waits.
+
+    Raises:
+        BroadcastError: another process writes the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rotate_bytes: int = ROTATE_BYTES,
+        rotate_daily: bool = True,
+        on_wait: Callable[[OSError], None] | None = None,
+    ) -> None:
+        self.rotate_bytes = rotate_bytes
+        self.rotate_daily = rotate_daily
+        self.written = 0
+        """Events written by this object."""
+        self._file = LineFile(path, on_wait=on_wait)
+        self._epoch_path = path.with_name(f".{path.name}.epoch")
+        self._epoch = self._read_epoch()
+        self._day = ""
+        self.seen = Seen()
+        self.position = self._resume()
+
+    def _read_epoch(self) -> str | None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return self._epoch_path.read_text("utf-8").strip() or None
+        return None
+
+    def _resume(self) -> Position:
+        """Where the file ends; before everything that is left if there is no file yet."""
+        lines = list(self._file.last_lines())
+        rotated = self._file.rotated()
+        if not lines and rotated:
+            lines = last_lines_of(rotated[-1])
+        position = Position(START)
+        for line in lines:
+            event: Any = orjson.loads(line)
+            self.seen.is_new(event.get("by"))
+            if "id" in event:
+                position = Position(parse_id(event["id"]), event.get("n"), self._epoch)
+                self._day = event["ts"][:10]
+        return position
+
+    def run(self, types: str | Iterable[str] | None = None, *, redis_url: str | None = None) -> None:
+        """Record for ever; ends with whatever the caller's signal handling raises."""
+        listener = Listener(types, self.position, redis_url=redis_url, name="record", on_link=self._note_link)
+        listener.seen = self.seen
+        with listener:
+            for event in listener:
+                self.write(event)
+
+    def _note_link(self, link: LinkUp | LinkDown) -> None:
+        if isinstance(link, LinkUp) and link.bounds.epoch not in (None, self._epoch):
+            self._epoch = link.bounds.epoch
+            self._epoch_path.write_text(f"{self._epoch}\n", "utf-8")
+
+    def write(self, event: Event) -> None:
+        """Write one event; rotates before it where its turn has come, and waits while the disk is full."""
+        line = orjson.dumps(event) + b"\n"
+        day = str(event["ts"])[:10]
+        if self._file.size and self._is_full(line, day):
+            self._file.rotate(self._day or day)
+        # An event that waited in a producer's buffer may be of yesterday: it does not open yesterday's file again.
+        self._day = max(self._day, day)
+        self._file.append(line)
+        self.written += 1
+
+    def _is_full(self, line: bytes, day: str) -> bool:
+        if self.rotate_daily and self._day and day > self._day:
+            return True
+        return bool(self.rotate_bytes) and self._file.size + len(line) > self.rotate_bytes
+
+    def close(self) -> None:
+        """Write the file out."""
+        self._file.close()
