@@ -17,7 +17,9 @@ from broadcast.digest import digest, printable
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "web" / "dashboard"
-CASES: Final[list[dict[str, Any]]] = json.loads((ROOT / "tests" / "golden" / "digests.json").read_text("utf-8"))
+CASES: Final[list[dict[str, Any]]] = json.loads(
+    (ROOT / "tests" / "golden" / "digests.json").read_text("utf-8")
+)
 
 # Reads events and answers with what the page would show of each.
 TWIN: Final = """
@@ -49,7 +51,9 @@ TREES: Final = st.recursive(
 def events(draw: st.DrawFn) -> dict[str, Any]:
     name = draw(st.sampled_from(sorted(CATALOGUE)) | TEXTS)
     known = CATALOGUE.get(name)
-    data = {field.name: draw(TREES) for field in known.fields if draw(st.booleans())} if known else draw(TREES)
+    data = (
+        {field.name: draw(TREES) for field in known.fields if draw(st.booleans())} if known else draw(TREES)
+    )
     return {"type": name, "data": data}
 
 

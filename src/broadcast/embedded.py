@@ -83,7 +83,16 @@ class PrivateValkey:
         log_path = self.folder / "valkey.log"
         arguments = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         # Append-only, flushed every second: what a killed machine may lose, the emitter keeps and appends again.
-        durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
+        durable = [
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "everysec",
+            "--save",
+            "",
+            "--maxmemory-policy",
+            "noeviction",
+        ]
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(find_server()), *arguments, *durable],

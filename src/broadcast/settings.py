@@ -60,9 +60,7 @@ class Settings:
     """What can be set. Frozen: read once, passed down."""
 
     # --- where the log is
-    redis_url: str = _setting(
-        "redis://localhost:6379", "REDIS_URL", "where Redis or Valkey listens", _redis_url
-    )
+    redis_url: str = _setting("redis://localhost:6379", "REDIS_URL", "where Redis or Valkey listens", _redis_url)
     stream: str = _setting("v5:stream", "BROADCAST_STREAM", "the stream's key; the log itself")
     channel: str = _setting("v5:events", "BROADCAST_CHANNEL", "the pub/sub channel for light consumers")
     stream_events_max: int = _setting(
@@ -94,21 +92,15 @@ class Settings:
         repr=False,  # never in a log
         metadata={"variable": "BROADCAST_SECRET", "why": "signs viewers' tokens; ≥ 32 bytes", "parse": str},
     )
-    anonymous: str = _setting(
-        "", "BROADCAST_ANONYMOUS", "what a viewer without token may do: read, or a type filter"
-    )
+    anonymous: str = _setting("", "BROADCAST_ANONYMOUS", "what a viewer without token may do: read, or a type filter")
     ring_events_max: int = _setting(
         10_000, "BROADCAST_RING_EVENTS_MAX", "newest events the bridge holds in memory", _count
     )
     ring_bytes_max: int = _setting(
         64 * 1024 * 1024, "BROADCAST_RING_BYTES_MAX", "bytes of them, whichever is first", _count
     )
-    connections_max: int = _setting(
-        10_000, "BROADCAST_MAX_CONNECTIONS", "viewers of one bridge; 0 = no limit", _count
-    )
-    grace_s: float = _setting(
-        5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", _number
-    )
+    connections_max: int = _setting(10_000, "BROADCAST_MAX_CONNECTIONS", "viewers of one bridge; 0 = no limit", _count)
+    grace_s: float = _setting(5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", _number)
 
     def __post_init__(self) -> None:
         if self.secret and len(self.secret.encode()) < 32:

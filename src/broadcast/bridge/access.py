@@ -65,7 +65,11 @@ class Access:
     def _verified(self, token: str) -> Grant:
         try:
             claims: dict[str, Any] = jwt.decode(
-                token, self._secret, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": ["exp", "sub"]}
+                token,
+                self._secret,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                options={"require": ["exp", "sub"]},
             )
             allowed = parse_filter(cast("Any", claims.get("types")))
         except jwt.ExpiredSignatureError:

@@ -145,9 +145,7 @@ class Fanout:
         if first is None:
             return replace(self._bounds, first=None, last=head.id, added=head.n, length=0, epoch=head.epoch)
         length = head.n - first.n + 1 if head.n is not None and first.n is not None else len(self.ring)
-        return replace(
-            self._bounds, first=first.id, last=head.id, added=head.n, length=length, epoch=head.epoch
-        )
+        return replace(self._bounds, first=first.id, last=head.id, added=head.n, length=length, epoch=head.epoch)
 
     def ring_reaches(self, position: Position) -> bool:
         """Whether everything behind this position is in the ring."""
@@ -170,5 +168,3 @@ class Fanout:
 def _size(page: list[Entry]) -> int:
     # What an event takes in the ring, near enough to stop loading in time.
     return sum(len(str(entry.event)) for entry in page)
-
-

@@ -134,11 +134,14 @@ def bearer_token(authorization: str | None) -> str | None:
 
 def _problem(error: RequestError) -> Response:
     """RFC 9457."""
-    body = {"type": "about:blank", "title": error.code.meaning, "detail": error.message, "code": error.code.name}
+    body = {
+        "type": "about:blank",
+        "title": error.code.meaning,
+        "detail": error.message,
+        "code": error.code.name,
+    }
     return JSONResponse(
         {**body, "status": error.code.http_status},
         status_code=error.code.http_status,
         media_type="application/problem+json",
     )
-
-

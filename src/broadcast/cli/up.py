@@ -88,7 +88,16 @@ def state_folder() -> Path:
 def _start_bridge(
     stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str]
 ) -> subprocess.Popen[Any]:
-    command = [sys.executable, "-m", "broadcast", "serve", "--host", settings.host, "--port", str(settings.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "broadcast",
+        "serve",
+        "--host",
+        settings.host,
+        "--port",
+        str(settings.port),
+    ]
     log_path = state_folder() / "bridge.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:

@@ -68,7 +68,6 @@ class Sender:
         self._backoff_s = 0.0
         self._stopping = False
         self._ident = 0
-        self._epoch_if_none = os.urandom(8).hex()
         # A raw lock: acquired while asleep, released to wake. Event and Condition can be found locked by a signal
         # handler that interrupts them, and hang.
         self._wake = allocate_lock()
@@ -129,7 +128,7 @@ class Sender:
         self.connects += 1
         self._connection = connection
         # Redis may have come back without its last second: ask before anything new goes out.
-        self._settle(connection.append(self._ledger.next_batch(), epoch_if_none=self._epoch_if_none))
+        self._settle(connection.append(self._ledger.next_batch(), epoch_if_none=_fresh_epoch()))
         return connection
 
     def _take(self) -> None:
@@ -149,7 +148,7 @@ class Sender:
         if self._refusals:
             batch = type(batch)(batch.first, batch.payloads[:1], batch.fill_hole)
         try:
-            reply = connection.append(batch, epoch_if_none=self._epoch_if_none)
+            reply = connection.append(batch, epoch_if_none=_fresh_epoch())
         except Exception as error:
             self._refused(str(error), is_reply=type(error).__name__ == "ResponseError")
             raise
@@ -209,6 +208,11 @@ class Sender:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _fresh_epoch() -> str:
+    # A new one every time: after FLUSHALL the same name would make another log look like the old one.
+    return os.urandom(8).hex()
 
 
 class _AppendError(Exception):

@@ -52,9 +52,7 @@ def numbered(entries: list[Entry], first_n: int | None) -> list[Entry]:
     """The same entries with consecutive ordinals; None leaves them without."""
     if first_n is None:
         return entries
-    return [
-        replace(entry, n=first_n + i, event={**entry.event, "n": first_n + i}) for i, entry in enumerate(entries)
-    ]
+    return [replace(entry, n=first_n + i, event={**entry.event, "n": first_n + i}) for i, entry in enumerate(entries)]
 
 
 def _identity(raw: bytes | None) -> str | None:

@@ -17,7 +17,18 @@ from typing import Any, Final, Literal, NamedTuple
 
 from broadcast.errors import PositionError
 
-__all__ = ["START", "Bounds", "EntryId", "Gap", "Position", "Seen", "Since", "judge", "parse_id", "parse_since"]
+__all__ = [
+    "START",
+    "Bounds",
+    "EntryId",
+    "Gap",
+    "Position",
+    "Seen",
+    "Since",
+    "judge",
+    "parse_id",
+    "parse_since",
+]
 
 GapReason = Literal["trimmed", "slow", "rewound", "reset"]
 

@@ -96,9 +96,7 @@ class StreamReader:
         Raises:
             UnreachableError: Redis does not answer, or refuses.
         """
-        rows, _log = await self._together(
-            self._client, ("XREVRANGE", self.stream, f"({before}", "-", "COUNT", count)
-        )
+        rows, _log = await self._together(self._client, ("XREVRANGE", self.stream, f"({before}", "-", "COUNT", count))
         return [_entry(row) for row in reversed(_rows(rows))]
 
     async def range(self, after: EntryId, *, until: EntryId | None = None, count: int) -> list[Entry]:
@@ -157,9 +155,7 @@ class StreamReader:
         """First words after a (re)connect: is the log still the one we were reading?"""
         at = START if position is None else position.id
         latest_up_to_us = ("XREVRANGE", self.stream, str(at), "-", "COUNT", 1)
-        info, rows, log = await self._together(
-            self._tail_client, ("XINFO", "STREAM", self.stream), latest_up_to_us
-        )
+        info, rows, log = await self._together(self._tail_client, ("XINFO", "STREAM", self.stream), latest_up_to_us)
         bounds = await self._named(_bounds(info, log))
         if position is None:
             return bounds.end, None, bounds
@@ -239,9 +235,7 @@ class StreamReader:
         if blocking:
             pipe = self._tail_client.pipeline(transaction=False)
             wait_ms = int(BLOCK_S * 1000)
-            pipe.execute_command(
-                "XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", wait_ms, "STREAMS", self.stream, str(at)
-            )
+            pipe.execute_command("XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", wait_ms, "STREAMS", self.stream, str(at))
             # In the same round trip: after FLUSHALL another log grows under this key, with ids that look like ours.
             pipe.execute_command("HGET", self.log_key, "epoch")
             reply, epoch = await pipe.execute()
@@ -334,4 +328,3 @@ def _bounds(info: Any, log: Any) -> Bounds:
         parent=facts["parent"],
         forked_at=forked_at,
     )
-

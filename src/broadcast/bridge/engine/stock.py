@@ -34,9 +34,7 @@ class Handlers(Protocol):
         """A viewer has connected; its CONNECT packet is on its way."""
         ...
 
-    async def requested(
-        self, connection: SocketConnection, name: object, data: object, answer: Answer | None
-    ) -> None:
+    async def requested(self, connection: SocketConnection, name: object, data: object, answer: Answer | None) -> None:
         """A viewer has sent an event."""
         ...
 
