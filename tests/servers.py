@@ -48,12 +48,13 @@ class RedisServer:
     def start(self) -> RedisServer:
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-        self.process = subprocess.Popen(
-            [self.binary, *arguments, *durable, *self.options],
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "server.log").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.binary, *arguments, *durable, *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self.wait_until_ready()
         return self
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import orjson
 import typer
@@ -39,7 +37,6 @@ def run() -> int:
     Returns:
         The exit code: 0, 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, _end_on_sigterm)
     try:
         code = app(standalone_mode=False)
     except typer.Exit as stop:
@@ -58,10 +55,6 @@ def run() -> int:
             raise
         return _fail(shown(), getattr(error, "exit_code", 2))
     return code if isinstance(code, int) else 0
-
-
-def _end_on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
-    raise typer.Exit(0)
 
 
 def _fail(message: str, code: int) -> int:
@@ -96,7 +89,6 @@ def serve(
     from broadcast.cli.logs import configure_logs
 
     configure_logs()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the bridge has its own, orderly end
     run_serve(Settings.from_environment(host=host, port=port, redis_url=redis_url))
 
 
@@ -133,9 +125,11 @@ def tail(
     redis_url: RedisUrl = None,
 ) -> None:
     """Show events as they come."""
+    from broadcast.cli.interrupts import run_until_signalled
     from broadcast.cli.tail import tail as run_tail
 
-    run_tail(types, since, as_json=as_json or not sys.stdout.isatty(), redis_url=redis_url)
+    as_json = as_json or not sys.stdout.isatty()
+    raise typer.Exit(run_until_signalled(run_tail(types, since, as_json=as_json, redis_url=redis_url)))
 
 
 @app.command()
@@ -148,6 +142,7 @@ def record(
     redis_url: RedisUrl = None,
 ) -> None:
     """Append every event to a file, rotated by size and by day."""
+    from broadcast.cli.interrupts import run_until_signalled
     from broadcast.consumers.recorder import Recorder
 
     def on_wait(error: OSError) -> None:
@@ -155,7 +150,7 @@ def record(
 
     recorder = Recorder(path, rotate_bytes=rotate_bytes, rotate_daily=daily, on_wait=on_wait)
     try:
-        recorder.run(types, redis_url=redis_url)
+        raise typer.Exit(run_until_signalled(recorder.run(types, redis_url=redis_url)))
     finally:
         recorder.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
 from typing import Final
 
 import orjson
@@ -34,8 +35,8 @@ _COLOURS: Final = {
 }
 
 
-def tail(types: str | None, since: str | None, *, as_json: bool, redis_url: str | None) -> None:
-    """Print events until interrupted.
+async def tail(types: str | None, since: str | None, *, as_json: bool, redis_url: str | None) -> None:
+    """Print events until cancelled.
 
     Args:
         types: the filter, None for all.
@@ -44,8 +45,9 @@ def tail(types: str | None, since: str | None, *, as_json: bool, redis_url: str 
         redis_url: where Redis listens, None reads the environment.
     """
     console = Console(highlight=False, soft_wrap=True)
-    with Listener(types, since, redis_url=redis_url, name="tail", on_link=_note_link) as events:
-        for event in events:
+    listener = Listener(types, since, redis_url=redis_url, name="tail", on_link=_note_link)
+    async with aclosing(listener.events()) as events:
+        async for event in events:
             if as_json:
                 sys.stdout.write(orjson.dumps(event).decode() + "\n")
                 sys.stdout.flush()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from broadcast.cli.interrupts import run_until_signalled
 from broadcast.cli.tail import event_line
 from broadcast.embedded import PrivateValkey
 from broadcast.errors import BroadcastError, SettingError
@@ -29,8 +31,8 @@ CHILD_STOP_S: Final = 10.0
 WATCH_S: Final = 0.3
 
 
-class _Stop(Exception):  # noqa: N818 - not an error: somebody wants us to end
-    """Ends `up`."""
+class _Stop(BaseException):
+    """A signal came while something was being started."""
 
 
 def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: bool) -> int:
@@ -59,15 +61,21 @@ def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: boo
             console.print("Ctrl-C ends everything.\n", style="dim")
             _show_events(console, url, children)
         except _Stop:
+            pass
+        finally:
+            _ignore_signals()
             console.print("\nstopping …", style="dim")
     return 0
 
 
 def _raise_stop(number: int, frame: FrameType | None) -> None:
-    # Only the first one counts: another must not cut the orderly end short, each step of which is bounded.
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
     raise _Stop
+
+
+def _ignore_signals() -> None:
+    # Only the first one counts: another must not cut the orderly end short, each step of which is bounded.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _start_valkey(stack: contextlib.ExitStack, console: Console, data: Path | None) -> str:
@@ -174,24 +182,33 @@ def _print_address(console: Console, settings: Settings, url: str, *, has_redis:
 
 
 def _show_events(console: Console, url: str, children: dict[str, subprocess.Popen[Any]]) -> None:
-    failures: list[str] = []
-    threading.Thread(target=_watch, args=(children, failures), daemon=True).start()
-    with Listener(None, None, redis_url=url, name="up") as events:
-        try:
-            for event in events:
-                console.print(event_line(event, width=console.width), overflow="ellipsis", no_wrap=True)
-        except _Stop:
-            if failures:
-                raise BroadcastError(failures[0]) from None
-            raise
+    """Print digests until a signal comes, or a part of the whole ends by itself.
+
+    Raises:
+        BroadcastError: one did.
+    """
+    ended: list[str] = []
+
+    async def show() -> None:
+        async with asyncio.TaskGroup() as group:
+            shown = group.create_task(_print_events(console, url))
+            ended.append(await _first_to_end(children))
+            shown.cancel()
+
+    run_until_signalled(show())
+    if ended:
+        raise BroadcastError(ended[0])
 
 
-def _watch(children: dict[str, subprocess.Popen[Any]], failures: list[str]) -> None:
-    """End the whole when a part of it ends by itself."""
+async def _print_events(console: Console, url: str) -> None:
+    async with aclosing(Listener(None, None, redis_url=url, name="up").events()) as events:
+        async for event in events:
+            console.print(event_line(event, width=console.width), overflow="ellipsis", no_wrap=True)
+
+
+async def _first_to_end(children: dict[str, subprocess.Popen[Any]]) -> str:
     while True:
-        time.sleep(WATCH_S)
         for name, child in children.items():
             if child.poll() is not None:
-                failures.append(f"the {name} ended by itself with code {child.returncode}; everything is stopped")
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+                return f"the {name} ended by itself with code {child.returncode}; everything is stopped"
+        await asyncio.sleep(WATCH_S)

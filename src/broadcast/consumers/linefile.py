@@ -1,11 +1,10 @@
-"""A file of whole lines: appended, rotated, repaired; never half a line, and a full disk is waited for."""
+"""A file of whole lines: appended, rotated, repaired; never half a line."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,6 @@ from broadcast.errors import BroadcastError
 
 __all__ = ["LineFile"]
 
-DISK_RETRY_S: Final = 1.0
 TAIL_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -22,15 +20,13 @@ class LineFile:
 
     Args:
         path: the file; made if missing. What is rotated lies beside it, as `name.DAY.ext`, `name.DAY.2.ext`, ….
-        on_wait: told why a write is waiting (a full disk), again and again.
 
     Raises:
         BroadcastError: another process holds the file.
     """
 
-    def __init__(self, path: Path, *, on_wait: Callable[[OSError], None] | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._on_wait = on_wait
         self._fd = -1
         self.size = 0
         """Bytes of whole lines in it."""
@@ -59,21 +55,20 @@ class LineFile:
         return 0
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines; waits for as long as the disk is full.
+        """Write whole lines, or nothing of them.
 
         Args:
             lines: each with its newline.
+
+        Raises:
+            OSError: the disk is full, or broken.
         """
-        while True:
-            try:
-                self._write(lines)
-                return
-            except OSError as error:
-                # What was written of it goes again, so that the file ends with a whole line whenever it is looked at.
-                os.ftruncate(self._fd, self.size)
-                if self._on_wait is not None:
-                    self._on_wait(error)
-                time.sleep(DISK_RETRY_S)
+        try:
+            self._write(lines)
+        except OSError:
+            # Take back what was written of it: the file ends with a whole line whenever it is looked at.
+            os.ftruncate(self._fd, self.size)
+            raise
 
     def _write(self, lines: bytes) -> None:
         left = memoryview(lines)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from broadcast.log.stream import LinkDown, LinkUp
 __all__ = ["Recorder"]
 
 ROTATE_BYTES: Final = 100 * 1024 * 1024
+DISK_RETRY_S: Final = 1.0
 
 
 class Recorder:
@@ -48,7 +51,8 @@ class Recorder:
         self.rotate_daily = rotate_daily
         self.written = 0
         """Events written by this object."""
-        self._file = LineFile(path, on_wait=on_wait)
+        self._file = LineFile(path)
+        self._on_wait = on_wait or _ignore
         self._epoch_path = path.with_name(f".{path.name}.epoch")
         self._epoch = self._read_epoch()
         self._day = ""
@@ -75,13 +79,22 @@ class Recorder:
                 self._day = event["ts"][:10]
         return position
 
-    def run(self, types: str | Iterable[str] | None = None, *, redis_url: str | None = None) -> None:
-        """Record for ever; ends with whatever the caller's signal handling raises."""
+    async def run(self, types: str | Iterable[str] | None = None, *, redis_url: str | None = None) -> None:
+        """Record until cancelled; while the disk is full, wait without losing the place."""
         listener = Listener(types, self.position, redis_url=redis_url, name="record", on_link=self._note_link)
         listener.seen = self.seen
-        with listener:
-            for event in listener:
-                self.write(event)
+        async with aclosing(listener.events()) as events:
+            async for event in events:
+                while not self._is_written(event):
+                    await asyncio.sleep(DISK_RETRY_S)
+
+    def _is_written(self, event: Event) -> bool:
+        try:
+            self.write(event)
+        except OSError as error:
+            self._on_wait(error)
+            return False
+        return True
 
     def _note_link(self, link: LinkUp | LinkDown) -> None:
         if isinstance(link, LinkUp) and link.bounds.epoch not in (None, self._epoch):
@@ -89,7 +102,11 @@ class Recorder:
             self._epoch_path.write_text(f"{self._epoch}\n", "utf-8")
 
     def write(self, event: Event) -> None:
-        """Write one event; rotates before it where its turn has come, and waits while the disk is full."""
+        """Write one event; rotates before it where its turn has come.
+
+        Raises:
+            OSError: the disk is full, or broken; nothing of the event is in the file then.
+        """
         line = orjson.dumps(event) + b"\n"
         day = str(event["ts"])[:10]
         if self._file.size and self._is_full(line, day):
@@ -104,6 +121,14 @@ class Recorder:
             return True
         return bool(self.rotate_bytes) and self._file.size + len(line) > self.rotate_bytes
 
+    def rotated(self) -> list[Path]:
+        """The files that were put aside, oldest first."""
+        return self._file.rotated()
+
     def close(self) -> None:
         """Write the file out."""
         self._file.close()
+
+
+def _ignore(error: OSError) -> None:
+    del error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
@@ -56,20 +57,29 @@ class Listener:
         """Which events were had; a consumer that goes on from a file fills it first."""
         self.epoch: str | None = None
         """The log's epoch as of the last contact."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._events: AsyncGenerator[Event] | None = None
+        self._runner: asyncio.Runner | None = None
+        self._waiting: AsyncGenerator[list[Event]] | None = None
+        self._ready: deque[Event] = deque()
+        self._is_closed = False
 
-    async def _read(self) -> AsyncGenerator[Event]:
+    async def events(self) -> AsyncGenerator[Event]:
+        """The events as an async generator; close it to give its connection back."""
+        async with aclosing(self._batches()) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def _batches(self) -> AsyncGenerator[list[Event]]:
         reader = StreamReader(self._settings.redis_url, self._settings.stream, name=self._name)
         seen = self.seen
         async with aclosing(reader), aclosing(reader.tail(self.since.position)) as items:
             async for item in items:
                 if isinstance(item, Gap):
-                    yield gap_event(item)
+                    yield [gap_event(item)]
                 elif isinstance(item, list):
-                    for entry in item:
-                        if seen.is_new(entry.by) and self._wants(entry):
-                            yield entry.event
+                    batch = [entry.event for entry in item if seen.is_new(entry.by) and self._wants(entry)]
+                    if batch:
+                        yield batch
                 else:
                     self._note(item)
 
@@ -85,40 +95,42 @@ class Listener:
         return self.filter.matches(entry.event["type"])
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        self._events = self._read()
-        return self._events
+        return self.events()
 
     def __iter__(self) -> Iterator[Event]:
         return self
 
     def __next__(self) -> Event:
-        if self._loop is None:
+        while not self._ready:
+            self._ready.extend(self._wait_for_batch())
+        return self._ready.popleft()
+
+    def _wait_for_batch(self) -> list[Event]:
+        if self._is_closed:
+            raise StopIteration
+        if self._runner is None:
             _refuse_inside_a_loop()
-            self._loop = asyncio.new_event_loop()
-            self._events = self._read()
-        task = self._loop.create_task(self._next_event())
+            # A Runner turns Ctrl-C into the end of the read; an exception raised inside asyncio might be swallowed.
+            self._runner = asyncio.Runner()
+            self._waiting = self._batches()
         try:
-            return self._loop.run_until_complete(task)
+            return self._runner.run(self._next_batch())
         except BaseException:
-            # Ctrl-C, or whatever a signal handler raises, leaves the read unfinished: end it before the loop.
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    self._loop.run_until_complete(task)
             self.close()
             raise
 
-    async def _next_event(self) -> Event:
-        assert self._events is not None
-        return await anext(self._events)
+    async def _next_batch(self) -> list[Event]:
+        assert self._waiting is not None
+        return await anext(self._waiting)
 
     def close(self) -> None:
         """Give the connection back; the iterator ends."""
-        loop, self._loop = self._loop, None
-        if loop is not None and not loop.is_closed():
-            if self._events is not None:
-                loop.run_until_complete(self._events.aclose())
-            loop.close()
+        self._is_closed = True
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            if self._waiting is not None:
+                runner.run(_close(self._waiting))
+            runner.close()
 
     def __del__(self) -> None:
         # A script that leaves its `for` loop has no reason to know that there is something to close.
@@ -138,6 +150,10 @@ def gap_event(gap: Gap) -> Event:
     """What a reader in Python gets in the place of events it cannot be given; it has no id of its own."""
     ts = timestamp(int(datetime.now(UTC).timestamp() * 1_000_000_000))
     return {"type": "broadcast.gap", "ts": ts, "cycle": 0, "day": 0, "data": gap.as_data()}
+
+
+async def _close(batches: AsyncGenerator[list[Event]]) -> None:
+    await batches.aclose()
 
 
 def _refuse_inside_a_loop() -> None:

@@ -206,6 +206,7 @@ class StreamReader:
         at, n, self._epoch = position.id, position.n, position.epoch
         blocking = True
         while True:
+            _heed_cancellation()
             rows, bounds, epoch = await self._next_rows(at, blocking=blocking)
             if epoch != self._epoch and self._epoch is not None:
                 return
@@ -261,6 +262,13 @@ class StreamReader:
             if isinstance(result, Exception):
                 raise UnreachableError(f"{type(result).__name__}: {result}") from result
         return results
+
+
+def _heed_cancellation() -> None:
+    """Before Python 3.12, `asyncio.wait_for` inside redis-py may swallow a cancellation that comes as it returns."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _client(url: str, name: str) -> Any:
