@@ -17,9 +17,7 @@ from broadcast.digest import digest, printable
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "web" / "dashboard"
-CASES: Final[list[dict[str, Any]]] = json.loads(
-    (ROOT / "tests" / "golden" / "digests.json").read_text("utf-8")
-)
+CASES: Final[list[dict[str, Any]]] = json.loads((ROOT / "tests" / "golden" / "digests.json").read_text("utf-8"))
 
 # Reads events and answers with what the page would show of each.
 TWIN: Final = """
@@ -38,9 +36,7 @@ NUMBERS: Final = (
     | st.decimals(-1000, 1000, places=4).map(float)
 )
 TEXTS: Final = st.text(st.characters(exclude_categories=["Cs"]))
-KEYS: Final = (
-    TEXTS | st.integers(-5, 2**33).map(str) | st.sampled_from(["desc", "name", "id", "signal", "context"])
-)
+KEYS: Final = TEXTS | st.integers(-5, 2**33).map(str) | st.sampled_from(["desc", "name", "id", "signal", "context"])
 TREES: Final = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS | st.text("x😀", min_size=150, max_size=330),
     lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
@@ -51,9 +47,7 @@ TREES: Final = st.recursive(
 def events(draw: st.DrawFn) -> dict[str, Any]:
     name = draw(st.sampled_from(sorted(CATALOGUE)) | TEXTS)
     known = CATALOGUE.get(name)
-    data = (
-        {field.name: draw(TREES) for field in known.fields if draw(st.booleans())} if known else draw(TREES)
-    )
+    data = {field.name: draw(TREES) for field in known.fields if draw(st.booleans())} if known else draw(TREES)
     return {"type": name, "data": data}
 
 
@@ -86,7 +80,7 @@ def test_the_page_shows_what_python_shows_whatever_the_event() -> None:
     assert_twins_agree(made)
 
 
-@given(st.recursive(st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner)))
+@given(st.recursive(st.floats() | st.integers() | st.text(), st.lists))
 def test_a_digest_is_at_most_160_characters_and_never_raises(value: object) -> None:
     for name in ("cycle.end", "sense.all", "unheard.of"):
         field = next((each.name for each in CATALOGUE[name].fields), "") if name in CATALOGUE else "x"
