@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -21,18 +22,21 @@ from tests.programs import COMMAND, environment, run, started, wait_until
 from tests.servers import RedisServer, free_port
 
 
+def first_data(client: redis.Redis) -> Any:
+    entries: Any = client.xrange("v5:stream")
+    return json.loads(entries[0][1][b"event"])["data"]
+
+
 def test_emit_puts_an_event_into_the_log(valkey_server: RedisServer, redis_client: redis.Redis) -> None:
     assert (0, "", "") == run("emit", "sense.project", '{"sense": "pain"}', redis_url=valkey_server.url)
 
-    (_, fields) = redis_client.xrange("v5:stream")[0]
-    assert {"sense": "pain"} == json.loads(fields[b"event"])["data"]
+    assert {"sense": "pain"} == first_data(redis_client)
 
 
 def test_emit_reads_standard_input(valkey_server: RedisServer, redis_client: redis.Redis) -> None:
     assert 0 == run("emit", "note", "-", text='["a", 1]\n', redis_url=valkey_server.url)[0]
 
-    (_, fields) = redis_client.xrange("v5:stream")[0]
-    assert {"value": ["a", 1]} == json.loads(fields[b"event"])["data"]
+    assert {"value": ["a", 1]} == first_data(redis_client)
 
 
 def test_emit_refuses_what_is_no_json_and_says_how_to_write_it(valkey_server: RedisServer) -> None:

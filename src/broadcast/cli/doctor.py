@@ -54,7 +54,7 @@ def ready(settings: Settings) -> int:
     """
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
     try:
-        with urllib.request.urlopen(f"http://{host}:{settings.port}/readyz", timeout=3) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://{host}:{settings.port}/readyz", timeout=3) as answer:
             sys.stdout.write(answer.read().decode() + "\n")
             return 0
     except urllib.error.HTTPError as error:

@@ -85,16 +85,16 @@ class Recorder:
         listener.seen = self.seen
         async with aclosing(listener.events()) as events:
             async for event in events:
-                while not self._is_written(event):
-                    await asyncio.sleep(DISK_RETRY_S)
+                await self._write_patiently(event)
 
-    def _is_written(self, event: Event) -> bool:
-        try:
-            self.write(event)
-        except OSError as error:
-            self._on_wait(error)
-            return False
-        return True
+    async def _write_patiently(self, event: Event) -> None:
+        while True:
+            try:
+                self.write(event)
+                return
+            except OSError as error:
+                self._on_wait(error)
+            await asyncio.sleep(DISK_RETRY_S)
 
     def _note_link(self, link: LinkUp | LinkDown) -> None:
         if isinstance(link, LinkUp) and link.bounds.epoch not in (None, self._epoch):
