@@ -1,0 +1,316 @@
+"""The page in a real browser, on a real bridge and a real Valkey: what a person sees, also when parts are down."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from broadcast import Broadcaster
+from broadcast.bridge.access import issue_token
+from broadcast.settings import Settings
+from tests.pages import (
+    CHROMIUM_FLAGS,
+    Bridge,
+    Watch,
+    chromium,
+    digests,
+    emit_numbers,
+    expect_state,
+    moods,
+    serving,
+    until,
+)
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.browser
+
+ARTIFACTS = Path(__file__).parent.parent / "test-artifacts"
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+SECRET = "s" * 32
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def bridge(own_server: RedisServer, tmp_path: Path) -> Iterator[Bridge]:
+    with serving(own_server.url, tmp_path / "bridge.log") as bridge:
+        yield bridge
+
+
+@pytest.fixture
+def mind(own_server: RedisServer) -> Iterator[Broadcaster]:
+    broadcaster = Broadcaster(settings=Settings(redis_url=own_server.url))
+    yield broadcaster
+    broadcaster.close(1)
+
+
+@pytest.fixture
+def page(browser: Browser, bridge: Bridge) -> Iterator[Page]:
+    """The page, connected; at the end of the test it must have complained of nothing."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    watch = Watch(page)
+    page.goto(bridge.url)
+    expect_state(page, "live")
+    yield page
+    problems = watch.problems
+    context.close()
+    assert problems == []
+
+
+# --- what is shown
+
+
+def test_events_appear_with_their_digest_cycle_and_counts(page: Page, mind: Broadcaster) -> None:
+    expect(page.get_by_text("Waiting for the first event")).to_be_visible()
+    mind.set_cycle(42, 1551)
+    mind.emit("sense.project", {"sense": "pain", "projection": "what am I for?"})
+    mind.emit("weather.note", {"sky": "clear"})
+
+    expect(page.locator("#seen")).to_have_text("2")
+    assert digests(page) == ["pain: what am I for?", '{"sky":"clear"}']
+    assert page.locator(".row[data-family='sense'] .cycle").inner_text() == "42"
+    assert [page.locator(id).inner_text() for id in ("#cycle", "#day", "#gaps")] == ["42", "1551", "none"]
+    expect(page.get_by_text("Waiting for the first event")).to_be_hidden()
+    expect(page.locator("#announcement")).to_contain_text("2 new events", timeout=10_000)
+
+
+def test_hostile_text_is_shown_and_not_obeyed(page: Page, mind: Broadcaster) -> None:
+    mind.emit(HOSTILE, {"projection": HOSTILE, "turn": "\u202egnp.exe", "colour": "\x1b[31mred\x9b\x07", "": "a\nb"})
+    expect(page.locator("#seen")).to_have_text("1")
+    row = page.locator(".row:not([hidden])")
+
+    assert row.locator(".type").inner_text() == HOSTILE[:80]
+    assert "\\u202egnp.exe" in row.locator(".digest").inner_text()
+    row.click()
+    detail = page.locator("#detail").inner_text()
+    assert HOSTILE in detail
+    assert "\\u202egnp.exe" in detail
+    assert "\\u001b[31mred\\x9b\\u0007" in detail
+    assert not any((ord(c) < 32 and c != "\n") or c in "\x9b\u202e" for c in page.locator("body").inner_text())
+    assert page.locator("img, #list script, #detail script").count() == 0
+
+
+def test_a_row_opens_its_event_and_keys_move_on(page: Page, mind: Broadcaster) -> None:
+    emit_numbers(mind, range(3))
+    expect(page.locator("#seen")).to_have_text("3")
+    page.locator(".row", has_text="1 → 2").click()
+
+    expect(page.locator("#detail-title")).to_have_text("state.mood")
+    assert json.loads(page.locator("#detail-json").inner_text()) == {"old": 1, "new": 2}
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#detail-json")).to_contain_text('"old": 2')
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+def test_the_filter_shows_some_of_what_is_held_and_stays_in_the_address(page: Page, mind: Broadcaster) -> None:
+    mind.emit("sense.project", {"projection": "a"})
+    mind.emit("state.mood", {"new": "b"})
+    expect(page.locator("#seen")).to_have_text("2")
+    page.fill("#filter", "sense.*")
+
+    expect(page.locator("#filter-note")).to_have_text("1 of 2 match")
+    assert digests(page) == ["a"]
+    page.reload()
+    expect(page.locator("#filter-note")).to_have_text("1 of 2 match")
+    page.fill("#filter", "st**")
+    expect(page.locator("#filter-note")).to_contain_text("is no pattern")
+    page.fill("#filter", "nothing")
+    page.get_by_role("button", name="Clear filter").click()
+    until(lambda: digests(page) == ["a", "→ b"])
+
+
+def test_paused_nothing_moves_and_what_waits_is_counted(page: Page, mind: Broadcaster) -> None:
+    emit_numbers(mind, range(2))
+    expect(page.locator("#seen")).to_have_text("2")
+    page.keyboard.press("Space")
+    emit_numbers(mind, range(2, 5))
+
+    expect(page.locator("#fresh")).to_have_text("3 new ↓")
+    assert digests(page) == moods(range(2))
+    page.keyboard.press("Space")
+    until(lambda: digests(page) == moods(range(5)))
+
+
+def test_ten_thousand_events_stay_few_rows_and_the_end_is_followed(page: Page, mind: Broadcaster) -> None:
+    emit_numbers(mind, range(10_000))
+    expect(page.locator("#seen")).to_have_text("10,000", timeout=60_000)
+    expect(page.locator("#gaps")).to_have_text("none")
+
+    until(lambda: digests(page)[-1:] == moods(range(9_999, 10_000)))
+    assert page.locator(".row").count() <= 200
+    assert page.locator("#list").get_attribute("aria-rowcount") == "10000"
+    page.locator("#list").hover()
+    page.mouse.wheel(0, -4000)
+    page.wait_for_timeout(300)
+    before = digests(page)
+    emit_numbers(mind, range(5))
+    expect(page.locator("#fresh")).to_have_text("5 new ↓")
+    assert digests(page) == before
+    page.locator("#fresh").click()
+    until(lambda: digests(page)[-5:] == moods(range(5)))
+
+
+# --- the three silences
+
+
+def test_a_quiet_mind_is_told_from_a_broken_log(
+    own_server: RedisServer, browser: Browser, bridge: Bridge, mind: Broadcaster
+) -> None:
+    a_minute_ago = int((time.time() - 60) * 1000)
+    old = {"type": "observe", "ts": "2026-02-14T19:01:23.456Z", "cycle": 1, "day": 1, "data": {"assessment": "old"}}
+    with own_server.client() as client:
+        client.xadd("v5:stream", {"event": json.dumps(old)}, id=f"{a_minute_ago}-0")
+    page = browser.new_page()
+    page.goto(bridge.url)
+
+    expect_state(page, "mind quiet")
+    expect(page.locator("#state-detail")).to_contain_text("1 min ago")
+    mind.emit("hello", {})
+    expect_state(page, "live")
+    expect_state(page, "mind quiet")
+    expect(page.locator("#state-detail")).to_contain_text("since ")
+    page.close()
+
+
+def test_redis_down_is_said_and_nothing_is_missing_or_doubled_after(
+    page: Page, own_server: RedisServer, mind: Broadcaster
+) -> None:
+    emit_numbers(mind, range(5))
+    expect(page.locator("#seen")).to_have_text("5")
+    own_server.stop(signal.SIGKILL)
+    expect_state(page, "Redis down")
+    emit_numbers(mind, range(5, 10))
+    own_server.start()
+    expect_state(page, "live", 30)
+
+    until(lambda: len(digests(page)) >= 10, 30)
+    page.wait_for_timeout(500)
+    assert digests(page) == moods(range(10))
+    expect(page.locator("#seen")).to_have_text("10")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_bridge_down_is_said_and_nothing_is_missing_or_doubled_after(
+    page: Page, bridge: Bridge, mind: Broadcaster, number: signal.Signals
+) -> None:
+    emit_numbers(mind, range(5))
+    expect(page.locator("#seen")).to_have_text("5")
+    bridge.stop(number)
+    expect_state(page, "bridge down")
+    expect(page.locator("#state-detail")).to_contain_text("retrying")
+    # More than the fifty events that a viewer without a place is given.
+    emit_numbers(mind, range(5, 85))
+    assert mind.flush(5)
+    bridge.start()
+    if number is signal.SIGTERM:  # the other one comes back without being asked
+        page.get_by_role("button", name="Retry now").click()
+
+    expect_state(page, "live")
+    expect(page.locator("#seen")).to_have_text("85")
+    page.wait_for_timeout(500)
+    expect(page.locator("#seen")).to_have_text("85")
+    shown = digests(page)
+    assert shown == moods(range(85))[-len(shown) :]
+    expect(page.locator("#gaps")).to_have_text("none")
+
+
+def test_what_the_log_no_longer_holds_is_a_row_in_words(
+    page: Page, own_server: RedisServer, bridge: Bridge, mind: Broadcaster
+) -> None:
+    emit_numbers(mind, range(3))
+    expect(page.locator("#seen")).to_have_text("3")
+    bridge.stop()
+    emit_numbers(mind, range(3, 20))
+    assert mind.flush(5)
+    with own_server.client() as client:
+        client.xtrim("v5:stream", maxlen=5, approximate=False)
+    bridge.start()
+
+    gap = page.locator(".row[data-family='gap']:not([hidden]) .digest")
+    expect(gap).to_have_text("12 events missing: the log no longer holds them", timeout=15_000)
+    expect(page.locator("#gaps")).to_have_text("1 (12 events)")
+    assert digests(page) == moods(range(3)) + moods(range(15, 20))
+    page.screenshot(path=ARTIFACTS / "page-gap.png")
+    page.fill("#filter", "nothing")
+    expect(gap).to_be_visible()
+
+
+def test_a_bridge_that_wants_a_token_is_given_one(browser: Browser, own_server: RedisServer, tmp_path: Path) -> None:
+    with serving(own_server.url, tmp_path / "closed.log", BROADCAST_SECRET=SECRET) as bridge:
+        page = browser.new_page()
+        page.goto(bridge.url)
+        expect_state(page, "not connected")
+        page.screenshot(path=ARTIFACTS / "page-token.png")
+        token = issue_token(SECRET, subject="me", types=None, ttl_s=60)
+        page.get_by_label("This bridge wants a token").fill(token)
+        page.get_by_role("button", name="Connect").click()
+
+        expect_state(page, "live")
+        expect(page.locator("#token-form")).to_be_hidden()
+        assert token not in page.url
+        page.close()
+
+
+# --- the client for any page
+
+
+def test_the_client_follows_the_log_from_any_page(page: Page, mind: Broadcaster) -> None:
+    emit_numbers(mind, range(3))
+    mind.emit("sense.project", {"projection": "not asked for"})
+    expect(page.locator("#seen")).to_have_text("4")
+    script = """async () => {
+        const { connect } = await import("/client.js");
+        const had = [];
+        return await new Promise((done) => {
+            const connection = connect(location.origin, { types: "state.*", catchup: 2, onEvent: (event) => {
+                had.push(event.data.old);
+                if (had.length === 2) setTimeout(() => { connection.close(); done([had, connection.cursor.n]); }, 300);
+            }});
+        });
+    }"""
+
+    assert page.evaluate(script) == [[1, 2], 4]
+
+
+# --- what it looks like
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("shape", "width"), [("wide", 1280), ("narrow", 360)])
+def test_the_page_fits_wide_and_narrow_in_light_and_dark(
+    browser: Browser, bridge: Bridge, mind: Broadcaster, scheme: str, shape: str, width: int
+) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    dark = scheme == "dark"
+    page = browser.new_page(viewport={"width": width, "height": 760}, color_scheme="dark" if dark else "light")
+    page.goto(bridge.url)
+    expect_state(page, "live")
+    page.screenshot(path=ARTIFACTS / f"page-empty-{shape}-{scheme}.png")
+    mind.set_cycle(42, 1551)
+    mind.emit("sense.project", {"sense": "pain", "projection": "identity_crisis: " + "a long phrase " * 20})
+    emit_numbers(mind, range(40))
+    mind.emit("error", {"source": "retriever", "message": "the context store is slow"})
+    expect(page.locator("#seen")).to_have_text("42")
+    page.locator(".row[data-type='error']").click()
+    page.wait_for_timeout(600)
+    page.screenshot(path=ARTIFACTS / f"page-full-{shape}-{scheme}.png")
+
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(20, 22, 25)" if dark else "rgb(251, 251, 250)"
+    )
+    page.close()

@@ -1,0 +1,176 @@
+// The client for any page: follows the log across drops, restarts and its own mistakes.
+//
+//     import { connect } from "https://bridge.example/client.js";
+//     connect("https://bridge.example", { types: "sense.*", onEvent: (event) => console.log(event.type, event.data) });
+//
+// It keeps its place in the log and tells it to the bridge on every new connection, so nothing is missed and nothing
+// comes twice; what can no longer be given is told to `onGap`.
+import { io, type Socket } from "socket.io-client";
+
+import { backoffMs } from "./backoff.ts";
+import { Place } from "./place.ts";
+import type { Bye, Cursor, Event, Gap, Hello, LogState, Position } from "./wire.ts";
+
+export type { Bye, Cursor, Event, Gap } from "./wire.ts";
+
+export type State =
+  /** On its way; `attempt` counts what has failed since it was live. */
+  | { readonly name: "connecting"; readonly attempt: number }
+  /** Events flow. `redis` is null until the bridge has said whether it can read the log. */
+  | { readonly name: "live"; readonly redis: "up" | "down" | null; readonly clockOffsetMs: number }
+  /** The bridge cannot be reached, or said to come back; `until` is on this machine's clock. */
+  | {
+      readonly name: "waiting";
+      readonly until: number;
+      readonly attempt: number;
+      readonly code: string;
+      readonly reason: string;
+    }
+  /** The bridge does not want this viewer back as it is (or `close` was called); `retry` tries all the same. */
+  | { readonly name: "ended"; readonly code: string; readonly reason: string };
+
+export interface Options {
+  /** A function is asked again on every connection, so that a token can be fresh. */
+  readonly token?: string | (() => string | Promise<string>);
+  /** Which types: `"sense.*, -sense.all"` or a list of patterns; all by default. */
+  readonly types?: string | readonly string[];
+  /** Where to begin: an id, a cursor, a duration ago (`5m`) or a time; the newest events by default. */
+  readonly since?: string | Cursor;
+  /** How many of the newest events to begin with, where `since` is not given. */
+  readonly catchup?: number;
+  readonly onEvent?: (event: Event) => void;
+  readonly onGap?: (gap: Gap) => void;
+  readonly onState?: (state: State) => void;
+}
+
+export interface Connection {
+  readonly state: State;
+  /** Where it stands; as `since` of another `connect` it goes on from here. Null before the first hello. */
+  readonly cursor: Cursor | null;
+  /** Does not wait for the next attempt. */
+  retry(): void;
+  close(): void;
+}
+
+/** Connects to a bridge; `url` may have a path, where a proxy serves the bridge under one. */
+export function connect(url: string | URL, options: Options = {}): Connection {
+  return new Client(new URL(url, globalThis.location?.href), options);
+}
+
+const STEADY_MS = 5_000;
+
+class Client implements Connection {
+  #state: State = { name: "connecting", attempt: 0 };
+  readonly #options: Options;
+  readonly #place: Place;
+  readonly #socket: Socket;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #failures = 0;
+  #liveSince = 0;
+
+  constructor(url: URL, options: Options) {
+    this.#options = options;
+    this.#place = new Place(typeof options.since === "object" ? options.since : null);
+    this.#socket = io(url.origin, {
+      path: `${url.pathname.replace(/\/$/, "")}/socket.io/`,
+      transports: ["websocket", "polling"],
+      tryAllTransports: true,
+      timeout: 10_000,
+      multiplex: false,
+      // Its own reconnection neither says when it will try again nor comes back after a packet DISCONNECT.
+      reconnection: false,
+      autoConnect: false,
+      auth: (give) => void this.#authenticate(give),
+    });
+    this.#listen();
+    // Not at once, so that the caller has what `connect` returns before it is called.
+    queueMicrotask(() => this.#state.name === "connecting" && this.retry());
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  get cursor(): Cursor | null {
+    return this.#place.cursor;
+  }
+
+  retry(): void {
+    if (this.#socket.connected) return;
+    clearTimeout(this.#timer);
+    this.#enter({ name: "connecting", attempt: this.#failures });
+    this.#socket.connect();
+  }
+
+  close(): void {
+    this.#end("closed", "closed by this page");
+  }
+
+  #listen(): void {
+    const { onEvent, onGap } = this.#options;
+    this.#socket
+      .on("hello", (hello: Hello) => this.#hello(hello))
+      .on("state", (log: LogState) => this.#logState(log))
+      .on("event", (event: Event) => this.#place.event(event) && onEvent?.(event))
+      .on("position", (position: Position) => this.#place.position(position))
+      .on("gap", (gap: Gap) => {
+        this.#place.gap(gap);
+        onGap?.(gap);
+      })
+      .on("bye", (bye: Bye) => (bye.reconnect === false ? this.#end(bye.code, bye.reason) : this.#fail(bye)))
+      .on("disconnect", (reason) => this.#fail({ code: "dropped", reason }))
+      .on("connect_error", (error) => this.#connectError(error));
+  }
+
+  async #authenticate(give: (auth: object) => void): Promise<void> {
+    const { token, types, since, catchup } = this.#options;
+    try {
+      const fresh = typeof token === "function" ? await token() : token;
+      // Fields that are undefined do not reach the wire.
+      give({ token: fresh, types, since: this.#place.cursor ?? since, catchup });
+    } catch (error) {
+      this.#fail({ code: "no_token", reason: String(error) });
+    }
+  }
+
+  #hello(hello: Hello): void {
+    this.#place.hello(hello);
+    this.#liveSince = Date.now();
+    const clockOffsetMs = Date.parse(hello.server_time) - Date.now() || 0;
+    // A second hello on one connection names the place that the first did not know; it takes nothing back.
+    const redis = this.#state.name === "live" ? this.#state.redis : null;
+    this.#enter({ name: "live", redis, clockOffsetMs });
+  }
+
+  #logState({ redis }: LogState): void {
+    if (this.#state.name === "live") this.#enter({ ...this.#state, redis });
+  }
+
+  #connectError(error: Error & { data?: { code?: string } }): void {
+    // Inactive means that the bridge itself said no. A network that fails leaves the socket active.
+    if (this.#socket.active) this.#fail({ code: "unreachable", reason: error.message });
+    else this.#end(error.data?.code ?? "refused", error.message);
+  }
+
+  #fail({ code, reason }: { code: string; reason: string }): void {
+    if (this.#state.name === "waiting" || this.#state.name === "ended") return;
+    // A bridge that lets us in and drops us at once is not to be asked twice a second for ever.
+    if (this.#state.name === "live" && Date.now() - this.#liveSince > STEADY_MS) this.#failures = 0;
+    const wait = backoffMs(this.#failures);
+    this.#failures += 1;
+    this.#enter({ name: "waiting", until: Date.now() + wait, attempt: this.#failures, code, reason });
+    this.#socket.disconnect();
+    this.#timer = setTimeout(() => this.retry(), wait);
+  }
+
+  #end(code: string, reason: string): void {
+    clearTimeout(this.#timer);
+    this.#enter({ name: "ended", code, reason });
+    this.#socket.disconnect();
+  }
+
+  #enter(state: State): void {
+    this.#state = state;
+    this.#options.onState?.(state);
+  }
+}

@@ -1,0 +1,53 @@
+// Which of the page's states it is, in words. Pure: the table of what the connection bar may say.
+import type { State } from "../client/client.ts";
+import { ago, clockTime } from "./time.ts";
+
+export const QUIET_MS = 10_000;
+
+export type Kind = "connecting" | "live" | "quiet" | "redis-down" | "bridge-down" | "ended";
+
+export interface Condition {
+  readonly kind: Kind;
+  readonly word: string;
+  readonly detail: string;
+}
+
+export interface Facts {
+  readonly state: State;
+  /** Since when it is in this state; milliseconds, like all times here. */
+  readonly stateSinceMs: number;
+  readonly lastEventMs: number | null;
+  /** What `/readyz` said against the log, null if nothing or not asked. */
+  readonly unready: string | null;
+  readonly nowMs: number;
+}
+
+export function condition(facts: Facts): Condition {
+  const { state, nowMs } = facts;
+  switch (state.name) {
+    case "connecting":
+      return state.attempt === 0
+        ? { kind: "connecting", word: "connecting", detail: "" }
+        : { kind: "bridge-down", word: "bridge down", detail: "retrying now" };
+    case "waiting": {
+      if (state.code === "expired") return { kind: "ended", word: "token expired", detail: "" };
+      const seconds = Math.max(1, Math.ceil((state.until - nowMs) / 1000));
+      return { kind: "bridge-down", word: "bridge down", detail: `retrying in ${seconds} s` };
+    }
+    case "ended":
+      return { kind: "ended", word: "not connected", detail: state.reason };
+    case "live":
+      return liveCondition(facts, state.redis);
+  }
+}
+
+function liveCondition(facts: Facts, redis: "up" | "down" | null): Condition {
+  const { stateSinceMs, lastEventMs, unready, nowMs } = facts;
+  if (redis === "down" || (redis === null && unready !== null)) {
+    return { kind: "redis-down", word: "Redis down", detail: "the bridge is up but cannot read the log" };
+  }
+  if (nowMs - (lastEventMs ?? stateSinceMs) <= QUIET_MS) return { kind: "live", word: "live", detail: "" };
+  const detail =
+    lastEventMs === null ? "no event yet" : `since ${clockTime(lastEventMs, nowMs)}, ${ago(nowMs - lastEventMs)}`;
+  return { kind: "quiet", word: "mind quiet", detail };
+}

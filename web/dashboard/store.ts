@@ -1,0 +1,49 @@
+// What the page knows of the mind: a step for each thing that arrives. No clock and no DOM in here.
+import type { Event, Gap } from "../client/wire.ts";
+import { Held } from "./held.ts";
+import { Rate } from "./rate.ts";
+
+// An event that arrives this late was not live: it counts at its own time, not at its arrival.
+const LATE_MS = 3_000;
+
+export class Store {
+  readonly held = new Held();
+  readonly rate = new Rate();
+  seen = 0;
+  errors = 0;
+  gaps = 0;
+  /** Events known to be missing. Some gaps cannot say how many. */
+  lost = 0;
+  cycle: unknown = null;
+  day: unknown = null;
+  /** When the newest event happened, on this machine's clock; null before the first. */
+  lastEventMs: number | null = null;
+  /** How far the bridge's clock is ahead of this machine's. */
+  clockOffsetMs = 0;
+
+  event(event: Event, nowMs: number): void {
+    const atMs = this.#happenedMs(event, nowMs);
+    this.seen += 1;
+    this.errors += event.type === "error" ? 1 : 0;
+    this.lastEventMs = Math.max(this.lastEventMs ?? 0, atMs);
+    this.rate.add(atMs, nowMs);
+    this.held.addEvent(event);
+    // Events from outside a cycle carry cycle 0 and do not end the one that is under way.
+    if (event.type === "cycle.start" || (event.cycle !== 0 && !event.type.startsWith("broadcast."))) {
+      this.cycle = event.cycle;
+      this.day = event.day;
+    }
+  }
+
+  gap(gap: Gap): void {
+    this.gaps += 1;
+    this.lost += typeof gap.lost === "number" ? gap.lost : 0;
+    this.held.addGap(gap);
+  }
+
+  /** The log's own time of the event, or now where that is near enough or unknown. */
+  #happenedMs(event: Event, nowMs: number): number {
+    const logged = Number.parseInt(event.id, 10) - this.clockOffsetMs;
+    return logged < nowMs - LATE_MS ? logged : nowMs;
+  }
+}

@@ -1,0 +1,103 @@
+// The stream: the view, the list that shows it, what floats above it, and how the reader moves through it.
+import { Detail } from "./detail.ts";
+import { byId, setText } from "./element.ts";
+import type { Matches } from "./filter.ts";
+import type { Held, Item } from "./held.ts";
+import { List } from "./list.ts";
+import { View } from "./view.ts";
+
+export class Stream {
+  readonly view: View;
+  readonly #held: Held;
+  readonly #list: List;
+  readonly #detail: Detail;
+  readonly #fresh = byId<HTMLButtonElement>("fresh");
+  readonly #empty = byId("empty");
+  readonly #changed: () => void;
+
+  /** `changed` is called when the reader changed something that is to be rendered. */
+  constructor(held: Held, changed: () => void) {
+    this.view = new View(held);
+    this.#held = held;
+    this.#changed = changed;
+    this.#detail = new Detail(() => this.close());
+    const scroller = byId("list");
+    this.#list = new List(scroller, {
+      onScroll: (atEnd) => this.#scrolled(atEnd),
+      onOpen: (item) => this.#detail.open(item),
+    });
+    // Before the scroll event of it, which a list that follows every frame would undo.
+    scroller.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
+    this.#fresh.addEventListener("click", () => this.follow());
+  }
+
+  setFilter(matches: Matches): void {
+    this.view.setFilter(matches);
+    if (this.view.mode === "away") this.view.follow();
+    this.#changed();
+  }
+
+  togglePause(): void {
+    if (this.view.mode === "paused") this.view.follow();
+    else this.view.freeze("paused");
+    this.#changed();
+  }
+
+  follow(): void {
+    this.view.follow();
+    this.#changed();
+  }
+
+  /** Moves the selection by rows; an open detail pane goes with it. */
+  move(rows: number): void {
+    if (rows < 0) this.#leave();
+    const item = this.#list.move(rows);
+    if (item !== null && this.#detail.isOpen) this.#detail.open(item);
+    this.#changed();
+  }
+
+  open(): void {
+    if (this.#list.selected !== null) this.#detail.open(this.#list.selected);
+  }
+
+  close(): void {
+    this.#detail.close();
+  }
+
+  render(): void {
+    this.view.sync();
+    const { items, offset, mode, fresh } = this.view;
+    this.#list.render(items, { offset, follow: mode === "following" });
+    this.#fresh.hidden = mode === "following" || fresh === 0;
+    if (!this.#fresh.hidden) setText(this.#fresh, `${fresh.toLocaleString("en")} new ↓`);
+    this.#renderEmpty(items);
+  }
+
+  #renderEmpty(items: readonly Item[]): void {
+    this.#empty.hidden = items.length > 0;
+    if (this.#empty.hidden) return;
+    const held = this.#held.length;
+    const waiting = held === 0;
+    setText(byId("empty-title"), waiting ? "Waiting for the first event" : `0 of ${held.toLocaleString("en")} match`);
+    byId("empty-code").hidden = !waiting;
+    byId("empty-clear").hidden = waiting;
+  }
+
+  #scrolled(atEnd: boolean): void {
+    if (!atEnd) this.#leave();
+    else if (this.view.mode === "away") this.#arriveAtEnd();
+    this.#changed();
+  }
+
+  #arriveAtEnd(): void {
+    // What fits in one page may be jumped over; more than that is put in line, to be read on without a jump.
+    if (this.view.fresh <= this.#list.rowsInSight) this.view.follow();
+    else this.#list.shift(this.view.extend());
+  }
+
+  #leave(): void {
+    if (this.view.mode !== "following" || !this.#list.scrolls) return;
+    this.view.freeze("away");
+    this.#changed();
+  }
+}

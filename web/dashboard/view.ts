@@ -1,0 +1,81 @@
+// What of the held items the list shows. Pure.
+//
+// Rules:
+// 1. Following, the view takes in what arrives and lets go of what is no longer held.
+// 2. Away (scrolled up) or paused, it stays exactly as it is, so that nothing moves under the reader's eyes;
+//    what arrives is counted in `fresh`.
+// 3. Gaps pass every filter: what is missing concerns every reader.
+import type { Matches } from "./filter.ts";
+import type { Held, Item } from "./held.ts";
+
+export type Mode = "following" | "away" | "paused";
+
+export class View {
+  items: Item[] = [];
+  /** How many items have gone away before the first one. */
+  offset = 0;
+  /** Items that pass the filter and wait behind the frozen view. */
+  fresh = 0;
+  mode: Mode = "following";
+  #matches: Matches = () => true;
+  #next = 0;
+  readonly #held: Held;
+
+  constructor(held: Held) {
+    this.#held = held;
+  }
+
+  /** Looks at what has arrived since. */
+  sync(): void {
+    const arrived = this.#arrived();
+    if (this.mode === "following") {
+      for (const item of arrived) this.items.push(item);
+      this.#trim();
+    } else {
+      this.fresh += arrived.length;
+    }
+  }
+
+  setFilter(matches: Matches): void {
+    this.#matches = matches;
+    this.#rebuild();
+  }
+
+  follow(): void {
+    this.mode = "following";
+    this.#rebuild();
+  }
+
+  freeze(mode: "away" | "paused"): void {
+    this.sync();
+    this.mode = mode;
+  }
+
+  /** Takes in what waits and stays away; says how many rows went away at the beginning. */
+  extend(): number {
+    const before = this.items;
+    this.#rebuild();
+    const kept = before.findIndex((item) => item.seq >= this.#held.start);
+    return kept < 0 ? before.length : kept;
+  }
+
+  #rebuild(): void {
+    this.#next = 0;
+    this.fresh = 0;
+    this.items = this.#arrived();
+  }
+
+  #arrived(): Item[] {
+    const arrived: Item[] = [];
+    for (const item of this.#held.from(this.#next)) {
+      if (item.kind === "gap" || this.#matches(item.event.type)) arrived.push(item);
+    }
+    this.#next = this.#held.end;
+    return arrived;
+  }
+
+  #trim(): void {
+    const kept = this.items.findIndex((item) => item.seq >= this.#held.start);
+    this.offset += this.items.splice(0, kept < 0 ? this.items.length : kept).length;
+  }
+}
