@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+# Whichever thread imports `threading` first is taken for the main thread, and the interpreter waits for it at exit:
+# were that the sender, which imports redis, a program that uses no threads itself would never end.
+import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from typing import TYPE_CHECKING
 
 from broadcast.emitter.broadcaster import Broadcaster, Stats, get_broadcaster
@@ -27,12 +30,16 @@ __all__ = [
     "get_broadcaster",
     "listen",
     "set_cycle",
+    "stats",
 ]
 
 
 def emit(event_type: str, data: object = None) -> Event:
     """Hand an event over. Takes microseconds, never waits and never raises; see `Broadcaster.emit`."""
-    return get_broadcaster().emit(event_type, data)
+    try:
+        return get_broadcaster().emit(event_type, data)
+    except Exception:  # noqa: BLE001 - at the end of the stack or of memory not even the call succeeds
+        return {"type": event_type, "ts": "", "cycle": 0, "day": 0, "data": {} if data is None else {"value": data}}
 
 
 def set_cycle(cycle: int, day: int) -> None:

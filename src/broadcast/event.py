@@ -9,6 +9,8 @@ The delivered form is the same everywhere (Socket.IO, SSE, pub/sub, log file, hi
 from __future__ import annotations
 
 import json
+import math
+import re
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -21,7 +23,8 @@ __all__ = ["Event", "decode", "delivered", "encode", "malformed", "normalise_ts"
 Event = dict[str, Any]
 """The five fields; in delivered form also `id`, and `by` and `n` where known."""
 
-FIELDS: Final = ("type", "ts", "cycle", "day", "data")
+_TS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_INT64: Final = range(-(2**63), 2**64)
 
 # Without these, orjson would run Python code of subclasses and dataclasses, or format dates in another way than
 # the sanitizer: whatever is not plain JSON takes the slow path instead.
@@ -40,7 +43,7 @@ def timestamp(now_ns: int) -> str:
         ISO 8601 in UTC with milliseconds and `Z`, as the specification's example has it.
     """
     seconds, rest_ns = divmod(now_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1_000_000:03d}Z"
+    return _iso(datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000))
 
 
 def normalise_ts(text: str) -> str:
@@ -49,14 +52,18 @@ def normalise_ts(text: str) -> str:
     Raises:
         EventError: it is no ISO 8601 time. A time without an offset is taken as UTC.
     """
-    if len(text) == 24 and text[23] == "Z" and text[19] == ".":
-        return text
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if _TS.fullmatch(text):
+            return text
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: an offset that leads out of the years 1 to 9999
         raise EventError(f"ts: {text[:40]!r} is no ISO 8601 time") from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return _iso(moment)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def encode(event: Event) -> bytes:
@@ -130,16 +137,33 @@ def _parse(payload: bytes) -> object:
     # Python's own json writes NaN and lone surrogates, so the specification's listing emits them too:
     # such an event is worth reading, and what is no valid JSON in it is replaced.
     try:
-        loose = json.loads(payload, parse_constant=lambda _name: None, parse_int=_bounded_int)
+        loose = json.loads(
+            payload, parse_constant=lambda _name: None, parse_int=_bounded_int, parse_float=_finite_float
+        )
         return json.loads(json.dumps(loose, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise EventError(f"event: no valid JSON ({strict_reason})") from None
 
 
-def _bounded_int(digits: str) -> int | float:
-    return int(digits) if len(digits) <= 18 else float(digits)
+def _bounded_int(digits: str) -> int | float | None:
+    if len(digits) <= 20 and (number := int(digits)) in _INT64:
+        return number
+    return _finite_float(digits)
+
+
+def _finite_float(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "nothing"}
-    return names.get(type(value), "a number")
+    return _KINDS.get(type(value), "a number")
+
+
+_KINDS: Final[dict[type, str]] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "a boolean",
+    type(None): "nothing",
+}

@@ -47,8 +47,7 @@ def _redis_url(text: str) -> str:
     schemes = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
     if not text.startswith(schemes):
         raise ValueError(f"expected an address that begins with one of {', '.join(schemes)}")
-    # valkey:// is the same protocol under another name, which redis-py does not know.
-    return "redis" + text.removeprefix("valkey") if text.startswith("valkey") else text
+    return text
 
 
 def _setting(default: Any, variable: str | None, why: str, parse: _Parser = str) -> Any:
@@ -103,6 +102,9 @@ class Settings:
     grace_s: float = _setting(5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", _number)
 
     def __post_init__(self) -> None:
+        if self.redis_url.startswith(("valkey://", "valkeys://")):
+            # The same protocol under another name, which redis-py does not know.
+            object.__setattr__(self, "redis_url", "redis" + self.redis_url.removeprefix("valkey"))
         if self.secret and len(self.secret.encode()) < 32:
             raise SettingError("BROADCAST_SECRET: expected at least 32 bytes; `openssl rand -hex 32` makes one")
 
@@ -122,13 +124,12 @@ class Settings:
 
     @classmethod
     def for_emitter(cls, environ: Mapping[str, str] = os.environ) -> tuple[Self, list[str]]:
-        """Read the settings without ever raising: `emit()` must work whatever the environment holds.
+        """Read what the emitter needs without ever raising: `emit()` must work whatever the environment holds.
 
         Returns:
             The settings, with defaults where a variable is unusable, and what was wrong.
         """
-        found, problems = _read(environ)
-        found.pop("secret", None)
+        found, problems = _read(environ, only=_OF_THE_EMITTER)
         return cls(**found), problems
 
     def with_changes(self, **changes: Any) -> Self:
@@ -136,19 +137,27 @@ class Settings:
         return replace(self, **changes)
 
 
-def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _read(environ: Mapping[str, str], only: frozenset[str] | None = None) -> tuple[dict[str, Any], list[str]]:
     found: dict[str, Any] = {}
     problems: list[str] = []
     for spec in fields(Settings):
+        if only is not None and spec.name not in only:
+            continue
         variable = spec.metadata["variable"]
         try:
             text = _value_of(environ, variable)
             if text is not None:
                 found[spec.name] = spec.metadata["parse"](text)
         except (ValueError, OSError) as error:
-            shown = "" if variable == "BROADCAST_SECRET" else f"{environ.get(variable, '')[:80]!r}: "
-            problems.append(f"{variable}: {shown}{error}")
+            problems.append(f"{variable}: {_shown(variable, environ.get(variable, ''))}{error}")
     return found, problems
+
+
+def _shown(variable: str, text: str) -> str:
+    if variable == "BROADCAST_SECRET":
+        return ""
+    # What stands in front of an @ in an address is a password.
+    return f"{'…@' if '@' in text else ''}{text.rpartition('@')[2][:80]!r}: "
 
 
 def _value_of(environ: Mapping[str, str], variable: str) -> str | None:
@@ -160,4 +169,16 @@ def _value_of(environ: Mapping[str, str], variable: str) -> str | None:
     return None
 
 
+_OF_THE_EMITTER: Final = frozenset(
+    {
+        "redis_url",
+        "stream",
+        "channel",
+        "stream_events_max",
+        "buffer_events_max",
+        "buffer_bytes_max",
+        "event_bytes_max",
+        "exit_timeout_s",
+    }
+)
 VARIABLES: Final = tuple(spec.metadata["variable"] for spec in fields(Settings))

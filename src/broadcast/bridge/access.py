@@ -64,14 +64,14 @@ class Access:
 
     def _verified(self, token: str) -> Grant:
         try:
-            claims: dict[str, Any] = jwt.decode(
+            claims = cast("Any", jwt).decode(
                 token,
                 self._secret,
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 options={"require": ["exp", "sub"]},
             )
-            allowed = parse_filter(cast("Any", claims.get("types")))
+            allowed = parse_filter(claims.get("types"))
         except jwt.ExpiredSignatureError:
             raise RequestError("expired", "auth.token: it has expired") from None
         except (jwt.PyJWTError, FilterError) as error:
@@ -98,7 +98,7 @@ def issue_token(secret: str, *, subject: str, types: str | None, ttl_s: float) -
     claims: dict[str, Any] = {"sub": subject, "aud": AUDIENCE, "iat": now, "exp": now + int(ttl_s)}
     if types is not None:
         claims["types"] = list(parse_filter(types).patterns)
-    return jwt.encode(claims, secret, algorithm=ALGORITHM)
+    return cast("Any", jwt).encode(claims, secret, algorithm=ALGORITHM)
 
 
 def is_loopback(host: str) -> bool:

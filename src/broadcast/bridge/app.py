@@ -27,6 +27,7 @@ __all__ = ["Bridge"]
 
 _log: Any = structlog.get_logger("broadcast.bridge")
 LEAVE_S: Final = 1.0
+RESTART_S: Final = 1.0
 
 
 class Bridge:
@@ -48,6 +49,8 @@ class Bridge:
         self._engine = Engine(self)
         self._viewers: dict[SocketConnection, Viewer] = {}
         self._tasks: dict[SocketConnection, asyncio.Task[None]] = {}
+        self._serving: set[asyncio.Task[Any]] = set()
+        """Every task that writes to a viewer, whatever the transport."""
         self._follower: asyncio.Task[None] | None = None
         self._stopping = False
         self.app = self._make_app()
@@ -71,21 +74,20 @@ class Bridge:
         while True:
             try:
                 await self.fanout.follow()
-            except Exception:
-                # A fault of ours: say it, and go on from where the ring ends rather than leave everybody without.
-                _log.exception("the log's reader failed; it begins again")
-                await asyncio.sleep(LEAVE_S)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave everybody without events
+                _log.exception("the log's reader failed; it goes on from where the ring ends")
+                self.fanout.lost(f"fault: {type(error).__name__}")
+                await asyncio.sleep(RESTART_S)
 
     async def stop(self) -> None:
         """Say good-bye to every viewer, wait a moment, and leave those who did not listen."""
         self._stopping = True
         for viewer in list(self.fanout.viewers):
             viewer.dismiss("shutdown")
-        deadline_s = asyncio.get_running_loop().time() + min(LEAVE_S, self.settings.grace_s / 2)
-        while self.fanout.viewers and asyncio.get_running_loop().time() < deadline_s:
-            await asyncio.sleep(0.02)
-        for task in list(self._tasks.values()):
-            task.cancel()
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=min(LEAVE_S, self.settings.grace_s / 4))
+            for task in late:
+                task.cancel()
         await self._engine.shutdown()
         if self._follower is not None:
             self._follower.cancel()
@@ -100,13 +102,19 @@ class Bridge:
         elif self._stopping:
             viewer.dismiss("shutdown")
         self.fanout.viewers.add(viewer)
+        self._note_task(asyncio.current_task())
         try:
             await viewer.run()
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it was, it ends this viewer alone
             _log.exception("a viewer's cursor failed")
             await viewer.connection.close(may_return=True, abort=True)
         finally:
             self.fanout.viewers.discard(viewer)
+
+    def _note_task(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
 
     # --- what the engine calls
 
@@ -116,11 +124,11 @@ class Bridge:
             handshake = parse_handshake(auth, now=utc_now())
             grant = self._access.grant(handshake.token or bearer_token(headers.get("authorization")))
         except RequestError as error:
-            await _send_away(connection, error)
+            # In a task of its own: over polling it waits until the viewer has fetched what it was told.
+            self._note_task(asyncio.create_task(_send_away(connection, error)))
             return
         viewer = self._viewers[connection] = Viewer(connection, self.fanout, handshake=handshake, grant=grant)
-        task = asyncio.create_task(self._serve(viewer))
-        self._tasks[connection] = task
+        task = self._tasks[connection] = asyncio.create_task(self._serve(viewer))
         task.add_done_callback(lambda _: self._tasks.pop(connection, None))
 
     async def requested(
@@ -133,7 +141,7 @@ class Bridge:
         """A viewer asks for something: it is answered in its turn."""
         viewer = self._viewers.get(connection)
         if viewer is not None:
-            await viewer.submit(Request(name, data, answer))
+            viewer.submit(Request(name, data, answer))
 
     async def disconnected(self, connection: SocketConnection, reason: str) -> None:
         """A viewer is gone."""

@@ -75,7 +75,7 @@ class Fanout:
             try:
                 await self._load()
             except UnreachableError as error:
-                self._lost(str(error))
+                self.lost(str(error))
                 await asyncio.sleep(RETRY_S)
         async with aclosing(self.reader.tail(self.head)) as items:
             async for item in items:
@@ -83,8 +83,7 @@ class Fanout:
                 self.wake_all()
 
     async def _load(self) -> None:
-        page = await self.reader.newest(LOAD_PAGE_EVENTS)
-        bounds = await self.reader.bounds()
+        page, bounds = await self.reader.newest(LOAD_PAGE_EVENTS)
         pages = [page]
         loaded, size = len(page), _size(page)
         while len(page) == LOAD_PAGE_EVENTS and loaded < self.ring.events_max and size < self.ring.bytes_max:
@@ -93,13 +92,12 @@ class Fanout:
             page = numbered(page, None if first.n is None else first.n - len(page))
             pages.append(page)
             loaded, size = loaded + len(page), size + _size(page)
-        self.history.ring_is_whole = len(page) < LOAD_PAGE_EVENTS
+        self.history.was_loaded_whole = len(page) < LOAD_PAGE_EVENTS
         for page in reversed(pages):
             self._append(page)
-        if not loaded:
-            self.head = replace(bounds.end)
+        # Not what the pages end with: entries that were trimmed before we came count, too.
+        self.head = bounds.end
         self._bounds = bounds
-        self.head = replace(self.head, epoch=bounds.epoch)
         self.is_up = True
         self.loaded.set()
         self.wake_all()
@@ -111,16 +109,17 @@ class Fanout:
             if item.reason == "reset":
                 self.ring.clear()
                 self._seen = Seen()
-                self.head = Position(START, 0, self._bounds.epoch)
+                self.head = Position(START, self._bounds.trimmed, self._bounds.epoch)
             self.ring.append_gap(item)
         elif isinstance(item, LinkUp):
             self.is_up = True
             self._bounds = item.bounds
             self.head = replace(self.head, epoch=item.bounds.epoch)
         else:
-            self._lost(item.error)
+            self.lost(item.error)
 
-    def _lost(self, reason: str) -> None:
+    def lost(self, reason: str) -> None:
+        """The log cannot be read at the moment."""
         self.is_up = False
         self.down_reason = reason
         self.wake_all()
@@ -147,10 +146,15 @@ class Fanout:
         length = head.n - first.n + 1 if head.n is not None and first.n is not None else len(self.ring)
         return replace(self._bounds, first=first.id, last=head.id, added=head.n, length=length, epoch=head.epoch)
 
+    def is_longer(self, bounds: Bounds) -> bool:
+        """Whether the stream reaches further back than the ring; a foreign trimmer may have cut it shorter."""
+        first = self.ring.first_event()
+        return first is None or (bounds.first is not None and bounds.first < first.id)
+
     def ring_reaches(self, position: Position) -> bool:
         """Whether everything behind this position is in the ring."""
         first = self.ring.first_event()
-        if first is None or (self.history.ring_is_whole and self.ring.start == 0):
+        if first is None or self.history.is_ring_whole:
             return True
         return position.id >= first.id.before() or (position.n is not None and position.n + 1 == first.n)
 

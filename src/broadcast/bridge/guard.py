@@ -28,7 +28,8 @@ class GuardPolicy:
 
     Args:
         origins: pages of other origins that may connect, as `https://site.example`; `*` lets every page in.
-        hosts: names this server is reached under, besides `localhost`, addresses, and the hosts of `origins`.
+        hosts: names this server is reached under, besides `localhost`, addresses, and the hosts of `origins`. Where
+            every page may connect anyway, so may one that reaches us under another name.
     """
 
     origins: frozenset[str]
@@ -50,17 +51,15 @@ class GuardPolicy:
             return CODES["forbidden_host"]
         if origin is None or self.any_origin or origin in self.origins:
             return None
-        return None if urlsplit(origin).netloc == host else CODES["forbidden_origin"]
+        return None if _net_location(origin) == host else CODES["forbidden_origin"]
 
     def _serves(self, host: str | None) -> bool:
         name = _host_name(host)
         if name is None:
             return False
         # An address cannot be rebound to another server; only names can.
-        return name == "localhost" or name in self.hosts or _is_address(name) or name in self._origin_hosts()
-
-    def _origin_hosts(self) -> set[str | None]:
-        return {urlsplit(origin).hostname for origin in self.origins}
+        is_ours = name == "localhost" or name in self.hosts or _is_address(name)
+        return is_ours or self.any_origin or name in {_host_name(_net_location(origin)) for origin in self.origins}
 
 
 class Guard:
@@ -71,6 +70,7 @@ class Guard:
         self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer with the refusal, or hand on."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -93,6 +93,13 @@ async def _refuse(scope: Scope, send: Any, code: Code) -> None:
         kind = "websocket.http.response"
     await send({"type": f"{kind}.start", "status": code.http_status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body})
+
+
+def _net_location(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _host_name(host: str | None) -> str | None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from broadcast.bridge.ring import Ring, RingEvent, ring_event
-from broadcast.log.entry import Entry, numbered
+from broadcast.log.entry import numbered
 from broadcast.log.position import EntryId, Gap, Position
 from broadcast.log.stream import StreamReader
 
@@ -30,29 +30,47 @@ class History:
         self._ring = ring
         self._reader = reader
         self._turn = asyncio.Semaphore(READS_AT_ONCE)
-        self.ring_is_whole = False
+        self.was_loaded_whole = False
         """Whether the stream held nothing older than the ring when that was loaded."""
 
-    async def newest(self, matches: Callable[[str], bool], *, count: int, until: int) -> list[RingEvent]:
-        """The newest events before a ring index whose type matches, oldest first.
+    @property
+    def is_ring_whole(self) -> bool:
+        """Whether the stream holds nothing older than the ring."""
+        return self.was_loaded_whole and self._ring.start == 0
+
+    async def newest(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
+        """The newest events up to an id whose type matches, oldest first.
 
         Raises:
             UnreachableError: the stream is needed and cannot be read.
         """
-        found = list(islice(self._ring.newest_first(matches, until=until), count))
-        if len(found) < count and not (self.ring_is_whole and self._ring.start == 0):
-            found += await self._older(matches, count - len(found))
+        found = self._in_ring(matches, count=count, until=until)
+        first = self._ring.first_event()
+        if len(found) < count and first is not None and not self.is_ring_whole:
+            # A slow cursor may stand before the ring: what lies between comes to it anyway.
+            before, n = (first.id, first.n) if first.id <= until else (until.after(), None)
+            found += await self._older(matches, count - len(found), before=before, n=n)
         return found[::-1]
 
-    async def _older(self, matches: Callable[[str], bool], count: int) -> list[RingEvent]:
+    def newest_in_ring(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
+        """As `newest`, without what the stream alone has."""
+        return self._in_ring(matches, count=count, until=until)[::-1]
+
+    def _in_ring(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
+        return list(islice(self._ring.newest_first(matches, until=until), count))
+
+    async def _older(
+        self, matches: Callable[[str], bool], count: int, *, before: EntryId, n: int | None
+    ) -> list[RingEvent]:
         found: list[RingEvent] = []
-        first = self._ring.first_event()
-        before = first.id if first is not None else None
-        while before is not None and len(found) < count:
+        while len(found) < count:
             async with self._turn:
                 page = await self._reader.older(before, count=PAGE_EVENTS)
+            page = numbered(page, None if n is None else n - len(page))
             found += [ring_event(entry) for entry in reversed(page) if matches(entry.event["type"])]
-            before = page[0].id if len(page) == PAGE_EVENTS else None
+            if len(page) < PAGE_EVENTS:
+                break
+            before, n = page[0].id, page[0].n
         return found[:count]
 
     async def forward(self, position: Position, *, until: EntryId) -> AsyncGenerator[Gap | list[RingEvent]]:
@@ -64,15 +82,10 @@ class History:
         at, n = position.id, position.n
         while at < until:
             async with self._turn:
-                page = await self._reader.range(at, until=until, count=PAGE_EVENTS)
+                page, gap = await self._reader.range(Position(at, n), until=until, count=PAGE_EVENTS)
             if not page:
                 return
-            if n is not None and page[0].n is not None and page[0].n > n + 1:
-                yield Gap(at, page[0].id, page[0].n - n - 1, "trimmed")
-            page = _counted(page, n)
+            if gap is not None:
+                yield gap
             at, n = page[-1].id, page[-1].n
             yield [ring_event(entry) for entry in page]
-
-
-def _counted(page: list[Entry], n_before: int | None) -> list[Entry]:
-    return page if page[0].n is not None or n_before is None else numbered(page, n_before + 1)

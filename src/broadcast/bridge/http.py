@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from starlette.middleware.cors import CORSMiddleware
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -50,13 +50,10 @@ def make_http_app(*, fanout: Fanout, access: Access, serve: Serve) -> Starlette:
     """
 
     async def page(request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers=_PAGE_HEADERS)
+        return _static("index.html", "text/html")
 
     async def client(request: Request) -> Response:
-        path = STATIC / "client.js"
-        if not path.exists():
-            return PlainTextResponse("this build carries no web part", status_code=404)
-        return FileResponse(path, media_type="text/javascript", headers=_PAGE_HEADERS)
+        return _static("client.js", "text/javascript")
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"healthy": True})
@@ -71,6 +68,8 @@ def make_http_app(*, fanout: Fanout, access: Access, serve: Serve) -> Starlette:
         except RequestError as error:
             return _problem(error)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":
+            return Response(headers=headers, media_type="text/event-stream")
         body = _streamed(viewer, connection, serve)
         return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
@@ -101,13 +100,25 @@ def _sse_viewer(request: Request, fanout: Fanout, access: Access) -> tuple[Viewe
         "types": query.get("types"),
         # A browser that comes back says where it was; that is newer than what its address says.
         "since": request.headers.get("last-event-id") or query.get("since"),
-        "catchup": int(query["catchup"]) if query.get("catchup", "").isdigit() else query.get("catchup"),
+        "catchup": _number(query.get("catchup")),
         "token": bearer_token(request.headers.get("authorization")),
     }
     handshake = parse_handshake({k: v for k, v in asked.items() if v is not None}, now=utc_now())
     connection = SseConnection()
     grant = access.grant(handshake.token)
     return Viewer(connection, fanout, handshake=handshake, grant=grant), connection
+
+
+def _number(text: str | None) -> int | str | None:
+    is_number = text is not None and len(text) <= 18 and text.isascii() and text.isdigit()
+    return int(text) if is_number and text is not None else text
+
+
+def _static(name: str, media_type: str) -> Response:
+    path = STATIC / name
+    if not path.exists():
+        return PlainTextResponse("this build carries no web part", status_code=404)
+    return FileResponse(path, media_type=media_type, headers=_PAGE_HEADERS)
 
 
 async def _streamed(viewer: Viewer, connection: SseConnection, serve: Serve) -> AsyncGenerator[str]:

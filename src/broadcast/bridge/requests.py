@@ -1,4 +1,7 @@
-"""What viewers ask for, read from whatever they send. Pure; every refusal names the field, its kind and what is accepted."""
+"""What viewers ask for, read from whatever they send. Pure.
+
+Every refusal names the field, the kind of value it had and what is accepted.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,7 @@ def _filter(types: object) -> Filter:
 def _since(value: object, now: datetime) -> Since:
     try:
         return parse_since(value, now=now)
-    except (PositionError, OverflowError) as error:
+    except PositionError as error:
         raise RequestError("bad_request", str(error)) from None
 
 
@@ -134,6 +137,17 @@ def _count(name: str, value: object, default: int, *, least: int) -> int:
 
 
 def _refused(name: str, expected: str, value: object) -> RequestError:
-    kinds = {str: "a text", list: "a list", dict: "an object", type(None): "nothing", bool: "a boolean"}
-    kind = kinds.get(type(value), f"the number {value}" if isinstance(value, int | float) else "something else")
-    return RequestError("bad_request", f"{name}: expected {expected}, got {kind}")
+    return RequestError("bad_request", f"{name}: expected {expected}, got {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    kinds: dict[type, str] = {
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+        type(None): "nothing",
+        bool: "a boolean",
+        bytes: "bytes",
+    }
+    number = f"the number {value}"[:60] if isinstance(value, int | float) else "something else"
+    return kinds.get(type(value), number)

@@ -49,8 +49,8 @@ class Ring:
         """Index of the oldest item."""
         self.bytes = 0
         self._items: list[RingItem] = []
-        self._ids: list[EntryId] = []
-        """The id of each item; a gap has the id of the event before it."""
+        self._keys: list[tuple[EntryId, bool]] = []
+        """The id of each item; a gap has the id of the event before it, and stands behind it (True)."""
 
     @property
     def end(self) -> int:
@@ -65,20 +65,20 @@ class Ring:
         for entry in entries:
             item = ring_event(entry)
             self._items.append(item)
-            self._ids.append(item.id)
+            self._keys.append((item.id, False))
             self.bytes += len(item.json)
         self._trim()
 
     def append_gap(self, gap: Gap) -> None:
         """Mark that the log lacks something here."""
         self._items.append(gap)
-        self._ids.append(self._ids[-1] if self._ids else gap.after)
+        self._keys.append((self._keys[-1][0] if self._keys else gap.after, True))
 
     def clear(self) -> None:
         """Forget all events (the log they belong to is gone); indexes go on."""
         self.start = self.end
         self._items.clear()
-        self._ids.clear()
+        self._keys.clear()
         self.bytes = 0
 
     def _trim(self) -> None:
@@ -89,7 +89,7 @@ class Ring:
             drop += 1
         if drop:
             del self._items[:drop]
-            del self._ids[:drop]
+            del self._keys[:drop]
             self.start += drop
             self.bytes = bytes_left
 
@@ -99,16 +99,16 @@ class Ring:
         return self._items[at : at + count]
 
     def index_after(self, entry_id: EntryId) -> int:
-        """The index of the first item behind this id."""
-        return self.start + bisect_right(self._ids, entry_id)
+        """The index of the first item behind this id; a gap behind it counts."""
+        return self.start + bisect_right(self._keys, (entry_id, False))
 
     def first_event(self) -> RingEvent | None:
         """The oldest event held; None if there is none."""
         return next((item for item in self._items if isinstance(item, RingEvent)), None)
 
-    def newest_first(self, matches: Callable[[str], bool], *, until: int) -> Iterator[RingEvent]:
-        """The events before an index whose type matches, the newest first."""
-        for item in islice(reversed(self._items), max(0, self.end - until), None):
+    def newest_first(self, matches: Callable[[str], bool], *, until: EntryId) -> Iterator[RingEvent]:
+        """The events up to an id whose type matches, the newest first."""
+        for item in islice(reversed(self._items), self.end - self.index_after(until), None):
             if isinstance(item, RingEvent) and matches(item.type):
                 yield item
 

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -17,6 +17,8 @@ from broadcast.errors import SettingError
 from broadcast.settings import Settings
 
 __all__ = ["serve"]
+
+STALLED_MS: Final = 30_000
 
 _log: Any = structlog.get_logger("broadcast.bridge")
 
@@ -31,19 +33,17 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     Raises:
         SettingError: the address cannot be bound, or would be open to others without anybody having said so.
     """
-    bridge_settings = settings
-    listener = _bind(settings)
-    port = listener.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    loop_factory = _loop_factory()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_run(bridge_settings, listener, f"http://{host}:{port}/", on_ready))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(settings, on_ready))
 
 
 def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Connections inherit it: the kernel ends one whose other side takes nothing for so long, whatever it carries.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:
@@ -63,10 +63,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _run(
-    settings: Settings, listener: socket.socket, address: str, on_ready: Callable[[str], None] | None
-) -> None:
-    bridge = Bridge(settings)
+async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> None:
+    bridge = Bridge(settings)  # before anything is bound: it may find that nobody has said who may read
+    listener = _bind(settings)
     config = uvicorn.Config(
         bridge.app,
         lifespan="off",
@@ -77,35 +76,63 @@ async def _run(
         ws_per_message_deflate=False,  # a compressed frame could not be shared by all viewers
         ws_ping_interval=None,  # Engine.IO has its own heartbeat
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, int(settings.grace_s / 2)),
+        timeout_graceful_shutdown=max(1, int(settings.grace_s)),
     )
     server = _Server(config)
-    await bridge.start()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    _log.info("serving", address=address, redis=_without_password(settings.redis_url), stream=settings.stream)
-    if on_ready is not None:
-        on_ready(address)
-    await asyncio.wait({serving, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    await bridge.start()
+    address = _address(settings, listener)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    if await _first_of(serving, server.is_up.wait()):
+        _log.info("serving", address=address, redis=_without_password(settings.redis_url), stream=settings.stream)
+        if on_ready is not None:
+            on_ready(address)
+        await _first_of(serving, stop.wait())
     _log.info("stopping", viewers=len(bridge.fanout.viewers))
     await bridge.stop()
     server.should_exit = True
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(settings.grace_s):
-            await serving
+    await asyncio.wait({serving}, timeout=settings.grace_s / 4)
+    server.abort_connections()
+    await serving
+
+
+async def _first_of(serving: asyncio.Task[None], moment: Coroutine[Any, Any, Any]) -> bool:
+    """Wait for a moment; False if serving has ended before it."""
+    waiting = asyncio.create_task(moment)
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    return not serving.done()
+
+
+def _address(settings: Settings, listener: socket.socket) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{listener.getsockname()[1]}/"
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: our end comes first, its own after that."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    def abort_connections(self) -> None:
+        """Leave whoever takes nothing: a transport that is closed waits for its buffer to empty."""
+        for connection in list(self.server_state.connections):
+            transport: Any = connection.transport
+            if transport is not None:
+                transport.abort()
 
 
 def _without_password(url: str) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 __all__ = ["SseConnection"]
 
 FRAMES_MAX: Final = 256
+CHARS_MAX: Final = 256 * 1024
 HEARTBEAT_S: Final = 15.0
 
 
@@ -18,19 +19,23 @@ class SseConnection:
 
     def __init__(self) -> None:
         self._frames: deque[str] = deque()
+        self._chars = 0
         self._filled = asyncio.Event()
         self._taken = asyncio.Event()
         self._closed = False
 
     async def send(self, name: str, payload: str, *, event_id: str | None = None) -> None:
         """Write one event; events of the mind come unnamed, so that `onmessage` gets them."""
-        head = f"id: {event_id}\n" if event_id is not None else f"event: {name}\n"
-        self._frames.append(f"{head}data: {payload}\n\n")
+        place = f"id: {event_id}\n" if event_id is not None else ""
+        kind = "" if name == "event" else f"event: {name}\n"
+        frame = f"{place}{kind}data: {payload}\n\n"
+        self._frames.append(frame)
+        self._chars += len(frame)
         self._filled.set()
 
     async def wait_for_room(self, patience_s: float) -> bool:
         """Wait while too many frames wait; False if none was taken for so long."""
-        while len(self._frames) >= FRAMES_MAX and not self._closed:
+        while (len(self._frames) >= FRAMES_MAX or self._chars >= CHARS_MAX) and not self._closed:
             self._taken.clear()
             try:
                 async with asyncio.timeout(patience_s):
@@ -45,6 +50,7 @@ class SseConnection:
         if abort:
             self._frames.clear()
         self._closed = True
+        self._taken.set()
         self._filled.set()
 
     async def frames(self) -> AsyncGenerator[str]:
@@ -53,6 +59,7 @@ class SseConnection:
             while self._frames:
                 batch = "".join(self._frames)
                 self._frames.clear()
+                self._chars = 0
                 self._taken.set()
                 yield batch
             if self._closed:

@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -32,6 +32,7 @@ from broadcast.log.position import START, EntryId, Gap, Position, judge
 __all__ = ["Connection", "Request", "Viewer"]
 
 REQUESTS_MAX: Final = 16
+REFUSALS_MAX: Final = 256
 SLICE_EVENTS: Final = 64
 POSITION_INTERVAL_S: Final = 5.0
 PATIENCE_S: Final = 30.0
@@ -41,7 +42,7 @@ class Connection(Protocol):
     """One way to a viewer, whatever the transport."""
 
     async def send(self, name: str, payload: str, *, event_id: str | None = None) -> None:
-        """Write one event; `payload` is JSON."""
+        """Write one event; `payload` is JSON, `event_id` a place from which the viewer could go on."""
         ...
 
     async def wait_for_room(self, patience_s: float) -> bool:
@@ -61,6 +62,8 @@ class Request:
     data: object
     answer: Callable[[str], Awaitable[None]] | None
     """Sends the acknowledgement, JSON; None if the viewer wants none."""
+    is_one_too_many: bool = False
+    """Whether it is refused, because too many were waiting when it came."""
 
 
 class Viewer:
@@ -96,14 +99,14 @@ class Viewer:
         """There is something new to look at."""
         self._wake.set()
 
-    async def submit(self, request: Request) -> None:
-        """Put a request in line."""
+    def submit(self, request: Request) -> None:
+        """Put a request in line; too many are refused, each in its turn, and far too many end the viewer."""
         if len(self._requests) >= REQUESTS_MAX:
-            if request.answer is not None:
-                message = f"at most {REQUESTS_MAX} requests may wait for an answer"
-                await request.answer(_error(RequestError("too_many_requests", message)))
-            return
-        self._requests.append(request)
+            request = replace(request, is_one_too_many=True)
+        if len(self._requests) >= REQUESTS_MAX + REFUSALS_MAX:
+            self.dismiss("too_many_requests")
+        else:
+            self._requests.append(request)
         self._wake.set()
 
     def dismiss(self, code: str) -> None:
@@ -114,7 +117,8 @@ class Viewer:
     async def run(self) -> None:
         """Serve it until it is dismissed or the task is cancelled."""
         try:
-            await self._greet()
+            if self.ended is None:
+                await self._greet()
             while self.ended is None:
                 self._wake.clear()
                 await self._answer_requests()
@@ -125,19 +129,23 @@ class Viewer:
         except _StalledError:
             self.ended = CODES["too_slow"]
             await self.connection.close(may_return=True, abort=True)
-        except RequestError as error:  # the handshake asked for what cannot be given
-            self.ended = error.code
-            await self._take_leave(error.code, error.message)
+        except UnreachableError as error:  # it stands where only the stream reaches, which is away: let it come back
+            self.ended = CODES["unavailable"]
+            await self._take_leave(self.ended, _unavailable(error).message)
 
     # --- the beginning
 
     async def _greet(self) -> None:
         since = self._handshake.since.position
-        is_known = self._fanout.is_loaded
-        if not is_known:
+        if not self._fanout.is_loaded:
             await self._send("hello", self._hello(None))
-            await self._tell_state()
-            await self._fanout.loaded.wait()
+            while not self._fanout.is_loaded:
+                await self._tell_state()
+                await self._answer_requests()
+                if self.ended is not None:
+                    return
+                await self._wake.wait()
+                self._wake.clear()
         self._at, self.position = self._ring.end, self._fanout.head
         if since is None:
             await self._send("hello", self._hello(self.position))
@@ -159,15 +167,23 @@ class Viewer:
         }
 
     async def _catch_up(self) -> None:
-        until, count = self._at, self._handshake.catchup
-        for event in await self._fanout.history.newest(self._wants, count=count, until=until):
+        history, until, count = self._fanout.history, self.position.id, self._handshake.catchup
+        try:
+            events = await history.newest(self._wants, count=count, until=until)
+        except UnreachableError:  # what there is, is better than nobody let in
+            events = history.newest_in_ring(self._wants, count=count, until=until)
+        for event in events:
             await self._send_event(event)
 
     async def _resume(self, since: Position) -> None:
         """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does."""
         start, gap = judge(since, self._fanout.ring_bounds())
-        if gap is not None and gap.reason == "trimmed":
-            start, gap = judge(since, await self._fanout.reader.bounds())
+        is_trimmed = gap is not None and gap.reason == "trimmed"
+        if is_trimmed or (start.id == START and not self._fanout.history.is_ring_whole):
+            bounds = await self._fanout.reader.bounds()
+            # Of another epoch: the log has just ended, and the ring will say so.
+            if bounds.epoch == self._fanout.head.epoch and self._fanout.is_longer(bounds):
+                start, gap = judge(since, bounds)
         self.position = start
         if gap is not None:
             await self._send_gap(gap)
@@ -175,9 +191,12 @@ class Viewer:
             before = self.position.id
             async for page in self._fanout.history.forward(self.position, until=self._fanout.head.id):
                 await self._pass_over([page] if isinstance(page, Gap) else list(page))
-            if self.position.id == before:
-                break
+            if self.position.id == before:  # the stream has just lost what it was asked for
+                await self._catch_up_with_the_ring()
+                return
         self._at = max(self._ring.start, self._ring.index_after(self.position.id))
+        if _begins_anew(self._ring.read(self._at, 1)):  # the beginning of this log, to one who begins with it
+            self._at += 1
 
     # --- the way
 
@@ -185,7 +204,7 @@ class Viewer:
         """Move over the next items of the ring; False if there is none."""
         await self._tell_state()
         if self._at < self._ring.start:
-            await self._tell_of_being_slow()
+            await self._catch_up_with_the_ring()
         items = self._ring.read(self._at, SLICE_EVENTS)
         for item in items:
             # Before the item, not behind it: what is not sent now stays ours to send.
@@ -200,24 +219,33 @@ class Viewer:
     async def _pass_over(self, items: list[RingItem]) -> None:
         for item in items:
             if isinstance(item, Gap):
-                await self._send_gap(item)
-                is_reset = item.reason == "reset"
-                self.position = Position(START if is_reset else self.position.id, None, self._fanout.head.epoch)
+                await self._pass_over_gap(item)
                 continue
             if self._wants(item.type) and (self._since_ts is None or item.ts >= self._since_ts):
                 await self._send_event(item)
                 self._told_id = item.id
             self.position = Position(item.id, item.n, self._fanout.head.epoch)
 
-    async def _tell_of_being_slow(self) -> None:
-        first = self._ring.first_event()
-        lost = None
-        if first is not None and first.n is not None and self.position.n is not None:
-            lost = first.n - 1 - self.position.n
+    async def _pass_over_gap(self, gap: Gap) -> None:
+        epoch = self._fanout.head.epoch
+        if gap.reason == "reset":
+            self.position = Position(START, None, epoch)
+        elif gap.reason == "rewound":
+            self.position = Position(self.position.id, None, epoch)
+        await self._send_gap(gap)
+        if gap.reason != "trimmed":
+            await self._tell_position()  # it names the epoch that holds from here on
+
+    async def _catch_up_with_the_ring(self) -> None:
+        """The ring has moved on without this viewer: say what it lacks."""
+        self._at = self._ring.start
+        if _begins_anew(self._ring.read(self._at, 1)):
+            return  # the log it lacks something of is gone altogether, and that is said next
+        first, n = self._ring.first_event(), self.position.n
+        lost = None if first is None or first.n is None or n is None else first.n - 1 - n
         if lost != 0:
             before = None if first is None else first.id
             await self._send_gap(Gap(self.position.id, before, lost, "slow"))
-        self._at = self._ring.start
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):
@@ -252,11 +280,14 @@ class Viewer:
             except RequestError as error:
                 reply = _error(error)
             except UnreachableError as error:
-                reply = _error(RequestError("unavailable", f"the log cannot be read: {error}"[:200]))
+                reply = _error(_unavailable(error))
             if request.answer is not None:
+                await self._room()
                 await request.answer(reply)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
+        if request.is_one_too_many:
+            raise RequestError("too_many_requests", f"at most {REQUESTS_MAX} requests may wait for an answer")
         if request.name == "subscribe":
             self._filter = parse_subscribe(request.data)
             return {"types": list(self._filter.patterns), "id": str(self.position.id)}
@@ -267,13 +298,15 @@ class Viewer:
     async def _replay(self, replay: Replay) -> dict[str, Any]:
         """Send past events again, up to where the cursor stands: what lies ahead of it comes anyway."""
         wanted = replay.filter
+        if not self._fanout.is_loaded:
+            raise UnreachableError("it has not been read yet")
 
         def matches(event_type: str) -> bool:
             plain = self._filter if wanted is None else wanted
             return plain.matches(event_type) and self._grant.filter.matches(event_type)
 
         if replay.since.position is None and replay.until_ts is None:
-            events = await self._fanout.history.newest(matches, count=replay.count, until=self._at)
+            events = await self._fanout.history.newest(matches, count=replay.count, until=self.position.id)
         else:
             events = await self._between(replay, matches)
         for event in events:
@@ -303,8 +336,9 @@ class Viewer:
         await self._send("gap", gap.as_data())
 
     async def _tell_position(self) -> None:
-        self._told_id = self.position.id
-        await self._send("position", {"id": str(self.position.id), "n": self.position.n})
+        self._told_id = at = self.position.id
+        place = {"id": str(at), "n": self.position.n, "epoch": self.position.epoch}
+        await self._send("position", place, event_id=str(at))
 
     async def _tell_state(self) -> None:
         is_up = self._fanout.is_up
@@ -312,9 +346,9 @@ class Viewer:
             self._told_state = is_up
             await self._send("state", {"redis": "up" if is_up else "down"})
 
-    async def _send(self, name: str, payload: dict[str, Any]) -> None:
+    async def _send(self, name: str, payload: dict[str, Any], *, event_id: str | None = None) -> None:
         await self._room()
-        await self.connection.send(name, orjson.dumps(payload).decode())
+        await self.connection.send(name, orjson.dumps(payload).decode(), event_id=event_id)
 
     async def _room(self) -> None:
         if not await self.connection.wait_for_room(PATIENCE_S):
@@ -328,6 +362,14 @@ class Viewer:
 
 class _StalledError(BroadcastError):
     """The viewer took nothing for too long."""
+
+
+def _begins_anew(items: list[RingItem]) -> bool:
+    return bool(items) and isinstance(items[0], Gap) and items[0].reason == "reset"
+
+
+def _unavailable(error: UnreachableError) -> RequestError:
+    return RequestError("unavailable", f"the log cannot be read: {error}"[:200])
 
 
 def _error(error: RequestError) -> str:

@@ -28,7 +28,7 @@ _COLOURS: Final = {
     "execute": "cyan",
     "observe": "blue",
     "render": "cyan",
-    "sense": "white",
+    "sense": "default",
     "state": "magenta",
     "wave": "blue",
     "window": "blue",

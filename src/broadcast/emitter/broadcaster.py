@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import time
 import weakref
 from _thread import get_ident
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from broadcast.emitter.buffer import Buffer, Loss
 from broadcast.emitter.cycle import Cycle
 from broadcast.emitter.sender import Sender
 from broadcast.event import Event, encode, timestamp
-from broadcast.sanitize import CHARS_MAX, sanitize, sanitize_data, sanitize_text
+from broadcast.sanitize import CUT_KEY, is_plain, sanitize_data, sanitize_number, sanitize_text
 from broadcast.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["Broadcaster", "Stats", "get_broadcaster"]
 
 TYPE_CHARS_MAX: Final = 256
+EVENT_BYTES_MIN: Final = 4096
+"""The smallest bound of an event: the longest envelope fits, with the note that its data was cut."""
+EVENT_BYTES_MAX: Final = 1_000_000
+"""The largest: no server can be set to refuse it (`proto-max-bulk-len` is 1 MiB at the least), so none blocks the log."""
+ENVELOPE_BYTES: Final = 1024
+"""What is set aside of an event's bytes for the fields around its data."""
+EXIT_PRIORITY: Final = -100
+"""In a child of multiprocessing: after everything that may still emit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +93,33 @@ class Broadcaster:
         named = {"redis_url": redis_url, "channel": channel, "stream": stream}
         self.settings = settings.with_changes(**{k: v for k, v in named.items() if v is not None})
         self._problems = tuple(problems)
-        self._cycle: Any = 0
-        self._day: Any = 0
+        self._event_bytes_max = min(max(EVENT_BYTES_MIN, self.settings.event_bytes_max), EVENT_BYTES_MAX)
+        self._cycle: int | str = 0
+        self._day: int | str = 0
         self._second: tuple[int, str] = (-1, "")
-        self._nested = 0
-        self._unencodable = 0
-        self._sanitizing: set[int] = set()
         self._closed = False
-        self._exit_registered = False
         self._begin()
         _alive.add(self)
 
     def _begin(self) -> None:
         """Everything that belongs to one process; a forked child makes its own and leaves the parent's alone."""
         settings = self.settings
-        self._pid = os.getpid()
-        self._producer = _producer_name(self._pid)
+        pid = os.getpid()
+        self._producer = _producer_name(pid)
         self._buffer = Buffer(events_max=settings.buffer_events_max, bytes_max=settings.buffer_bytes_max)
         self._sender = Sender(self._buffer, connect=self._connect, announce=self._lost_event)
-        self._start_tokens = [True]
-        self._sanitizing.clear()
+        self._sanitizing: set[int] = set()
+        self._nested = 0
+        self._unencodable = 0
+        self._after_close = 0
+        self._child_exit_registered = False
+        self._pid = pid
 
     # --- what a mind calls
 
     def set_cycle(self, cycle: int, day: int) -> None:
         """Say which cycle and day the coming events belong to."""
-        self._cycle = cycle if type(cycle) is int else sanitize(cycle)
-        self._day = day if type(day) is int else sanitize(day)
+        self._cycle, self._day = sanitize_number(cycle), sanitize_number(day)
 
     def cycle(self, day: int | None = None, session: object = None) -> Cycle:
         """A context for one cycle: emits `cycle.start`, `cycle.end` with `duration_ms`, and `error` if it raises.
@@ -120,41 +129,38 @@ class Broadcaster:
             session: what `cycle.start` calls this run; None takes the producer's name.
         """
         number = self._cycle + 1 if type(self._cycle) is int else 1
-        day = self._day if day is None else day
-        return Cycle(self, number=number, day=day, session=self._producer if session is None else session)
+        return Cycle(
+            self,
+            number=number,
+            day=self._day if day is None else sanitize_number(day),
+            session=self._producer if session is None else session,
+        )
 
     def emit(self, event_type: str, data: object = None) -> Event:
         """Hand an event over. Takes microseconds, never waits and never raises.
 
         Args:
             event_type: dotted, as `sense.project`; unknown types are welcome.
-            data: what happened; a dict as a rule, anything at all is accepted (then under `value`). It is encoded
-                before this returns, so it may change afterwards.
+            data: what happened; a dict as a rule, but anything is accepted: an object with fields becomes a dict of
+                them, the rest stands under `value`. It is encoded before this returns, so it may change afterwards.
 
         Returns:
             The event, `{type, ts, cycle, day, data}`.
         """
-        event: Event = {
-            "type": event_type,
-            "ts": "",
-            "cycle": self._cycle,
-            "day": self._day,
-            "data": data if type(data) is dict else {} if data is None else {"value": data},
-        }
+        event: Event = {"type": event_type, "ts": "", "cycle": self._cycle, "day": self._day, "data": data}
         try:
             event["ts"] = self._now()
+            if data is None:
+                event["data"] = {}
+            elif not _is_dict(data):
+                event["data"] = {"value": data}
             if os.getpid() != self._pid:  # a fork whose hooks did not run (uWSGI)
                 self._begin()
-            if self._sanitizing and get_ident() in self._sanitizing:
-                self._nested += 1  # user code run by the sanitizer emits: that way lies no end
-                return event
-            try:
-                payload = encode(event)
-                if len(payload) > self.settings.event_bytes_max or b"\\u0000" in payload:
-                    payload = self._encode_carefully(event, data)
-            except TypeError:
-                payload = self._encode_carefully(event, data)
-            self._hand_over(payload)
+            payload = self._encoded(event)
+            if payload is None:
+                payload = self._encoded_carefully(event, data)
+            if payload is not None:
+                self._hand_over(payload)
         except Exception:  # noqa: BLE001 - the mind must go on whatever happened here
             self._unencodable += 1
         return event
@@ -166,18 +172,23 @@ class Broadcaster:
             timeout_s: the longest to wait, seconds.
 
         Returns:
-            Whether it is; False after the time is up, or when called by the sender's own thread.
+            Whether it is, or is announced there as lost; False after the time is up, or when called by the sender's
+            own thread.
         """
-        buffer, sender = self._buffer, self._sender
-        target = buffer.accepted
-        deadline = time.monotonic() + timeout_s
-        if target and not sender.running:
-            self._start_sender()
+        if os.getpid() != self._pid:
+            self._begin()
+        sender = self._sender
+        target = self._buffer.accepted
+        if sender.settled >= target:
+            return True
+        deadline_s = time.monotonic() + timeout_s
+        if not sender.running and not self._start_sender():
+            sender.run(settle=target, deadline_s=deadline_s)  # no threads any more: the interpreter is leaving
         sender.wake()
         pause_s = 0.0005
-        while buffer.dropped + sender.settled < target:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or sender.is_own_thread or not sender.running:
+        while sender.settled < target:
+            left_s = deadline_s - time.monotonic()
+            if not left_s > 0 or sender.is_own_thread or not sender.running:
                 return False
             time.sleep(min(pause_s, left_s))
             pause_s = min(0.02, pause_s * 1.5)
@@ -192,8 +203,8 @@ class Broadcaster:
         Returns:
             Whether all that was emitted is in the log.
         """
-        flushed = self.flush(timeout_s)
         self._closed = True
+        flushed = self.flush(timeout_s)
         self._sender.stop()
         return flushed
 
@@ -202,6 +213,7 @@ class Broadcaster:
         buffer, sender = self._buffer, self._sender
         dropped = {
             "buffer_full": buffer.dropped,
+            "closed": self._after_close,
             "nested": self._nested,
             "redis_rewound": sender.rewound,
             "rejected": sender.rejected,
@@ -232,24 +244,52 @@ class Broadcaster:
             self._second = (second, text)
         return f"{text}{rest_ns // 1_000_000:03d}Z"
 
-    def _encode_carefully(self, event: Event, data: object) -> bytes:
+    def _encoded(self, event: Event) -> bytes | None:
+        """The event as it is; None if it needs care."""
+        if type(event["type"]) is not str or not is_plain(event["data"], bytes_max=self._event_bytes_max):
+            return None
+        try:
+            payload = encode(event)
+        except TypeError:
+            return None
+        return None if len(payload) > self._event_bytes_max or b"\\u0000" in payload else payload
+
+    def _encoded_carefully(self, event: Event, data: object) -> bytes | None:
         ident = get_ident()
+        if ident in self._sanitizing:
+            self._nested += 1  # user code that the sanitizer runs emits what needs the sanitizer: that way lies no end
+            return None
         self._sanitizing.add(ident)
         try:
             clean = {**event, "type": sanitize_text(event["type"], chars_max=TYPE_CHARS_MAX)}
-            for chars_max in (CHARS_MAX, CHARS_MAX // 8):
-                clean["data"] = sanitize_data(data, chars_max=chars_max)
+            try:
+                payload = self._cut_to_size(clean, data)
+            except Exception:  # noqa: BLE001 - no memory, no stack: that it happened is worth more than nothing
+                clean["data"] = {CUT_KEY: ["unreadable"]}
                 payload = encode(clean)
-                if len(payload) <= self.settings.event_bytes_max:
-                    return payload
-            clean["data"] = {"broadcast.cut": ["size"]}
-            return encode(clean)
+            if type(event["type"]) is not str:
+                event["type"] = clean["type"]
+            if not _is_dict(data):
+                event["data"] = clean["data"]
+            return payload
         finally:
             self._sanitizing.discard(ident)
 
+    def _cut_to_size(self, clean: Event, data: object) -> bytes:
+        room = self._event_bytes_max - ENVELOPE_BYTES
+        # First without a bound for a single text. If that is too much, no text may crowd the others out.
+        for bytes_max, text_chars_max in ((room, room), (room * 3 // 4, room // 4), (room // 8, room // 16)):
+            clean["data"] = sanitize_data(data, bytes_max=bytes_max, text_chars_max=text_chars_max)
+            payload = encode(clean)
+            crowded = text_chars_max == room and {"text", "items"}.intersection(clean["data"].get(CUT_KEY, ()))
+            if len(payload) <= self._event_bytes_max and not crowded:
+                return payload
+        clean["data"] = {CUT_KEY: ["size"]}
+        return encode(clean)
+
     def _hand_over(self, payload: bytes) -> None:
         if self._closed:
-            self._unencodable += 1
+            self._after_close += 1
             return
         self._buffer.append(payload)
         sender = self._sender
@@ -259,19 +299,15 @@ class Broadcaster:
         elif not sender.running:
             self._start_sender()
 
-    def _start_sender(self) -> None:
-        try:
-            self._start_tokens.pop()  # atomic: of several threads that come here first, one starts it
-        except IndexError:
-            return
+    def _start_sender(self) -> bool:
+        if not self._child_exit_registered:
+            self._child_exit_registered = True
+            _flush_at_exit_of_child()
         try:
             self._sender.start()
         except RuntimeError:  # no thread to be had just now; the next event tries again
-            self._start_tokens.append(True)
-            return
-        if not self._exit_registered:
-            self._exit_registered = True
-            atexit.register(_at_exit, weakref.ref(self))
+            return False
+        return True
 
     def _connect(self) -> LogConnection:
         from broadcast.emitter.connection import LogConnection
@@ -298,6 +334,11 @@ class Broadcaster:
         return encode({"type": "broadcast.lost", "ts": ts, "cycle": cycle, "day": day, "data": data})
 
 
+def _is_dict(data: object) -> bool:
+    kind: type = type(data)  # not isinstance, which would ask the object's own idea of `__class__`
+    return issubclass(kind, dict)
+
+
 def _ts_of(payload: bytes | None) -> str | None:
     if payload is None:
         return None
@@ -311,24 +352,38 @@ def _producer_name(pid: int) -> str:
     return f"{host}-{pid}-{os.urandom(4).hex()}"
 
 
-def _at_exit(reference: weakref.ref[Broadcaster]) -> None:
-    """Wait for the buffer, bounded; a forked child inherits this call and must not wait for its parent's events."""
+def _after_fork_in_child() -> None:
     try:
-        broadcaster = reference()
-        if broadcaster is not None and broadcaster._pid == os.getpid():  # noqa: SLF001 - this module's own class
-            broadcaster.flush(broadcaster.settings.exit_timeout_s)
-            broadcaster._sender.stop()  # noqa: SLF001
+        for broadcaster in list(_alive):
+            broadcaster._begin()  # pyright: ignore[reportPrivateUsage]
+    except Exception:  # noqa: BLE001 - it would be printed; the pid check in emit() tries again
+        return
+
+
+def _flush_all() -> None:
+    """Wait for the buffers, all of them together no longer than the most patient; those of a parent are not ours."""
+    try:
+        began_s = time.monotonic()
+        for broadcaster in list(_alive):
+            timeout_s = broadcaster.settings.exit_timeout_s - (time.monotonic() - began_s)
+            # The sender is not stopped: what atexit handlers before this module's own emit may still find its way.
+            broadcaster.flush(max(0.0, timeout_s))
     except BaseException:  # noqa: BLE001 - Ctrl-C while leaving: leave at once, without a traceback
         return
 
 
-def _after_fork_in_child() -> None:
-    for broadcaster in list(_alive):
-        broadcaster._begin()  # noqa: SLF001 - this module's own class  # pyright: ignore[reportPrivateUsage]
+def _flush_at_exit_of_child() -> None:
+    """A forked child of multiprocessing leaves by os._exit and runs no atexit, but these (they outlive no fork)."""
+    process = sys.modules.get("multiprocessing.process")
+    util = sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _flush_all, exitpriority=EXIT_PRIORITY)
 
 
 _alive: weakref.WeakSet[Broadcaster] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_after_fork_in_child)
+# At import, so that it runs after the handlers of whoever imported this: what they emit is waited for.
+atexit.register(_flush_all)
 
 _global: dict[str, Broadcaster] = {}
 

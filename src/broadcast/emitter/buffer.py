@@ -87,10 +87,10 @@ class Buffer:
                 return
             size = len(payload)
             self.bytes -= size
-            self.dropped += 1
             if self._first_dropped is None:
                 self._first_dropped = payload
             self._last_dropped = payload
+            self.dropped += 1
 
     def take(self, *, events_max: int, bytes_max: int) -> list[bytes]:
         """Remove the oldest events, at least one if there is any. Only the sender calls this.
@@ -111,6 +111,11 @@ class Buffer:
             taken_bytes += size
             taken.append(payload)
         return taken
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether something was dropped since the last `take_loss`."""
+        return self.dropped != self._announced
 
     def take_loss(self) -> Loss | None:
         """What was dropped since the last call, or None. Only the sender calls this."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ class AppendReply(NamedTuple):
     """What `append.lua` answers."""
 
     stored: int
-    """The last seq of this producer that the log holds."""
+    """The last seq of this producer that the log holds; -1 where it could not be read."""
     epoch: str
     """The log's epoch; empty where the script could not read it."""
     unpublished: int
@@ -44,37 +45,29 @@ class LogConnection:
     def __init__(self, url: str, *, stream: str, channel: str, producer: str, stream_events_max: int) -> None:
         # Imported here, in the sender's thread: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
         import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
 
         self._response_error = redis.ResponseError
-        pool = redis.ConnectionPool.from_url(
-            url,
-            protocol=2,  # RESP3 adds a handshake and push messages, for nothing this connection reads
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            # redis-py would send a batch again by itself, 10 times, with sleeps nobody can interrupt.
-            retry=Retry(NoBackoff(), 0),
-            socket_keepalive=True,
-        )
-        self._connection: Any = pool.make_connection()
-        self._connection.connect()
+        self._connection: Any = _connection(url)
         self._keys = (stream, f"{{{stream}}}:log", f"{{{stream}}}:producer:{producer}")
         self._head = (producer, channel, stream_events_max)
         self._script = (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
-        self._script_sha = ""
-        self._load()
+        self._script_sha = b""
+        try:
+            self._connection.connect()
+            # An account that may only append is refused this: the name is a courtesy to CLIENT LIST.
+            with contextlib.suppress(self._response_error):
+                self._call("CLIENT", "SETNAME", "broadcast-emitter")
+            self._load()
+        except BaseException:
+            self.close()
+            raise
 
     def _load(self) -> None:
-        try:
-            self._call("CLIENT", "SETNAME", "broadcast-emitter")
-        except self._response_error:  # an account that may only append: the name is a courtesy to CLIENT LIST
-            pass
-        self._script_sha = self._call("SCRIPT", "LOAD", self._script).decode()
+        self._script_sha = self._call("SCRIPT", "LOAD", self._script)
 
     def _call(self, *arguments: Any) -> Any:
         self._connection.send_command(*arguments, check_health=False)
-        return self._connection.read_response()
+        return self._connection.read_response(disable_decoding=True)
 
     def append(self, batch: Batch, *, epoch_if_none: str) -> AppendReply:
         """Append a batch, or ask with an empty one how far Redis is.
@@ -83,8 +76,7 @@ class LogConnection:
             Exception: whatever redis-py raises; what Redis has done by then, the next reply tells.
         """
         producer, channel, maxlen = self._head
-        hole = "1" if batch.fill_hole else "0"
-        arguments = (producer, batch.first, channel, maxlen, epoch_if_none, PRODUCER_TTL_MS, hole)
+        arguments = (producer, batch.first, channel, maxlen, epoch_if_none, PRODUCER_TTL_MS, batch.after)
         try:
             reply = self._call("EVALSHA", self._script_sha, 3, *self._keys, *arguments, *batch.payloads)
         except self._response_error as error:
@@ -101,3 +93,20 @@ class LogConnection:
             self._connection.disconnect()
         except Exception:  # noqa: BLE001 - a broken connection may fail in any way while it is being closed
             return
+
+
+def _connection(url: str) -> Any:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    options: dict[str, Any] = {
+        "protocol": 2,  # RESP3 adds a handshake and push messages, for nothing this connection reads
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        # redis-py would send a batch again by itself, 10 times, with sleeps nobody can interrupt.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if not url.startswith("unix:"):
+        options |= {"socket_connect_timeout": SOCKET_TIMEOUT_S, "socket_keepalive": True}
+    pool: Any = redis.ConnectionPool
+    return pool.from_url(url, **options).make_connection()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +26,7 @@ class Cycle:
         session: the run's name.
     """
 
-    def __init__(self, broadcaster: Broadcaster, *, number: int, day: int, session: object) -> None:
+    def __init__(self, broadcaster: Broadcaster, *, number: int, day: Any, session: object) -> None:
         self.number = number
         self._broadcaster = broadcaster
         self._day = day
@@ -42,13 +42,13 @@ class Cycle:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):
+        if error is not None and kind is not None and issubclass(kind, Exception):
             self._broadcaster.emit("error", _error_data(error))
         duration_ms = (time.monotonic_ns() - self._began_ns) // 1_000_000
         self._broadcaster.emit("cycle.end", {"duration_ms": duration_ms})
 
 
-def _error_data(error: Exception) -> dict[str, object]:
+def _error_data(error: BaseException) -> dict[str, object]:
     try:
         report = traceback.TracebackException.from_exception(error, limit=-FRAMES_MAX)
         source = report.stack[-1].filename.rpartition("/")[2] if report.stack else "?"
@@ -57,5 +57,5 @@ def _error_data(error: Exception) -> dict[str, object]:
             "message": "".join(report.format_exception_only()).strip(),
             "traceback": "".join(report.format()),
         }
-    except Exception:  # noqa: BLE001 - an exception may refuse to be printed; the cycle ends all the same
+    except BaseException:  # noqa: BLE001 - user code may refuse to be printed by raising anything
         return {"source": "?", "message": f"<{type(error).__name__}: could not be read>", "traceback": ""}

@@ -27,7 +27,13 @@ _STATES: Final = (
     "WRONGPASS",
     "WRONGTYPE",
 )
-_STATE_TEXTS: Final = ("unknown command", "exhausted the last possible ID", "permission", "ACL failure")
+_STATE_TEXTS: Final = (
+    "unknown command",
+    "exhausted the last possible ID",
+    "permission",
+    "ACL failure",
+    "user executing the script",  # how Redis 7 words a missing permission
+)
 
 
 def is_transient(error: str) -> bool:

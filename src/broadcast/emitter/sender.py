@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from broadcast.emitter.buffer import Buffer, Loss
-from broadcast.emitter.connection import AppendReply, LogConnection
-from broadcast.emitter.ledger import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Ledger
+from broadcast.emitter.connection import LogConnection
+from broadcast.emitter.ledger import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Batch, Ledger
 from broadcast.emitter.replies import is_transient
 
 __all__ = ["Sender"]
@@ -43,9 +43,7 @@ class Sender:
         """Whether `wake` is worth its cost."""
         self.running = False
         self.settled = 0
-        """Events taken from the buffer whose fate is known."""
-        self.appended = 0
-        """Events acknowledged by Redis."""
+        """So many of the first events of the buffer are in the log, or announced there as lost."""
         self.rejected = 0
         """Events Redis will never accept."""
         self.rewound = 0
@@ -59,29 +57,38 @@ class Sender:
 
         self._buffer = buffer
         self._connect = connect
-        self._announce = announce
-        self._ledger = Ledger()
+        self._ledger = Ledger(announce)
         self._connection: LogConnection | None = None
-        self._taken = 0
-        self._announcements = 0
+        self._passed = 0
         self._refusals = 0
         self._backoff_s = 0.0
         self._stopping = False
         self._ident = 0
+        self._run_tokens = [True]
         # A raw lock: acquired while asleep, released to wake. Event and Condition can be found locked by a signal
         # handler that interrupts them, and hang.
         self._wake = allocate_lock()
         self._wake.acquire()
 
+    @property
+    def appended(self) -> int:
+        """Events that Redis has acknowledged, announcements of losses included."""
+        return self._ledger.acknowledged
+
     def start(self) -> None:
-        """Start the thread.
+        """Start the thread; if it runs already, nothing comes of it.
 
         Raises:
             RuntimeError: no thread can be started (limits, or the interpreter is shutting down).
         """
-        # Not threading.Thread: its start() takes a global lock, which an emit in a signal handler could find taken.
-        start_new_thread(self._run, ())
+        # Set first, so that a thread that ends at once has the last word; of several, `run` lets one go on.
         self.running = True
+        try:
+            # Not threading.Thread: its start() takes a global lock, which an emit in a signal handler could find taken.
+            start_new_thread(self.run, ())
+        except BaseException:
+            self.running = False
+            raise
 
     def wake(self) -> None:
         """Let the sender look at the buffer now. Safe in a signal handler."""
@@ -100,18 +107,33 @@ class Sender:
         """Whether the caller is the sender's thread itself, which cannot wait for itself."""
         return get_ident() == self._ident
 
-    def _run(self) -> None:
-        self._ident = get_ident()
+    def run(self, *, settle: int | None = None, deadline_s: float = float("inf")) -> None:
+        """Work until told to stop; in a thread of its own, or at exit, when there are no more threads, in the caller's.
+
+        Args:
+            settle: end as soon as so many of the buffer's events are settled; None goes on for ever.
+            deadline_s: and end at this moment of the monotonic clock.
+        """
         try:
-            while not self._stopping:
+            self._run_tokens.pop()  # atomic: of several that come here, one works
+        except IndexError:
+            return
+        self._ident = get_ident()
+        self.running = True
+        try:
+            while not self._stopping and (settle is None or self.settled < settle):
+                if (left_s := deadline_s - time.monotonic()) <= 0:
+                    break
                 try:
                     self._work()
                     self._backoff_s = 0.0
                 except Exception as error:  # noqa: BLE001 - whatever happens, the thread goes on
-                    self._failed(error)
+                    self._failed(error, wait_max_s=left_s)
         finally:
-            self.running = False
             self._drop_connection()
+            self._ident = 0
+            self.running = False
+            self._run_tokens.append(True)
 
     def _work(self) -> None:
         connection = self._connection or self._open()
@@ -119,90 +141,77 @@ class Sender:
         if not ledger.in_flight:
             self._take()
         if ledger.in_flight:
-            self._append(connection)
+            self._append(connection, ledger.next_batch(events_max=1 if self._refusals else BATCH_EVENTS_MAX))
         elif not self._wait_for_events():
-            self._append(connection)  # empty: asks how far Redis is, and keeps our seq from expiring there
+            self._append(connection, ledger.question())  # and keeps our seq from expiring there
 
     def _open(self) -> LogConnection:
         connection = self._connect()
         self.connects += 1
         self._connection = connection
         # Redis may have come back without its last second: ask before anything new goes out.
-        self._settle(connection.append(self._ledger.next_batch(), epoch_if_none=_fresh_epoch()))
+        self._append(connection, self._ledger.question())
         return connection
 
     def _take(self) -> None:
         if (loss := self._buffer.take_loss()) is not None:
-            self._number_loss(loss)
+            self._ledger.announce(loss)
+            self._passed += loss.count
         taken = self._buffer.take(events_max=BATCH_EVENTS_MAX, bytes_max=BATCH_BYTES_MAX)
-        self._taken += len(taken)
         self._ledger.number(taken)
+        self._passed += len(taken)
 
-    def _number_loss(self, loss: Loss) -> None:
-        self._announcements += 1
-        self._ledger.number([self._announce(loss)])
-
-    def _append(self, connection: LogConnection) -> None:
+    def _append(self, connection: LogConnection, batch: Batch) -> None:
         began = time.perf_counter()
-        batch = self._ledger.next_batch()
-        if self._refusals:
-            batch = type(batch)(batch.first, batch.payloads[:1], batch.fill_hole)
         try:
             reply = connection.append(batch, epoch_if_none=_fresh_epoch())
         except Exception as error:
-            self._refused(str(error), is_reply=type(error).__name__ == "ResponseError")
+            if batch.payloads and type(error).__name__ == "ResponseError":
+                self._refused(str(error))
             raise
         self.append_ms = (time.perf_counter() - began) * 1000
-        self._settle(reply)
-
-    def _settle(self, reply: AppendReply) -> None:
-        before = self._ledger.in_flight
-        loss = self._ledger.settle(reply.stored, time.monotonic())
-        if loss is not None:
-            self.rewound += loss.count
-            self._number_loss(loss)
-        self.appended += max(0, before - self._ledger.in_flight)
+        self.rewound += self._ledger.settle(reply.stored, time.monotonic())
         self.unpublished += reply.unpublished
         self.epoch = reply.epoch or self.epoch
         if not self._ledger.in_flight:
-            self.settled = self._taken
+            self.settled = self._passed
         if reply.error:
-            self._refused(reply.error, is_reply=True)
+            if batch.payloads:
+                self._refused(reply.error)
             raise _AppendError(reply.error)
-        self._refusals = 0
+        if batch.payloads:
+            self._refusals = 0
         self.last_error = None
 
-    def _refused(self, error: str, *, is_reply: bool) -> None:
+    def _refused(self, error: str) -> None:
         """Count what may be an event that Redis will never take; after some tries it goes, and is announced."""
-        if not is_reply or is_transient(error) or not self._ledger.in_flight:
+        if is_transient(error):
             return
         self._refusals += 1
-        if self._refusals >= REJECT_AFTER and (loss := self._ledger.reject_first()) is not None:
+        if self._refusals >= REJECT_AFTER and self._ledger.reject_first() is not None:
             self._refusals = 0
-            self.rejected += loss.count
-            self._number_loss(loss)
+            self.rejected += 1
 
     def _wait_for_events(self) -> bool:
         """Sleep until there is something to do; False if nothing came for a while."""
         self.sleeping = True
         # Looked at after the flag is set: an emit that came before saw no flag, one that comes later wakes us.
-        if not self._buffer and not self._stopping:
-            woken = self._wake.acquire(timeout=IDLE_ASK_S)
-        else:
-            woken = True
+        is_idle = not (self._buffer or self._buffer.has_loss or self._stopping)
+        woken = self._wake.acquire(timeout=IDLE_ASK_S) if is_idle else True
         self.sleeping = False
         if woken and not self._stopping:
             time.sleep(LINGER_S)  # what is emitted together travels together
         return woken
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, *, wait_max_s: float) -> None:
         self.last_error = f"{type(error).__name__}: {error}"[:500]
         if not isinstance(error, _AppendError):
             self._drop_connection()
         self._backoff_s = min(BACKOFF_MAX_S, self._backoff_s * 2 or BACKOFF_FIRST_S)
         # Jitter, so that a fleet of producers does not come back in step.
         if not self._stopping:
-            self._wake.acquire(timeout=self._backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
+            wait_s = self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+            self._wake.acquire(timeout=min(wait_s, wait_max_s))
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None

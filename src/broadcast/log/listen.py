@@ -126,6 +126,7 @@ class Listener:
     def close(self) -> None:
         """Give the connection back; the iterator ends."""
         self._is_closed = True
+        self._ready.clear()
         runner, self._runner = self._runner, None
         if runner is not None:
             if self._waiting is not None:

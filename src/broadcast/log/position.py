@@ -5,6 +5,7 @@ Rules:
 2. The log may lose its head (trimmed), its tail (rewound: Redis came back without its last second), or everything
    (reset: another epoch). Each is a `Gap`, and each says where reading goes on.
 3. A position whose entry is gone is no gap if nothing lay between it and what is left.
+4. A moment is no position: whoever asks for what came after it has not had anything, so no log can be behind it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from broadcast.errors import PositionError
 
@@ -48,6 +49,10 @@ class EntryId(NamedTuple):
             return EntryId(self.ms, self.seq - 1)
         return EntryId(self.ms - 1, 2**64 - 1) if self.ms else self
 
+    def after(self) -> EntryId:
+        """The smallest id that is greater."""
+        return EntryId(self.ms, self.seq + 1) if self.seq < 2**64 - 1 else EntryId(self.ms + 1, 0)
+
 
 START: Final = EntryId(0, 0)
 
@@ -57,11 +62,13 @@ class Position:
     """Where a cursor stands: everything up to here was given."""
 
     id: EntryId
-    """The id of the last event given, `START` for none."""
+    """The id of the last event given; `START` for none, and without `n` for "whatever is the oldest"."""
     n: int | None = None
     """Its ordinal, None where it is not known."""
     epoch: str | None = None
     """The log it is a position in, None where it is not known."""
+    is_moment: bool = False
+    """Whether it only stands for a time, not for an event that was had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +129,14 @@ def judge(position: Position, bounds: Bounds) -> tuple[Position, Gap | None]:
     Returns:
         The position to read on from, in the present epoch, and what is missing before that.
     """
-    here = replace(position, epoch=bounds.epoch)
+    here = replace(position, epoch=bounds.epoch, is_moment=False)
     if position.epoch and position.epoch != bounds.epoch:
         if position.epoch != bounds.parent or bounds.forked_at is None:
             return _begin_again(position, bounds)
         if position.id > bounds.forked_at:
             return _step_back(position, bounds, bounds.forked_at)
     if position.id > bounds.last:
-        return _step_back(position, bounds, bounds.last)
+        return (bounds.end, None) if position.is_moment else _step_back(position, bounds, bounds.last)
     return _after_trimming(here, bounds)
 
 
@@ -147,19 +154,27 @@ def _step_back(position: Position, bounds: Bounds, to: EntryId) -> tuple[Positio
 def _after_trimming(here: Position, bounds: Bounds) -> tuple[Position, Gap | None]:
     if bounds.first is None:
         nothing_missed = here.id == bounds.last or (here.n is not None and here.n == bounds.added)
-        if nothing_missed or here.id == START:
+        if nothing_missed or _asks_for_the_oldest(here):
             return bounds.end, None
         lost = None if here.n is None or bounds.added is None else bounds.added - here.n
         return bounds.end, Gap(here.id, None, lost, "trimmed")
     if here.id >= bounds.first:
         return here, None
-    if here.id == START:  # "from the oldest that is left" asks for nothing that is gone
-        return replace(here, n=bounds.trimmed), None
     before_first = Position(here.id, bounds.trimmed, bounds.epoch)
+    if _asks_for_the_oldest(here) or bounds.trimmed == 0:
+        return before_first, None
     if here.n is None or bounds.trimmed is None:
         return before_first, Gap(here.id, bounds.first, None, "trimmed")
     lost = bounds.trimmed - here.n
     return before_first, Gap(here.id, bounds.first, lost, "trimmed") if lost > 0 else None
+
+
+def _asks_for_the_oldest(here: Position) -> bool:
+    """Whether it wants the oldest that is left, so that nothing it asks for is gone.
+
+    A cursor that began when the log was empty stands at `START`, too, but knows by its `n` what it has not had.
+    """
+    return here.id == START and here.n is None
 
 
 class Seen:
@@ -178,7 +193,8 @@ class Seen:
         if by is None:
             return True
         producer, _, digits = by.rpartition(":")
-        if not producer or not digits.isdigit():
+        # A foreign producer may write anything: digits that int() does not read, or more than it wants to.
+        if not producer or len(digits) > 20 or not (digits.isascii() and digits.isdigit()):
             return True
         seq = int(digits)
         if seq <= self._last.get(producer, 0):
@@ -200,8 +216,8 @@ class Since:
     """Events with an older `ts` are left out; None for no such bound."""
 
 
-_ID: Final = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
-_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_ID: Final = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_AGO: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EARLY_MS: Final = 5_000
 
@@ -224,7 +240,8 @@ def parse_since(since: object, *, now: datetime) -> Since:
     """Read what a person or a client wrote as `since`.
 
     Args:
-        since: None, an id, `{id, n, epoch}`, a duration ago (`5m`), or an ISO 8601 time.
+        since: None, an id, `{id, n, epoch}`, a duration ago (`5m`), or an ISO 8601 time. `{id: null}`, which is what
+            a `hello` says while the log cannot be read, is the same as None.
         now: the present time.
 
     Raises:
@@ -233,36 +250,38 @@ def parse_since(since: object, *, now: datetime) -> Since:
     if since is None:
         return Since(None)
     if isinstance(since, dict):
-        return Since(_parse_position(since))  # pyright: ignore[reportUnknownArgumentType]
+        return Since(_parse_position(cast("dict[Any, Any]", since)))
     text = str(since) if type(since) is int else since
     if not isinstance(text, str):
         raise PositionError(f"since: expected an id, a duration or a time, got {type(since).__name__}")
     text = text.strip()
-    if match := _AGO.fullmatch(text):
-        return _since_time(now - timedelta(seconds=float(match[1]) * _UNITS_S[match[2]]))
     if _ID.fullmatch(text):
         return Since(Position(parse_id(text)))
     try:
+        if match := _AGO.fullmatch(text):
+            return _since_time(now - timedelta(seconds=float(match[1]) * _UNITS_S[match[2]]))
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return _since_time(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    except (ValueError, OverflowError):
         raise PositionError(
             f"since: {text[:60]!r} is no position; accepted are an id ('1771095683456-0'), "
             "a duration ago ('5m', '2h') and a time ('2026-02-14T19:00:00Z')"
         ) from None
-    return _since_time(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
 
 
 def _since_time(moment: datetime) -> Since:
     ms = max(0, int(moment.timestamp() * 1000))
-    ts = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    ts = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     # An id is given after `ts` is taken, but by another machine's clock: look a little further back, sort out by ts.
-    return Since(Position(EntryId(max(0, ms - _EARLY_MS), 0)), ts)
+    return Since(Position(EntryId(max(0, ms - _EARLY_MS), 0), is_moment=True), ts)
 
 
-def _parse_position(since: dict[Any, Any]) -> Position:
+def _parse_position(since: dict[Any, Any]) -> Position | None:
     n, epoch = since.get("n"), since.get("epoch")
     if n is not None and (type(n) is not int or n < 0):
         raise PositionError(f"since.n: expected a whole number or nothing, got {type(n).__name__}")
     if epoch is not None and not isinstance(epoch, str):
         raise PositionError(f"since.epoch: expected a text or nothing, got {type(epoch).__name__}")
+    if "id" in since and since["id"] is None:
+        return None
     return Position(parse_id(since.get("id")), n, epoch)

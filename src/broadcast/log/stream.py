@@ -78,8 +78,8 @@ class StreamReader:
         info, log = await self._together(self._client, ("XINFO", "STREAM", self.stream))
         return _bounds(info, log)
 
-    async def newest(self, count: int) -> list[Entry]:
-        """The newest entries, oldest first, each with its ordinal.
+    async def newest(self, count: int) -> tuple[list[Entry], Bounds]:
+        """The newest entries, oldest first, each with its ordinal; and the stream at that same moment.
 
         Raises:
             UnreachableError: Redis does not answer, or refuses.
@@ -87,8 +87,8 @@ class StreamReader:
         command = ("XREVRANGE", self.stream, "+", "-", "COUNT", count)
         rows, info, log = await self._together(self._client, command, ("XINFO", "STREAM", self.stream))
         entries = [_entry(row) for row in reversed(_rows(rows))]
-        added = _bounds(info, log).added
-        return numbered(entries, None if added is None else added - len(entries) + 1)
+        bounds = _bounds(info, log)
+        return numbered(entries, None if bounds.added is None else bounds.added - len(entries) + 1), bounds
 
     async def older(self, before: EntryId, *, count: int) -> list[Entry]:
         """The newest entries before an id (exclusive), oldest first, without ordinals.
@@ -99,24 +99,26 @@ class StreamReader:
         rows, _log = await self._together(self._client, ("XREVRANGE", self.stream, f"({before}", "-", "COUNT", count))
         return [_entry(row) for row in reversed(_rows(rows))]
 
-    async def range(self, after: EntryId, *, until: EntryId | None = None, count: int) -> list[Entry]:
-        """Entries behind `after`, oldest first; with ordinals where the first of them is the oldest left.
+    async def range(
+        self, after: Position, *, until: EntryId | None = None, count: int
+    ) -> tuple[list[Entry], Gap | None]:
+        """Entries behind a position, oldest first, and what was trimmed between it and the first of them.
 
         Args:
             after: exclusive.
             until: inclusive; None for no end.
             count: at most so many.
 
+        Returns:
+            The entries, with ordinals where the position has one or the stream's own count reaches them.
+
         Raises:
             UnreachableError: Redis does not answer, or refuses.
         """
         end = "+" if until is None else str(until)
-        command = ("XRANGE", self.stream, f"({after}", end, "COUNT", count)
+        command = ("XRANGE", self.stream, f"({after.id}", end, "COUNT", count)
         rows, info, log = await self._together(self._client, command, ("XINFO", "STREAM", self.stream))
-        entries, bounds = [_entry(row) for row in _rows(rows)], _bounds(info, log)
-        if entries and entries[0].id == bounds.first and bounds.trimmed is not None:
-            return numbered(entries, bounds.trimmed + 1)
-        return entries
+        return _placed([_entry(row) for row in _rows(rows)], _bounds(info, log), after.id, after.n)
 
     async def tail(self, position: Position | None = None) -> AsyncGenerator[TailItem]:
         """Everything behind a position, for ever, in order.
@@ -199,48 +201,47 @@ class StreamReader:
             )
         except ResponseError:  # an account that may only read; another bridge marks the log
             return bounds
+        if held is None:  # the log's hash has just gone: the next look finds another log
+            return bounds
         return replace(bounds, epoch=held.decode(), parent=bounds.epoch, forked_at=fork)
 
     async def _follow(self, position: Position) -> AsyncGenerator[list[Entry] | Gap]:
         """What comes behind a position; ends when the log is no longer the same."""
         at, n, self._epoch = position.id, position.n, position.epoch
-        blocking = True
+        blocking = n is not None
         while True:
             _heed_cancellation()
             rows, bounds, epoch = await self._next_rows(at, blocking=blocking)
             if epoch != self._epoch and self._epoch is not None:
                 return
             self._epoch = epoch
+            # A full read means that we are behind, and that the next one need not wait.
+            blocking = len(rows) < READ_EVENTS_MAX
             if not rows:
-                blocking = True
+                if n is None and bounds is not None and at >= bounds.last:
+                    n = bounds.added
                 continue
-            entries = [_entry(row) for row in rows]
-            # A full read means that we are behind: entries may be trimmed before we come to them. Ordinals tell.
-            blocking = len(entries) < READ_EVENTS_MAX
-            if not blocking and bounds is None:
-                bounds = await self.bounds_of_tail()
-            first_n = _first_ordinal(entries, bounds, None if n is None else n + 1)
-            if n is not None and first_n is not None and first_n > n + 1:
-                yield Gap(at, entries[0].id, first_n - n - 1, "trimmed")
-            entries = numbered(entries, first_n)
+            entries, gap = _placed([_entry(row) for row in rows], bounds, at, n)
+            if gap is not None:
+                yield gap
             at, n = entries[-1].id, entries[-1].n
             yield entries
 
-    async def bounds_of_tail(self) -> Bounds:
-        """As `bounds`, over the tail's own connection."""
-        info, log = await self._together(self._tail_client, ("XINFO", "STREAM", self.stream))
-        return _bounds(info, log)
-
     async def _next_rows(self, at: EntryId, *, blocking: bool) -> tuple[list[Any], Bounds | None, str | None]:
+        """What comes behind `at`; without bounds if it follows on `at` without a doubt."""
         # Always from a concrete id, never `$`: what is appended between two reads would be lost.
         if blocking:
             pipe = self._tail_client.pipeline(transaction=False)
             wait_ms = int(BLOCK_S * 1000)
             pipe.execute_command("XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", wait_ms, "STREAMS", self.stream, str(at))
-            # In the same round trip: after FLUSHALL another log grows under this key, with ids that look like ours.
+            # In the same round trip: while the entry we stand on is there, nothing behind it was trimmed; and after
+            # FLUSHALL another log grows under this key, with ids that look like ours.
+            pipe.execute_command("XRANGE", self.stream, str(at), str(at))
             pipe.execute_command("HGET", self.log_key, "epoch")
-            reply, epoch = await pipe.execute()
-            return _read_rows(reply), None, epoch.decode() if epoch else None
+            reply, standing, epoch = await pipe.execute()
+            rows = _read_rows(reply)
+            if not rows or standing:
+                return rows, None, epoch.decode() if epoch else None
         command = ("XRANGE", self.stream, f"({at}", "+", "COUNT", READ_EVENTS_MAX)
         rows, info, log = await self._together(self._tail_client, command, ("XINFO", "STREAM", self.stream))
         bounds = _bounds(info, log)
@@ -293,14 +294,39 @@ def _rewound(position: Position, bounds: Bounds, fork: EntryId) -> tuple[Positio
     return Position(fork, n, bounds.epoch), Gap(position.id, None, None, "rewound")
 
 
-def _first_ordinal(entries: list[Entry], bounds: Bounds | None, expected: int | None) -> int | None:
-    """The ordinal of the first of these entries: exact where the stream's own count reaches them."""
-    if bounds is None or bounds.trimmed is None or bounds.first is None or bounds.first < entries[0].id:
-        return expected
-    for i, entry in enumerate(entries):
-        if entry.id == bounds.first:
-            return bounds.trimmed + 1 - i
-    return expected
+def _placed(entries: list[Entry], bounds: Bounds | None, at: EntryId, n: int | None) -> tuple[list[Entry], Gap | None]:
+    """Number the entries that were read behind `at`, and tell what was trimmed before them.
+
+    Args:
+        entries: what was read.
+        bounds: the stream at that same moment; None where the entries follow on `at` without a doubt.
+        at: the position before them.
+        n: its ordinal, None where it is not known.
+    """
+    expected = None if n is None else n + 1
+    if bounds is None or not entries:
+        return numbered(entries, expected), None
+    first_n = _first_ordinal(entries, bounds)
+    return numbered(entries, expected if first_n is None else first_n), _gap_before(entries[0], bounds, at, expected)
+
+
+def _first_ordinal(entries: list[Entry], bounds: Bounds) -> int | None:
+    """The ordinal of the first of these entries, which were read together with the bounds; None if out of reach."""
+    if bounds.trimmed is None or bounds.added is None:
+        return None
+    if entries[0].id == bounds.first:
+        return bounds.trimmed + 1
+    return bounds.added - len(entries) + 1 if entries[-1].id == bounds.last else None
+
+
+def _gap_before(first: Entry, bounds: Bounds, at: EntryId, expected: int | None) -> Gap | None:
+    """What was trimmed between `at` and the entry that was read next."""
+    if bounds.first is None or bounds.first <= at:
+        return None
+    if expected is None or bounds.trimmed is None:
+        return Gap(at, first.id, None, "trimmed")
+    lost = bounds.trimmed + 1 - expected
+    return Gap(at, first.id, lost, "trimmed") if lost > 0 else None
 
 
 def _rows(reply: Any) -> list[Any]:

@@ -1,0 +1,129 @@
+"""Where Redis or Valkey is, as people write it. Pure: the only parser of such addresses, for emitter and readers.
+
+redis://[user:password@]host[:port][/db]              one server; also valkey://
+rediss://…                                            with TLS; also valkeys://
+unix://[user:password@]/path/to/socket[?db=0]         a socket on this machine
+redis+sentinel://[user:password@]host[:port],…/name[/db]   the master that Sentinels name
+redis+cluster://[user:password@]host[:port],…         the node that holds the stream
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from broadcast.errors import SettingError
+
+__all__ = ["Address", "parse_address"]
+
+Kind = Literal["server", "sentinel", "cluster"]
+
+_SCHEMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "unix": "unix",
+    "redis+sentinel": "redis",
+    "rediss+sentinel": "rediss",
+    "redis+cluster": "redis",
+    "rediss+cluster": "rediss",
+}
+_DEFAULT_PORTS: Final = {"sentinel": 26379, "cluster": 6379}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed address."""
+
+    kind: Kind
+    url: str
+    """For one server, what redis-py understands; else the address as it was given."""
+    scheme: str = "redis"
+    """`redis` or `rediss`: how the servers behind Sentinels or in a cluster are spoken to."""
+    hosts: tuple[tuple[str, int], ...] = ()
+    """Sentinels, or nodes of the cluster to ask first."""
+    service: str = ""
+    """The name that Sentinels know the master by."""
+    db: int = 0
+    username: str = ""
+    password: str = ""
+
+    def server_url(self, host: str, port: int) -> str:
+        """The address of one server of a Sentinel's or a cluster's, as redis-py understands it."""
+        account = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@" if self.password else ""
+        shown = f"[{host}]" if ":" in host else host
+        return f"{self.scheme}://{account}{shown}:{port}/{self.db}"
+
+    def __repr__(self) -> str:
+        return f"Address({self.shown()!r})"
+
+    def shown(self) -> str:
+        """The address without its password, for people and logs."""
+        head, at, tail = self.url.rpartition("@")
+        return f"{head.partition('://')[0]}://…@{tail}" if at else self.url
+
+
+def parse_address(text: str) -> Address:
+    """Read an address.
+
+    Raises:
+        SettingError: it is none; the text says which part is wrong, without the password.
+    """
+    given, separator, rest = text.strip().partition("://")
+    scheme = _SCHEMES.get(given)
+    if not separator or scheme is None:
+        raise SettingError(f"expected an address that begins with one of {', '.join(f'{s}://' for s in _SCHEMES)}")
+    if given.endswith("+sentinel"):
+        return _many("sentinel", scheme, text.strip(), rest)
+    if given.endswith("+cluster"):
+        return _many("cluster", scheme, text.strip(), rest)
+    return _one(scheme, rest)
+
+
+def _one(scheme: str, rest: str) -> Address:
+    url = f"{scheme}://{rest}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise SettingError(f"host and port: {error}") from None
+    if scheme == "unix":
+        if not parts.path:
+            raise SettingError("unix:// wants the path of a socket behind it")
+    elif not parts.hostname or port == 0:
+        raise SettingError("host: there is none" if not parts.hostname else "port: expected 1 to 65535")
+    elif parts.path.strip("/") and not parts.path.strip("/").isdigit():
+        raise SettingError(f"database: expected a number behind the host, got {parts.path.strip('/')[:40]!r}")
+    return Address("server", url, scheme)
+
+
+def _many(kind: Literal["sentinel", "cluster"], scheme: str, url: str, rest: str) -> Address:
+    netloc, _, path = rest.partition("?")[0].partition("/")
+    account, _, listed = netloc.rpartition("@")
+    username, _, password = account.partition(":")
+    hosts = tuple(_host(each, _DEFAULT_PORTS[kind]) for each in listed.split(",") if each.strip())
+    if not hosts:
+        raise SettingError("hosts: there is none")
+    service, _, db = path.partition("/")
+    if kind == "cluster":
+        if path.strip("/") not in ("", "0"):
+            raise SettingError("a cluster has only database 0")
+        service, db = "", ""
+    elif not service:
+        raise SettingError("the name that the Sentinels know the master by is missing: redis+sentinel://host/name")
+    if db and not db.isdigit():
+        raise SettingError(f"database: expected a number behind the name, got {db[:40]!r}")
+    return Address(kind, url, scheme, hosts, unquote(service), int(db or 0), unquote(username), unquote(password))
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text.strip()}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise SettingError(f"host {text.strip()[:60]!r}: {error}") from None
+    if not host:
+        raise SettingError(f"host {text.strip()[:60]!r}: expected host or host:port")
+    return host, port or default_port

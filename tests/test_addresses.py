@@ -1,0 +1,85 @@
+"""Addresses of Redis: every form that people write, and what is wrong with the others, without the password."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.connection import parse_url
+
+from broadcast.addresses import parse_address
+from broadcast.errors import SettingError
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("redis://localhost:6379", "redis://localhost:6379"),
+        ("valkey://localhost/3", "redis://localhost/3"),
+        ("valkeys://:p%40ss@host:7000", "rediss://:p%40ss@host:7000"),
+        ("rediss://user:word@[::1]:7000/1", "rediss://user:word@[::1]:7000/1"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+    ],
+)
+def test_one_server_is_what_redis_py_understands(text: str, url: str) -> None:
+    address = parse_address(text)
+
+    assert ("server", url) == (address.kind, address.url)
+    parse_url(address.url)
+
+
+def test_sentinels_have_a_name_and_a_database() -> None:
+    address = parse_address("redis+sentinel://mind:s%2Fcret@one,two:26380,[::1]:5/kai/2")
+
+    assert ("sentinel", "kai", 2) == (address.kind, address.service, address.db)
+    assert (("one", 26379), ("two", 26380), ("::1", 5)) == address.hosts
+    assert "redis://mind:s%2Fcret@10.0.0.1:6379/2" == address.server_url("10.0.0.1", 6379)
+    assert {"username": "mind", "password": "s/cret", "host": "fd00::1", "port": 7, "db": 2} == parse_url(
+        address.server_url("fd00::1", 7)
+    )
+
+
+def test_a_cluster_has_nodes_and_no_database() -> None:
+    address = parse_address("rediss+cluster://one:7000,two")
+
+    assert ("cluster", (("one", 7000), ("two", 6379))) == (address.kind, address.hosts)
+    assert "rediss://node:7001/0" == address.server_url("node", 7001)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "begins with"),
+        ("localhost:6379", "begins with"),
+        ("http://localhost", "begins with"),
+        ("redis://", "host"),
+        ("redis://host:port", "port"),
+        ("redis://host:99999", "port"),
+        ("redis://host/name", "database"),
+        ("unix://", "path"),
+        ("redis+sentinel://host", "name"),
+        ("redis+sentinel:///kai", "hosts"),
+        ("redis+sentinel://a:b:c@h:x/kai", "h:x"),
+        ("redis+sentinel://host/kai/x", "database"),
+        ("redis+cluster://host/1", "database 0"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_the_part_that_is_wrong(text: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        parse_address(text)
+
+
+def test_a_password_is_never_shown() -> None:
+    for text in ("redis://mind:hush@host", "redis+sentinel://mind:hush@host/kai", "redis+cluster://:hush@host"):
+        address = parse_address(text)
+        assert "hush" not in repr(address) and "hush" not in address.shown()
+        assert "host" in address.shown()
+
+
+@given(st.text(max_size=80) | st.from_regex(r"redis(\+sentinel|\+cluster)?://[\w:@,/\[\].%-]{0,60}"))
+def test_any_text_is_an_address_or_a_setting_error(text: str) -> None:
+    try:
+        address = parse_address(text)
+    except SettingError:
+        return
+    assert address.kind == "server" or address.hosts

@@ -1,0 +1,47 @@
+"""Who may speak to the bridge at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from broadcast.bridge.guard import GuardPolicy
+
+CLOSED = GuardPolicy(frozenset(), frozenset({"127.0.0.1"}))
+LISTED = GuardPolicy(frozenset({"https://kai.example"}), frozenset({"bridge.internal"}))
+OPEN = GuardPolicy(frozenset({"*"}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "host", "origin", "code"),
+    [
+        (CLOSED, "127.0.0.1:5001", None, None),
+        (CLOSED, "localhost:5001", None, None),
+        (CLOSED, "LOCALHOST", None, None),
+        (CLOSED, "[::1]:5001", None, None),
+        (CLOSED, "192.168.1.7:5001", None, None),
+        (CLOSED, "127.0.0.1:5001", "http://127.0.0.1:5001", None),
+        (CLOSED, None, None, "forbidden_host"),
+        (CLOSED, "", None, "forbidden_host"),
+        (CLOSED, "[::1", None, "forbidden_host"),
+        (CLOSED, "evil.example:5001", None, "forbidden_host"),
+        (CLOSED, "evil.example:5001", "http://evil.example:5001", "forbidden_host"),
+        (CLOSED, "localhost.evil.example", None, "forbidden_host"),
+        (CLOSED, "127.0.0.1.evil.example", None, "forbidden_host"),
+        (CLOSED, "127.0.0.1:5001", "http://127.0.0.1:5002", "forbidden_origin"),
+        (CLOSED, "127.0.0.1:5001", "null", "forbidden_origin"),
+        (CLOSED, "127.0.0.1:5001", "", "forbidden_origin"),
+        (CLOSED, "127.0.0.1:5001", "http://[::1", "forbidden_origin"),
+        (LISTED, "kai.example", "https://kai.example", None),
+        (LISTED, "kai.example:5001", None, None),
+        (LISTED, "bridge.internal", "https://kai.example", None),
+        (LISTED, "127.0.0.1:5001", "https://kai.example", None),
+        (LISTED, "127.0.0.1:5001", "http://kai.example", "forbidden_origin"),
+        (LISTED, "127.0.0.1:5001", "https://kai.example.evil", "forbidden_origin"),
+        (LISTED, "other.example", "https://kai.example", "forbidden_host"),
+        (OPEN, "any.example", "https://other.example", None),
+        (OPEN, None, "https://other.example", "forbidden_host"),
+    ],
+)
+def test_host_and_origin_decide(policy: GuardPolicy, host: str | None, origin: str | None, code: str | None) -> None:
+    refusal = policy.refusal(host=host, origin=origin)
+    assert code == (refusal.name if refusal else None)

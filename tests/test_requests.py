@@ -1,0 +1,104 @@
+"""What viewers ask for, read from whatever they send."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcast.bridge.requests import parse_handshake, parse_replay, parse_subscribe
+from broadcast.errors import RequestError
+from broadcast.log.position import START, EntryId, Position
+
+NOW = datetime(2026, 2, 14, 19, 1, 23, 456000, tzinfo=UTC)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+TREES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+FIELDS = st.sampled_from(["types", "since", "from", "to", "count", "catchup", "token", "speed", "other"])
+ASKED = st.one_of(TREES, st.dictionaries(FIELDS, TREES))
+
+
+def test_a_handshake_without_anything_is_the_specification_s_page() -> None:
+    handshake = parse_handshake(None, now=NOW)
+    assert (("*",), None, 50, None) == (
+        handshake.filter.patterns,
+        handshake.since.position,
+        handshake.catchup,
+        handshake.token,
+    )
+
+
+def test_a_handshake_says_filter_place_count_and_token() -> None:
+    auth = {"types": "a.*", "since": {"id": "5-1", "n": 3, "epoch": "e"}, "catchup": 2000.0, "token": "t", "policy": 1}
+    handshake = parse_handshake(auth, now=NOW)
+    assert ("a.*",) == handshake.filter.patterns
+    assert Position(EntryId(5, 1), 3, "e") == handshake.since.position
+    assert (1000, "t") == (handshake.catchup, handshake.token)
+
+
+@pytest.mark.parametrize(
+    ("data", "count", "position", "until"),
+    [
+        (None, 100, None, None),
+        ({}, 100, None, None),
+        ({"count": 5}, 5, None, None),
+        ({"count": 5.0}, 5, None, None),
+        ({"count": 10**9}, 1000, None, None),
+        ({"since": "0"}, 1000, Position(START), None),
+        ({"since": "7-1", "count": 3}, 3, Position(EntryId(7, 1)), None),
+        (
+            {"from": "1m", "to": "1s"},
+            1000,
+            Position(EntryId(1771095618456, 0), is_moment=True),
+            "2026-02-14T19:01:22.456Z",
+        ),
+    ],
+)
+def test_a_replay_is_by_count_by_place_or_by_time(
+    data: object, count: int, position: Position | None, until: str | None
+) -> None:
+    replay = parse_replay(data, now=NOW)
+    assert (count, position, until) == (replay.count, replay.since.position, replay.until_ts)
+
+
+def test_a_replay_covers_both_ends_of_its_time() -> None:
+    replay = parse_replay({"from": "2026-02-14T19:00:00Z", "to": "2026-02-14T19:00:01Z"}, now=NOW)
+    covered = [
+        replay.covers(f"2026-02-14T{time}Z")
+        for time in ("18:59:59.999", "19:00:00.000", "19:00:01.000", "19:00:01.001")
+    ]
+    assert [False, True, True, False] == covered
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (5, "replay: expected an object, got the number 5"),
+        ({"count": "5"}, "count: expected a whole number of at least 1, got a text"),
+        ({"count": 0}, "count: expected a whole number of at least 1, got the number 0"),
+        ({"count": True}, "count: expected a whole number of at least 1, got a boolean"),
+        ({"count": b"5"}, "count: expected a whole number of at least 1, got bytes"),
+        ({"to": "5-1"}, "to: expected a time or a duration ago, got an id"),
+        ({"since": "0", "from": "0"}, "since, from: give one of them"),
+        ({"speed": 1}, "speed: timed replay is not in this version"),
+    ],
+)
+def test_a_refusal_names_the_field_its_kind_and_what_is_accepted(data: object, message: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        parse_replay(data, now=NOW)
+    assert ("bad_request", message) == (refused.value.code.name, refused.value.message)
+
+
+@given(ASKED)
+def test_whatever_is_asked_nothing_but_a_refusal_is_raised(data: Any) -> None:
+    for ask in (
+        lambda: parse_handshake(data, now=NOW),
+        lambda: parse_replay(data, now=NOW),
+        lambda: parse_subscribe(data),
+    ):
+        try:
+            ask()
+        except RequestError as error:
+            assert len(error.message) < 500
