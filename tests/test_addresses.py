@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis.connection import parse_url
+from redis import connection
 
 from broadcast.addresses import parse_address
 from broadcast.errors import SettingError
+
+parse_url: Any = connection.parse_url
 
 
 @pytest.mark.parametrize(

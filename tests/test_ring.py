@@ -74,3 +74,13 @@ def test_a_cursor_that_goes_on_behind_an_id_gets_all_that_is_left_behind_it(
     newest = list(ring.newest_first(lambda kind: kind == "even", until=EntryId(at, 0)))
     assert newest == [e for e in reversed(held) if isinstance(e, RingEvent) and e.id.ms <= at and e.type == "even"]
     assert ring.read(index, count) == behind[:count]
+
+
+def test_a_gap_right_behind_the_event_it_went_on_from_is_told() -> None:
+    ring = Ring(events_max=10, bytes_max=10**6)
+    ring.append([entry(1), entry(2)])
+    gap = Gap(EntryId(2, 0), EntryId(5, 0), 2, "trimmed")
+    ring.append_gap(gap)
+    ring.append([entry(5)])
+    assert [gap, ring_event(entry(5))] == ring.read(ring.index_after(EntryId(2, 0)), 10)
+    assert [ring_event(entry(5))] == ring.read(ring.index_after(EntryId(3, 0)), 10)

@@ -79,7 +79,7 @@ def make_http_app(*, fanout: Fanout, access: Access, serve: Serve) -> Starlette:
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/events", events),
-        Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+        Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
     ]
     return Starlette(routes=routes)
 
@@ -92,6 +92,15 @@ def with_cors(app: Any, origins: frozenset[str]) -> Any:
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
     )
+
+
+class _PageFiles(StaticFiles):
+    """The page's files under the page's headers: after an upgrade, no browser runs the script of the last version."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers.update(_PAGE_HEADERS)
+        return response
 
 
 def _sse_viewer(request: Request, fanout: Fanout, access: Access) -> tuple[Viewer, SseConnection]:
