@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import aclosing
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -48,6 +49,7 @@ def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: boo
         The exit code.
     """
     console = Console(highlight=False, soft_wrap=True)
+    began = datetime.now(UTC).isoformat()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise_stop)
     with contextlib.ExitStack() as stack:
@@ -59,7 +61,7 @@ def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: boo
             if with_mind:
                 children["mind"] = _start_mind(stack, environment)
             console.print("Ctrl-C ends everything.\n", style="dim")
-            _show_events(console, url, children)
+            _show_events(console, url, began, children)
         except _Stop:
             pass
         finally:
@@ -181,7 +183,7 @@ def _print_address(console: Console, settings: Settings, url: str, *, has_redis:
         console.print(f"your mind [bold]export REDIS_URL={url}[/bold]   then: from broadcast import emit")
 
 
-def _show_events(console: Console, url: str, children: dict[str, subprocess.Popen[Any]]) -> None:
+def _show_events(console: Console, url: str, began: str, children: dict[str, subprocess.Popen[Any]]) -> None:
     """Print digests until a signal comes, or a part of the whole ends by itself.
 
     Raises:
@@ -191,7 +193,7 @@ def _show_events(console: Console, url: str, children: dict[str, subprocess.Pope
 
     async def show() -> None:
         async with asyncio.TaskGroup() as group:
-            shown = group.create_task(_print_events(console, url))
+            shown = group.create_task(_print_events(console, url, began))
             ended.append(await _first_to_end(children))
             shown.cancel()
 
@@ -200,8 +202,8 @@ def _show_events(console: Console, url: str, children: dict[str, subprocess.Pope
         raise BroadcastError(ended[0])
 
 
-async def _print_events(console: Console, url: str) -> None:
-    async with aclosing(Listener(None, None, redis_url=url, name="up").events()) as events:
+async def _print_events(console: Console, url: str, began: str) -> None:
+    async with aclosing(Listener(None, began, redis_url=url, name="up").events()) as events:
         async for event in events:
             console.print(event_line(event, width=console.width), overflow="ellipsis", no_wrap=True)
 
