@@ -58,7 +58,7 @@ def assert_valid(payload: bytes, *, bytes_max: int = EVENT_BYTES) -> None:
     assert type(event["type"]) is str
     assert type(event["data"]) is dict
     assert type(event["cycle"]) in (int, str)
-    assert "\x00" not in json.dumps(event, ensure_ascii=False).replace("\\u0000", "\x00")
+    assert b"\\u0000" not in payload.replace(b"\\\\", b"")
     assert decode(payload) == event
 
 
@@ -421,6 +421,28 @@ def test_stats_tell_what_happened(broadcaster: Broadcaster) -> None:
         stats.dropped["buffer_full"] = 1  # type: ignore[index]
 
 
+def test_a_fork_that_python_does_not_see_is_noticed_by_its_pid(
+    broadcaster: Broadcaster, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under uWSGI, whose children may come without hooks: what is buffered is the parent's, and so is its name."""
+    broadcaster.emit("parent")
+    assert broadcaster.flush()
+    parent, parents_sender = broadcaster.stats().producer, broadcaster._sender
+    monkeypatch.setattr(os, "getpid", lambda: 12345)
+    assert broadcaster.flush()
+    broadcaster.emit("child")
+    assert broadcaster.flush()
+    for sender in (parents_sender, broadcaster._sender):
+        sender.stop()
+    child = broadcaster.stats()
+    assert child.producer != parent
+    assert "-12345-" in child.producer
+    assert (child.emitted, child.appended) == (1, 1)
+    with valkey_server.client() as client:
+        read: Any = client.xrange("v5:stream")
+    assert [fields[b"by"].decode() for _, fields in read] == [f"{parent}:1", f"{child.producer}:1"]
+
+
 def test_memory_is_bounded_while_redis_is_away(lonely: Broadcaster) -> None:
     emitter = Broadcaster(settings=Settings(redis_url="redis://127.0.0.1:1", buffer_bytes_max=100_000))
     emitter._sender.running = True
@@ -482,5 +504,5 @@ def test_even_a_broadcaster_that_cannot_be_made_raises_nothing(monkeypatch: pyte
         raise MemoryError
 
     monkeypatch.setattr(broadcast, "get_broadcaster", fail)
-    assert broadcast.emit("x", [1]) == {"type": "x", "ts": "", "cycle": 0, "day": 0, "data": {"value": [1]}}
+    assert broadcast.emit("x", [1]) == {"type": "x", "ts": "", "cycle": 0, "day": 0, "data": [1]}
     assert SimpleNamespace(**broadcast.emit("x")).data == {}

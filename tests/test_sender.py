@@ -246,7 +246,7 @@ def test_what_is_no_longer_kept_is_announced_where_it_stood(own_server: RedisSer
     emit_numbers(emitter, 10, 30)
     assert emitter.flush()
     emitter._sender._ledger.keep_s = 0.0
-    time.sleep(0.3)  # the idle question lets go of what is too old
+    wait_until(lambda: not emitter._sender._ledger._kept)  # the idle question lets go of what is too old
     emitter._sender._ledger.keep_s = 60.0
     emit_numbers(emitter, 30, 35)
     assert emitter.flush()
@@ -385,6 +385,7 @@ def test_an_event_that_will_never_be_taken_is_announced_in_its_place() -> None:
     sender = run_against(fake, [b"a", b"poison", b"b"], settle=3)
     assert fake.log == [b"a", b"lost 1 rejected", b"b"]
     assert (sender.rejected, sender.settled, sender.last_error) == (1, 3, None)
+    assert fake.batches[0] == 0  # a fresh connection begins with the question how far Redis is
 
 
 def test_a_redis_that_refuses_everything_costs_one_event_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,7 +513,12 @@ def test_what_was_dropped_is_counted_exactly_and_announced_before_what_is_left(a
     absent_server.start()
     assert emitter.flush(15)
     assert seqs(absent_server) == list(range(1, 102))
-    [(_, first), *rest] = entries(absent_server)
+    absent_server.send_signal(signal.SIGSTOP)
+    emitter.emit("late")
+    assert not emitter.flush(0.2)  # what was dropped does not count twice
+    absent_server.send_signal(signal.SIGCONT)
+    assert emitter.flush(15)
+    [(_, first), *rest, _] = entries(absent_server)
     assert first["type"] == "broadcast.lost"
     assert first["data"] == {
         "count": 900,
@@ -522,8 +528,8 @@ def test_what_was_dropped_is_counted_exactly_and_announced_before_what_is_left(a
         "producer": emitter.stats().producer,
     }
     assert [event for _, event in rest] == events[900:]
-    assert emitter.stats().emitted == 1000
-    assert emitter.stats().appended == 101
+    assert emitter.stats().emitted == 1001
+    assert emitter.stats().appended == 102
     emitter.close()
 
 
@@ -555,6 +561,16 @@ def test_an_event_larger_than_the_buffer_is_announced_although_nothing_follows(o
     assert emitter.flush(5)
     assert [loss["count"] for loss in lost(own_server)] == [1]
     emitter.close()
+
+
+def test_a_sender_does_not_go_to_sleep_over_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_module, "IDLE_ASK_S", 0.05)
+    buffer = Buffer(events_max=1, bytes_max=0)
+    never: Any = None
+    sender = Sender(buffer, connect=never, announce=never)
+    assert not sender._wait_for_events()
+    buffer.append(b"too large")
+    assert sender._wait_for_events()
 
 
 def test_flush_waits_for_what_is_on_its_way_though_later_events_were_dropped(own_server: RedisServer) -> None:

@@ -8,8 +8,11 @@
 
 from __future__ import annotations
 
-# Whichever thread imports `threading` first is taken for the main thread, and the interpreter waits for it at exit:
-# were that the sender, which imports redis, a program that uses no threads itself would never end.
+# Two modules that redis imports and that the sender's thread must not be the first to import. Whichever thread imports
+# `threading` is taken for the main thread, for which the interpreter waits at exit: a program without threads of its
+# own would never end. And `concurrent.futures.thread` cannot be imported once the interpreter is leaving: a program
+# that ends soon after its first event would lose it.
+import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from typing import TYPE_CHECKING
 
@@ -39,7 +42,7 @@ def emit(event_type: str, data: object = None) -> Event:
     try:
         return get_broadcaster().emit(event_type, data)
     except Exception:  # noqa: BLE001 - at the end of the stack or of memory not even the call succeeds
-        return {"type": event_type, "ts": "", "cycle": 0, "day": 0, "data": {} if data is None else {"value": data}}
+        return {"type": event_type, "ts": "", "cycle": 0, "day": 0, "data": {} if data is None else data}
 
 
 def set_cycle(cycle: int, day: int) -> None:

@@ -14,15 +14,12 @@ import math
 import operator
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import date, datetime, time
 from enum import Enum
 from gc import get_referents
 from itertools import islice
 from operator import length_hint
-from pathlib import PurePath
 from typing import Any, Final, cast
-from uuid import UUID
 
 __all__ = ["is_plain", "sanitize_data", "sanitize_number", "sanitize_text"]
 
@@ -256,8 +253,6 @@ def _replaced(value: object) -> object:
         return value.value
     if isinstance(value, datetime | date | time):
         return value.isoformat()
-    if isinstance(value, _AS_TEXT):
-        return str(value)
     return _unfolded(value)
 
 
@@ -307,4 +302,3 @@ def _name_of(kind: type) -> str:
 
 _MAPPINGS: Final = frozenset({dict, OrderedDict, defaultdict})
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset, deque})
-_AS_TEXT: Final = (Decimal, UUID, PurePath, timedelta)

@@ -6,11 +6,8 @@ in a destructor and in a forked child.
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 import time
-import weakref
 from _thread import get_ident
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from broadcast.emitter.buffer import Buffer, Loss
 from broadcast.emitter.cycle import Cycle
+from broadcast.emitter.lifetime import flush_before_child_exits, watch
 from broadcast.emitter.sender import Sender
 from broadcast.event import Event, encode, timestamp
 from broadcast.sanitize import CUT_KEY, is_plain, sanitize_data, sanitize_number, sanitize_text
@@ -34,11 +32,9 @@ TYPE_CHARS_MAX: Final = 256
 EVENT_BYTES_MIN: Final = 4096
 """The smallest bound of an event: the longest envelope fits, with the note that its data was cut."""
 EVENT_BYTES_MAX: Final = 1_000_000
-"""The largest: no server can be set to refuse it (`proto-max-bulk-len` is 1 MiB at the least), so none blocks the log."""
+"""The largest. No server can be set to refuse it (`proto-max-bulk-len` is 1 MiB at the least): none blocks the log."""
 ENVELOPE_BYTES: Final = 1024
 """What is set aside of an event's bytes for the fields around its data."""
-EXIT_PRIORITY: Final = -100
-"""In a child of multiprocessing: after everything that may still emit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +94,10 @@ class Broadcaster:
         self._day: int | str = 0
         self._second: tuple[int, str] = (-1, "")
         self._closed = False
-        self._begin()
-        _alive.add(self)
+        self.begin_anew()
+        watch(self)
 
-    def _begin(self) -> None:
+    def begin_anew(self) -> None:
         """Everything that belongs to one process; a forked child makes its own and leaves the parent's alone."""
         settings = self.settings
         pid = os.getpid()
@@ -114,6 +110,11 @@ class Broadcaster:
         self._after_close = 0
         self._child_exit_registered = False
         self._pid = pid
+
+    @property
+    def exit_timeout_s(self) -> float:
+        """The longest that leaving the process waits for it, seconds."""
+        return self.settings.exit_timeout_s
 
     # --- what a mind calls
 
@@ -155,7 +156,7 @@ class Broadcaster:
             elif not _is_dict(data):
                 event["data"] = {"value": data}
             if os.getpid() != self._pid:  # a fork whose hooks did not run (uWSGI)
-                self._begin()
+                self.begin_anew()
             payload = self._encoded(event)
             if payload is None:
                 payload = self._encoded_carefully(event, data)
@@ -176,7 +177,7 @@ class Broadcaster:
             own thread.
         """
         if os.getpid() != self._pid:
-            self._begin()
+            self.begin_anew()
         sender = self._sender
         target = self._buffer.accepted
         if sender.settled >= target:
@@ -302,7 +303,7 @@ class Broadcaster:
     def _start_sender(self) -> bool:
         if not self._child_exit_registered:
             self._child_exit_registered = True
-            _flush_at_exit_of_child()
+            flush_before_child_exits()
         try:
             self._sender.start()
         except RuntimeError:  # no thread to be had just now; the next event tries again
@@ -351,39 +352,6 @@ def _producer_name(pid: int) -> str:
     host = "".join(c if c.isalnum() or c in "-." else "-" for c in os.uname().nodename)[:64]
     return f"{host}-{pid}-{os.urandom(4).hex()}"
 
-
-def _after_fork_in_child() -> None:
-    try:
-        for broadcaster in list(_alive):
-            broadcaster._begin()  # pyright: ignore[reportPrivateUsage]
-    except Exception:  # noqa: BLE001 - it would be printed; the pid check in emit() tries again
-        return
-
-
-def _flush_all() -> None:
-    """Wait for the buffers, all of them together no longer than the most patient; those of a parent are not ours."""
-    try:
-        began_s = time.monotonic()
-        for broadcaster in list(_alive):
-            timeout_s = broadcaster.settings.exit_timeout_s - (time.monotonic() - began_s)
-            # The sender is not stopped: what atexit handlers before this module's own emit may still find its way.
-            broadcaster.flush(max(0.0, timeout_s))
-    except BaseException:  # noqa: BLE001 - Ctrl-C while leaving: leave at once, without a traceback
-        return
-
-
-def _flush_at_exit_of_child() -> None:
-    """A forked child of multiprocessing leaves by os._exit and runs no atexit, but these (they outlive no fork)."""
-    process = sys.modules.get("multiprocessing.process")
-    util = sys.modules.get("multiprocessing.util")
-    if process is not None and util is not None and process.parent_process() is not None:
-        util.Finalize(None, _flush_all, exitpriority=EXIT_PRIORITY)
-
-
-_alive: weakref.WeakSet[Broadcaster] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_after_fork_in_child)
-# At import, so that it runs after the handlers of whoever imported this: what they emit is waited for.
-atexit.register(_flush_all)
 
 _global: dict[str, Broadcaster] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from importlib.resources import files
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ class AppendReply(NamedTuple):
     """Why the batch was not appended whole; empty if it was."""
 
 
+importing = False
+"""Whether a thread is inside the late imports; whoever forks just then leaves the child half a module and its lock."""
+
+
 class LogConnection:
     """A connection that can append. Opens in the constructor; only the sender's thread uses it.
 
@@ -43,14 +47,13 @@ class LogConnection:
     """
 
     def __init__(self, url: str, *, stream: str, channel: str, producer: str, stream_events_max: int) -> None:
-        # Imported here, in the sender's thread: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
+        self._script = _prepare()
         import redis
 
         self._response_error = redis.ResponseError
         self._connection: Any = _connection(url)
         self._keys = (stream, f"{{{stream}}}:log", f"{{{stream}}}:producer:{producer}")
         self._head = (producer, channel, stream_events_max)
-        self._script = (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
         self._script_sha = b""
         try:
             self._connection.connect()
@@ -93,6 +96,24 @@ class LogConnection:
             self._connection.disconnect()
         except Exception:  # noqa: BLE001 - a broken connection may fail in any way while it is being closed
             return
+
+
+@cache
+def _prepare() -> str:
+    """Import redis-py with all it imports later by itself, and read the script.
+
+    In the sender's thread: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
+    """
+    global importing  # noqa: PLW0603 - a fork has to see it from outside
+    importing = True
+    try:
+        import encodings.idna  # noqa: F401 - resolving a name does  # pyright: ignore[reportUnusedImport]
+        from importlib.resources import files
+
+        _connection("redis://localhost")  # not opened; its making imports the rest
+        return (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
+    finally:
+        importing = False
 
 
 def _connection(url: str) -> Any:

@@ -58,4 +58,4 @@ def _error_data(error: BaseException) -> dict[str, object]:
             "traceback": "".join(report.format()),
         }
     except BaseException:  # noqa: BLE001 - user code may refuse to be printed by raising anything
-        return {"source": "?", "message": f"<{type(error).__name__}: could not be read>", "traceback": ""}
+        return {"source": "?", "message": error, "traceback": ""}
