@@ -38,7 +38,8 @@ def calls_ns(call: Callable[[], Any], count: int) -> list[float]:
 
 def bare() -> Callable[[], Any]:
     kept: deque[bytes] = deque(maxlen=10_000)
-    return lambda: kept.append(orjson.dumps(DATA))
+    event = {"type": "sense.project", "ts": "2026-02-14T19:01:23.456Z", "cycle": 42, "day": 1551, "data": DATA}
+    return lambda: kept.append(orjson.dumps(event))
 
 
 def queue_handler() -> Callable[[], Any]:

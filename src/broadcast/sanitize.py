@@ -53,7 +53,18 @@ def is_plain(data: object, *, bytes_max: int) -> bool:
         bytes_max: if its texts and containers count more than that together, its JSON is longer; a list that holds
             itself twice has no end.
     """
-    level = [data]
+    if type(data) is dict:
+        # As a rule there is one level. It is copied in C, so that nobody changes it while this looks at it.
+        left = bytes_max
+        for value in tuple(cast("dict[object, object]", data).values()):
+            kind = type(value)
+            if kind is str:
+                left -= len(cast("str", value))
+            elif kind not in _SCALARS:
+                break
+        else:
+            return left >= 0
+    level: list[object] = [data]
     left = bytes_max
     for _ in range(DEPTH_MAX):
         level = get_referents(*level)

@@ -35,6 +35,7 @@ EVENT_BYTES_MAX: Final = 1_000_000
 """The largest. No server can be set to refuse it (`proto-max-bulk-len` is 1 MiB at the least): none blocks the log."""
 ENVELOPE_BYTES: Final = 1024
 """What is set aside of an event's bytes for the fields around its data."""
+_MILLISECONDS: Final = tuple(f"{ms:03d}Z" for ms in range(1000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +161,7 @@ class Broadcaster:
                 event["data"] = {"value": data}
             if os.getpid() != self._pid:  # a fork whose hooks did not run (uWSGI)
                 self.begin_anew()
-            payload = self._encoded(event)
-            if payload is None:
-                payload = self._encoded_carefully(event, data)
+            payload = self._encoded(event) or self._encoded_carefully(event, data)
             if payload is not None:
                 self._hand_over(payload)
         except Exception:  # noqa: BLE001 - the mind must go on whatever happened here
@@ -240,13 +239,13 @@ class Broadcaster:
     # --- how it is done
 
     def _now(self) -> str:
-        now_ns = time.time_ns()
-        second, rest_ns = divmod(now_ns, 1_000_000_000)
+        ms = time.time_ns() // 1_000_000
+        second = ms // 1000
         known, text = self._second
         if second != known:
-            text = timestamp(now_ns)[:20]
+            text = timestamp(ms * 1_000_000)[:20]
             self._second = (second, text)
-        return f"{text}{rest_ns // 1_000_000:03d}Z"
+        return text + _MILLISECONDS[ms - second * 1000]
 
     def _encoded(self, event: Event) -> bytes | None:
         """The event as it is; None if it needs care."""
