@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,20 @@ def test_types_lists_the_vocabulary() -> None:
 
     assert 0 == code
     assert "sense.project" in out and "{sense, projection}" in out
+
+
+def test_version_and_help_come_alone() -> None:
+    code, out, err = run("--version")
+    assert (0, "") == (code, err)
+    assert out.strip() == version("v5-broadcast")
+
+    code, out, err = run()
+    assert (2, "") == (code, err)
+    assert "tail" in out
+
+
+def test_a_command_that_is_mistyped_is_guessed() -> None:
+    code, out, err = run("tial")
+
+    assert (2, "") == (code, out)
+    assert "Did you mean 'tail'?" in err

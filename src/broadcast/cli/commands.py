@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Emit a mind's events, see them live, keep them.",
 )
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of viewers.")
 app.add_typer(token_app, name="token")
@@ -58,8 +58,25 @@ def run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"broadcast: {message}\n")
+    if message:  # without any argument the help was shown, and says it all
+        sys.stderr.write(f"broadcast: {message}\n")
     return code
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("v5-broadcast"))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Emit a mind's events, see them live, keep them."""
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import urllib.error
 import urllib.request
@@ -17,6 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import broadcast
+from broadcast.addresses import parse_address
+from broadcast.discovery import locate
 from broadcast.settings import Settings
 
 __all__ = ["Finding", "examine", "ready"]
@@ -80,9 +81,18 @@ def package_findings(folder: Path, python_path: str) -> Iterator[Finding]:
 
 def redis_findings(settings: Settings) -> Iterator[Finding]:
     """Is Redis there, what is in the log, who emits, who reads."""
-    shown = re.sub(r"//[^@/]*@", "//…@", settings.redis_url)
+    address = parse_address(settings.redis_url)
+    shown = address.shown()
+    fix = "start it, set REDIS_URL, or run `broadcast up`, which brings its own"
+    try:
+        url = locate(address, settings.stream)
+    except (redis.RedisError, OSError) as error:
+        yield Finding("wrong", "redis", f"{shown} names no server that takes the log: {error}; {fix}")
+        return
+    if address.kind != "server":
+        shown = f"{parse_address(url).shown()}, by {shown}"
     client: Any = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        settings.redis_url,
+        url,
         socket_timeout=3,
         socket_connect_timeout=3,
         protocol=2,
@@ -97,7 +107,6 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
         yield from _log_findings(client, settings)
         yield from _reader_findings(client)
     except (redis.RedisError, OSError) as error:
-        fix = "start it, set REDIS_URL, or run `broadcast up`, which brings its own"
         yield Finding("wrong", "redis", f"{shown} does not answer as it should: {error}; {fix}")
     finally:
         client.close()
