@@ -164,6 +164,7 @@ def test_survives_a_restart_of_redis_and_tells_of_a_log_that_was_emptied(
     with started("record", str(path), folder=tmp_path, redis_url=own_server.url):
         wait_until(lambda: len(numbers_in(path)) == 10)
         own_server.restart()
+        wait_until(lambda: b"Redis cannot be read" in (tmp_path / "err").read_bytes())
         emit_numbers(own_server, 10, 20)
         wait_until(lambda: len(numbers_in(path)) == 20)
     with own_server.client() as client:
@@ -175,3 +176,13 @@ def test_survives_a_restart_of_redis_and_tells_of_a_log_that_was_emptied(
     assert list(range(30)) == numbers_in(path)
     gaps = [event["data"]["reason"] for event in events_in(path) if event["type"] == "broadcast.gap"]
     assert ["reset"] == gaps
+
+
+def test_an_epoch_that_cannot_be_written_ends_nothing(valkey_server: RedisServer, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    (tmp_path / ".events.jsonl.epoch.new").mkdir()
+    with started("record", str(path), folder=tmp_path, redis_url=valkey_server.url):
+        emit_numbers(valkey_server, 0, 5)
+        wait_until(lambda: len(numbers_in(path)) == 5)
+
+    assert b".events.jsonl.epoch: Is a directory" in (tmp_path / "err").read_bytes()

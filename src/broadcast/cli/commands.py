@@ -162,8 +162,8 @@ def record(
     from broadcast.cli.interrupts import run_until_signalled
     from broadcast.consumers.recorder import Recorder
 
-    def on_wait(error: OSError) -> None:
-        sys.stderr.write(f"broadcast: {path}: {error.strerror}; waiting\n")
+    def on_wait(reason: str) -> None:
+        sys.stderr.write(f"broadcast: {reason}; waiting\n")
 
     recorder = Recorder(path, rotate_bytes=rotate_bytes, rotate_daily=daily, on_wait=on_wait)
     try:

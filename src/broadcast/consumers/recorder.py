@@ -33,7 +33,7 @@ class Recorder:
         path: the file.
         rotate_bytes: a file that would grow beyond this is put aside; 0 for never.
         rotate_daily: whether a file holds one day (UTC, by `ts`) only.
-        on_wait: told why a write waits.
+        on_wait: told what is waited for: the disk, or Redis.
 
     Raises:
         BroadcastError: another process writes the file.
@@ -45,7 +45,7 @@ class Recorder:
         *,
         rotate_bytes: int = ROTATE_BYTES,
         rotate_daily: bool = True,
-        on_wait: Callable[[OSError], None] | None = None,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
         self.rotate_bytes = rotate_bytes
         self.rotate_daily = rotate_daily
@@ -93,13 +93,25 @@ class Recorder:
                 self.write(event)
                 return
             except OSError as error:
-                self._on_wait(error)
+                self._on_wait(f"{self._file.path}: {error.strerror}")
             await asyncio.sleep(DISK_RETRY_S)
 
     def _note_link(self, link: LinkUp | LinkDown) -> None:
-        if isinstance(link, LinkUp) and link.bounds.epoch not in (None, self._epoch):
-            self._epoch = link.bounds.epoch
-            self._epoch_path.write_text(f"{self._epoch}\n", "utf-8")
+        if isinstance(link, LinkDown):
+            self._on_wait(f"Redis cannot be read ({link.error})")
+            return
+        if link.bounds.epoch not in (None, self._epoch):
+            self._remember(str(link.bounds.epoch))
+
+    def _remember(self, epoch: str) -> None:
+        fresh = self._epoch_path.with_name(f"{self._epoch_path.name}.new")
+        try:
+            fresh.write_text(f"{epoch}\n", "utf-8")
+            fresh.replace(self._epoch_path)
+        except OSError as error:  # a full disk: the next contact tries again
+            self._on_wait(f"{self._epoch_path}: {error.strerror}")
+            return
+        self._epoch = epoch
 
     def write(self, event: Event) -> None:
         """Write one event; rotates before it where its turn has come.
@@ -130,5 +142,5 @@ class Recorder:
         self._file.close()
 
 
-def _ignore(error: OSError) -> None:
-    del error
+def _ignore(reason: str) -> None:
+    del reason
