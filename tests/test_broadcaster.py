@@ -168,7 +168,7 @@ def test_odd_cycles_and_days_cost_no_event(lonely: Broadcaster, name: str, expec
 # --- whatever comes
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=300)
 @given(st.text() | ANY_TEXT | LEAVES, TREES, LEAVES, LEAVES)
 @example("x", {"a": "\\u0000 is no NUL"}, 1, 1)
 @example("x", {"a": ["\x00"]}, 1, 1)

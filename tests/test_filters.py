@@ -73,6 +73,8 @@ def test_equal_canonical_forms_match_the_same_types(one: list[str], other: list[
         (["sense.*", "-state.drive"], ("sense.*",)),
         (["sense.*", "state.mood", "-state.*"], ("sense.*",)),
         (["sense.*", "-sense.*"], ("-*",)),
+        (["a.b", "-a.b"], ("-*",)),
+        (["a", "b", "-a"], ("b",)),
         ("-*", ("-*",)),
         ({"a", "b"}, ("a", "b")),
     ],

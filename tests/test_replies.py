@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broadcast.emitter.replies import is_transient
+from broadcast.emitter.replies import is_elsewhere, is_transient
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_states_of_the_server_pass(error: str) -> None:
 )
 def test_what_lies_in_the_event_does_not(error: str) -> None:
     assert not is_transient(error)
+
+
+def test_a_server_that_takes_no_writes_is_told_from_one_that_refuses_this_one() -> None:
+    for error in ("READONLY You can't write against a read only replica.", "MOVED 1 h:1", "ASK 1 h:1", "-READONLY x"):
+        assert is_elsewhere(error)
+    for error in ("", "OOM command not allowed", "WRONGTYPE READONLY", "ERR "):
+        assert not is_elsewhere(error)

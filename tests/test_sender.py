@@ -189,7 +189,7 @@ def test_an_address_that_is_none_is_told_and_nothing_else(monkeypatch: pytest.Mo
     monkeypatch.setattr(sender_module, "BACKOFF_MAX_S", 0.05)
     emitter = emitter_of("gopher://localhost")
     emitter.emit("x")
-    wait_until(lambda: "scheme" in str(emitter.stats().last_error))
+    wait_until(lambda: "begins with" in str(emitter.stats().last_error))
     emitter.close(0)
 
 

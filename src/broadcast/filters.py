@@ -57,12 +57,11 @@ def parse_filter(types: str | Iterable[str] | None) -> Filter:
         _check(pattern)
     wanted = _reduce([p for p in listed if not p.startswith("-")]) or ["*"]
     unwanted = _reduce([p[1:] for p in listed if p.startswith("-")])
-    # A negation of something no plain pattern can let through has no effect: leave it out of the canonical form.
-    unwanted = [u for u in unwanted if any(_overlap(u, w) for w in wanted)]
-    # A plain pattern that is wholly taken away has none either, unless nothing would be left.
+    # A plain pattern that is wholly taken away has no effect: leave it out of the canonical form.
     kept = [w for w in wanted if not any(_covers(u, w) for u in unwanted)]
     if not kept:
         return _NOTHING
+    # Nor has a negation of something no plain pattern lets through.
     unwanted = [u for u in unwanted if any(_overlap(u, w) for w in kept)]
     patterns = (*sorted(kept), *sorted("-" + u for u in unwanted))
     return Filter(patterns, _matcher(kept, unwanted))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
+from broadcast.addresses import parse_address
 from broadcast.errors import SettingError
 
 __all__ = ["Settings"]
@@ -44,10 +46,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _redis_url(text: str) -> str:
-    schemes = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
-    if not text.startswith(schemes):
-        raise ValueError(f"expected an address that begins with one of {', '.join(schemes)}")
-    return text
+    return parse_address(text).url
 
 
 def _setting(default: Any, variable: str | None, why: str, parse: _Parser = str) -> Any:
@@ -59,7 +58,13 @@ class Settings:
     """What can be set. Frozen: read once, passed down."""
 
     # --- where the log is
-    redis_url: str = _setting("redis://localhost:6379", "REDIS_URL", "where Redis or Valkey listens", _redis_url)
+    redis_url: str = _setting(
+        "redis://localhost:6379",
+        "REDIS_URL",
+        "where Redis or Valkey listens: `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`, `unix://path`, "
+        "`redis+sentinel://host,host/name/db`, `redis+cluster://host,host`",
+        _redis_url,
+    )
     stream: str = _setting("v5:stream", "BROADCAST_STREAM", "the stream's key; the log itself")
     channel: str = _setting("v5:events", "BROADCAST_CHANNEL", "the pub/sub channel for light consumers")
     stream_events_max: int = _setting(
@@ -102,9 +107,10 @@ class Settings:
     grace_s: float = _setting(5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", _number)
 
     def __post_init__(self) -> None:
-        if self.redis_url.startswith(("valkey://", "valkeys://")):
-            # The same protocol under another name, which redis-py does not know.
-            object.__setattr__(self, "redis_url", "redis" + self.redis_url.removeprefix("valkey"))
+        # valkey:// is the same protocol under a name that redis-py does not know. What is no address at all stays as it
+        # is: a Broadcaster must not raise for it, and whoever connects says so.
+        with suppress(SettingError):
+            object.__setattr__(self, "redis_url", _redis_url(self.redis_url))
         if self.secret and len(self.secret.encode()) < 32:
             raise SettingError("BROADCAST_SECRET: expected at least 32 bytes; `openssl rand -hex 32` makes one")
 

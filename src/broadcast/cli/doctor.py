@@ -91,13 +91,14 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
         return
     if address.kind != "server":
         shown = f"{parse_address(url).shown()}, by {shown}"
+    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_connect_timeout": 3}
     client: Any = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         socket_timeout=3,
-        socket_connect_timeout=3,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
+        **options,
     )
     try:
         info: dict[str, Any] = client.info()

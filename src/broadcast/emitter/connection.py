@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from _thread import get_ident
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from broadcast.addresses import parse_address
 
 if TYPE_CHECKING:
     from broadcast.emitter.ledger import Batch
@@ -28,30 +31,34 @@ class AppendReply(NamedTuple):
     """Why the batch was not appended whole; empty if it was."""
 
 
-importing = False
-"""Whether a thread is inside the late imports; whoever forks just then leaves the child half a module and its lock."""
+importer = 0
+"""The thread that is inside the late imports, 0 if none; what is half imported at a fork, the child has to forget."""
 
 
 class LogConnection:
     """A connection that can append. Opens in the constructor; only the sender's thread uses it.
 
     Args:
-        url: where Redis listens.
+        url: where Redis listens, in any form that `broadcast.addresses` knows. Of several servers, the one that takes
+            the stream is looked for anew for every connection.
         stream: the stream's key.
         channel: the pub/sub channel.
         producer: this producer's name.
         stream_events_max: MAXLEN where the log's hash names none.
 
     Raises:
-        Exception: whatever redis-py raises for an address, a refusal or a time-out.
+        SettingError: the address is none.
+        Exception: whatever redis-py raises for a refusal or a time-out.
     """
 
     def __init__(self, url: str, *, stream: str, channel: str, producer: str, stream_events_max: int) -> None:
         self._script = _prepare()
         import redis
 
+        from broadcast.discovery import locate
+
         self._response_error = redis.ResponseError
-        self._connection: Any = _connection(url)
+        self._connection: Any = _connection(locate(parse_address(url), stream))
         self._keys = (stream, f"{{{stream}}}:log", f"{{{stream}}}:producer:{producer}")
         self._head = (producer, channel, stream_events_max)
         self._script_sha = b""
@@ -104,16 +111,20 @@ def _prepare() -> str:
 
     In the sender's thread: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
     """
-    global importing  # noqa: PLW0603 - a fork has to see it from outside
-    importing = True
+    global importer  # noqa: PLW0603 - a fork has to see it from outside
+    importer = get_ident()
     try:
         import encodings.idna  # noqa: F401 - resolving a name does  # pyright: ignore[reportUnusedImport]
         from importlib.resources import files
 
+        import redis.sentinel  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+        import broadcast.discovery  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
         _connection("redis://localhost")  # not opened; its making imports the rest
         return (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
     finally:
-        importing = False
+        importer = 0
 
 
 def _connection(url: str) -> Any:

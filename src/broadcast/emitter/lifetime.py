@@ -1,7 +1,8 @@
 """How emitting fares when the process forks or ends: every broadcaster is watched from its making on.
 
 Rules:
-1. A forked child makes everything anew and leaves the parent's buffer, thread and connection alone.
+1. A forked child makes everything anew and leaves the parent's buffer, thread and connection alone. The parent does
+   nothing at a fork: whatever waits there has frozen somebody's program.
 2. At exit, buffers are waited for, bounded, and silently. No signal handler is installed: SIGTERM's default action,
    SIGKILL and os._exit end the process with what was not yet sent.
 """
@@ -13,12 +14,12 @@ import os
 import sys
 import time
 import weakref
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+from broadcast.emitter import connection
 
 __all__ = ["flush_before_child_exits", "watch"]
 
-FORK_WAIT_MAX_S: Final = 1.0
-"""The longest that a fork waits for an import; it can only wait in the first moments after the first event."""
 EXIT_PRIORITY: Final = -100
 """In a child of multiprocessing: after everything that may still emit."""
 
@@ -67,23 +68,31 @@ def _flush_all() -> None:
         return
 
 
-def _before_fork() -> None:
-    """Let the sender's thread finish its imports: what is half imported at the fork, the child can never import."""
-    connection = sys.modules.get("broadcast.emitter.connection")
-    until_s = time.monotonic() + FORK_WAIT_MAX_S
-    while connection is not None and connection.importing and time.monotonic() < until_s:
-        time.sleep(0.001)
-
-
 def _after_fork_in_child() -> None:
     try:
+        _forget_half_imports()
         for broadcaster in list(_alive):
             broadcaster.begin_anew()
     except Exception:  # noqa: BLE001 - it would be printed; the pid check in emit() tries again
         return
 
 
+def _forget_half_imports() -> None:
+    """Let the child import anew what the parent's sender was importing: that thread is gone, and its locks are held."""
+    importer, connection.importer = connection.importer, 0
+    if not importer:
+        return
+    locks: dict[str, Any] = getattr(sys.modules["_frozen_importlib"], "_module_locks", {})
+    half = {name for name, lock in list(locks.items()) if getattr(lock(), "owner", None) == importer}
+    for name in half:
+        del locks[name]
+    for name in list(sys.modules):
+        # With what lies in a half imported package: the package made anew would not know it.
+        if any(name == each or name.startswith(f"{each}.") for each in half):
+            del sys.modules[name]
+
+
 _alive: weakref.WeakSet[Watched] = weakref.WeakSet()
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_after_fork_in_child)
 # At import, so that it runs after the handlers of whoever imported this: what they emit is waited for.
 atexit.register(_flush_all)

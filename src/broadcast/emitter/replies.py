@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["is_transient"]
+__all__ = ["is_elsewhere", "is_transient"]
 
 # States of the server, the account or a key: the same batch is accepted once somebody has repaired them.
 _STATES: Final = (
@@ -47,3 +47,13 @@ def is_transient(error: str) -> bool:
         return True
     known_without_prefix = ("OOM", "read only", "loading", "NOSCRIPT", "WRONGTYPE", "against a key holding")
     return any(text in error for text in (*_STATE_TEXTS, *known_without_prefix))
+
+
+def is_elsewhere(error: str) -> bool:
+    """Whether another server takes the writes now, so that this connection leads nowhere.
+
+    Args:
+        error: an error as a call inside the script words it; as a reply of its own it ends the connection anyway.
+    """
+    words = error.removeprefix("ERR ").split(None, 1)
+    return bool(words) and words[0].lstrip("-") in ("ASK", "CLUSTERDOWN", "MASTERDOWN", "MOVED", "READONLY")

@@ -16,7 +16,7 @@ from typing import Final
 from broadcast.emitter.buffer import Buffer, Loss
 from broadcast.emitter.connection import LogConnection
 from broadcast.emitter.ledger import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Batch, Ledger
-from broadcast.emitter.replies import is_transient
+from broadcast.emitter.replies import is_elsewhere, is_transient
 
 __all__ = ["Sender"]
 
@@ -169,6 +169,9 @@ class Sender:
             if batch.payloads and type(error).__name__ == "ResponseError":
                 self._refused(str(error))
             raise
+        if is_elsewhere(reply.error):
+            # And the seq that a replica has copied, perhaps not yet whole, is nobody's to go by.
+            raise _ElsewhereError(reply.error)
         self.append_ms = (time.perf_counter() - began) * 1000
         self.rewound += self._ledger.settle(reply.stored, time.monotonic())
         self.unpublished += reply.unpublished
@@ -226,3 +229,7 @@ def _fresh_epoch() -> str:
 
 class _AppendError(Exception):
     """Redis answered, and refused to append."""
+
+
+class _ElsewhereError(Exception):
+    """This server does not take the stream's events; another one may."""

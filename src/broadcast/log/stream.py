@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, Final, cast
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from broadcast.errors import UnreachableError
 from broadcast.log.entry import Entry, decode_entry, numbered
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge, parse_id
+from broadcast.log.servers import Server, Servers, refuse_replica
 
 __all__ = ["LinkDown", "LinkUp", "StreamReader", "TailItem"]
 
@@ -50,10 +48,14 @@ class StreamReader:
     """Reads one stream of one Redis.
 
     Args:
-        url: where Redis listens.
+        url: where Redis listens, in any form that `broadcast.addresses` knows. Of several servers, the one that takes
+            the stream is looked for before the first contact, and again after each failure.
         stream: the stream's key.
         name: what CLIENT LIST calls this reader, behind `broadcast-`.
         renews_epoch: whether it marks the log when it finds it rewound; bridges do.
+
+    Raises:
+        SettingError: the address is none.
     """
 
     def __init__(self, url: str, stream: str, *, name: str = "reader", renews_epoch: bool = False) -> None:
@@ -61,13 +63,12 @@ class StreamReader:
         self.log_key = f"{{{stream}}}:log"
         self.renews_epoch = renews_epoch
         self._epoch: str | None = None
-        self._client = _client(url, name)
-        self._tail_client = _client(url, f"{name}-tail")
+        # A read may block so long; else every quiet moment would look like a broken connection.
+        self._servers = Servers(url, stream, name=name, timeout_s=BLOCK_S + SOCKET_TIMEOUT_S)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
-        await self._tail_client.aclose()
+        await self._servers.aclose()
 
     async def bounds(self) -> Bounds:
         """The stream as it is now.
@@ -75,7 +76,7 @@ class StreamReader:
         Raises:
             UnreachableError: Redis does not answer, or refuses.
         """
-        info, log = await self._together(self._client, ("XINFO", "STREAM", self.stream))
+        info, log = await self._ask(("XINFO", "STREAM", self.stream))
         return _bounds(info, log)
 
     async def newest(self, count: int) -> tuple[list[Entry], Bounds]:
@@ -85,7 +86,7 @@ class StreamReader:
             UnreachableError: Redis does not answer, or refuses.
         """
         command = ("XREVRANGE", self.stream, "+", "-", "COUNT", count)
-        rows, info, log = await self._together(self._client, command, ("XINFO", "STREAM", self.stream))
+        rows, info, log = await self._ask(command, ("XINFO", "STREAM", self.stream))
         entries = [_entry(row) for row in reversed(_rows(rows))]
         bounds = _bounds(info, log)
         return numbered(entries, None if bounds.added is None else bounds.added - len(entries) + 1), bounds
@@ -96,7 +97,7 @@ class StreamReader:
         Raises:
             UnreachableError: Redis does not answer, or refuses.
         """
-        rows, _log = await self._together(self._client, ("XREVRANGE", self.stream, f"({before}", "-", "COUNT", count))
+        rows, _log = await self._ask(("XREVRANGE", self.stream, f"({before}", "-", "COUNT", count))
         return [_entry(row) for row in reversed(_rows(rows))]
 
     async def range(
@@ -117,7 +118,7 @@ class StreamReader:
         """
         end = "+" if until is None else str(until)
         command = ("XRANGE", self.stream, f"({after.id}", end, "COUNT", count)
-        rows, info, log = await self._together(self._client, command, ("XINFO", "STREAM", self.stream))
+        rows, info, log = await self._ask(command, ("XINFO", "STREAM", self.stream))
         return _placed([_entry(row) for row in _rows(rows)], _bounds(info, log), after.id, after.n)
 
     async def tail(self, position: Position | None = None) -> AsyncGenerator[TailItem]:
@@ -133,13 +134,15 @@ class StreamReader:
         backoff_s = 0.0
         is_down = False
         while True:
+            server = None
             try:
-                position, gap, bounds = await self._contact(position)
+                server = await self._servers.located()
+                position, gap, bounds = await self._contact(server, position)
                 yield LinkUp(bounds)
                 if gap is not None:
                     yield gap
                 backoff_s, is_down = 0.0, False
-                async with aclosing(self._follow(position)) as items:
+                async with aclosing(self._follow(server, position)) as items:
                     async for item in items:
                         if isinstance(item, list):
                             position = Position(item[-1].id, item[-1].n, self._epoch)
@@ -150,29 +153,35 @@ class StreamReader:
                 if not is_down:
                     yield LinkDown(f"{type(error).__name__}: {error}"[:300])
                 is_down = True
+                if server is not None:
+                    await self._servers.leave(server)
             backoff_s = min(BACKOFF_MAX_S, backoff_s * 2 or BACKOFF_FIRST_S)
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
 
-    async def _contact(self, position: Position | None) -> tuple[Position, Gap | None, Bounds]:
+    async def _contact(self, server: Server, position: Position | None) -> tuple[Position, Gap | None, Bounds]:
         """First words after a (re)connect: is the log still the one we were reading?"""
+        if self._servers.may_be_replicas:
+            pipe = server.tail_client.pipeline(transaction=False)
+            pipe.execute_command("ROLE")
+            refuse_replica((await pipe.execute(raise_on_error=False))[0])
         at = START if position is None else position.id
         latest_up_to_us = ("XREVRANGE", self.stream, str(at), "-", "COUNT", 1)
-        info, rows, log = await self._together(self._tail_client, ("XINFO", "STREAM", self.stream), latest_up_to_us)
-        bounds = await self._named(_bounds(info, log))
+        info, rows, log = await self._together(server.tail_client, ("XINFO", "STREAM", self.stream), latest_up_to_us)
+        bounds = await self._named(server, _bounds(info, log))
         if position is None:
             return bounds.end, None, bounds
         nearest = _rows(rows)
         if self._lost_its_tail(position, bounds, nearest):
             fork = _entry(nearest[0]).id if nearest else START
-            bounds = await self._renewed(bounds, fork)
+            bounds = await self._renewed(server, bounds, fork)
             return *_rewound(position, bounds, fork), bounds
         return *judge(position, bounds), bounds
 
-    async def _named(self, bounds: Bounds) -> Bounds:
+    async def _named(self, server: Server, bounds: Bounds) -> Bounds:
         """Give a log that has no epoch yet (no emitter of ours has written) one, so that its end can be noticed."""
         if bounds.epoch is not None or not self.renews_epoch:
             return bounds
-        pipe = self._tail_client.pipeline(transaction=True)
+        pipe = server.tail_client.pipeline(transaction=True)
         pipe.execute_command("HSETNX", self.log_key, "epoch", os.urandom(8).hex())
         pipe.execute_command("HGET", self.log_key, "epoch")
         try:
@@ -191,12 +200,12 @@ class StreamReader:
         stands = bool(nearest) and _entry(nearest[0]).id == position.id
         return not stands and bounds.first is not None and position.id > bounds.first
 
-    async def _renewed(self, bounds: Bounds, fork: EntryId) -> Bounds:
+    async def _renewed(self, server: Server, bounds: Bounds, fork: EntryId) -> Bounds:
         if not self.renews_epoch or bounds.epoch is None:
             return bounds
         script = (files("broadcast.log") / "renew_epoch.lua").read_text("utf-8")
         try:
-            held: Any = await self._tail_client.eval(  # pyright: ignore
+            held: Any = await server.tail_client.eval(  # pyright: ignore
                 script, 1, self.log_key, bounds.epoch, os.urandom(8).hex(), str(fork)
             )
         except ResponseError:  # an account that may only read; another bridge marks the log
@@ -205,13 +214,13 @@ class StreamReader:
             return bounds
         return replace(bounds, epoch=held.decode(), parent=bounds.epoch, forked_at=fork)
 
-    async def _follow(self, position: Position) -> AsyncGenerator[list[Entry] | Gap]:
+    async def _follow(self, server: Server, position: Position) -> AsyncGenerator[list[Entry] | Gap]:
         """What comes behind a position; ends when the log is no longer the same."""
         at, n, self._epoch = position.id, position.n, position.epoch
         blocking = n is not None
         while True:
             _heed_cancellation()
-            rows, bounds, epoch = await self._next_rows(at, blocking=blocking)
+            rows, bounds, epoch = await self._next_rows(server, at, blocking=blocking)
             if epoch != self._epoch and self._epoch is not None:
                 return
             self._epoch = epoch
@@ -227,25 +236,44 @@ class StreamReader:
             at, n = entries[-1].id, entries[-1].n
             yield entries
 
-    async def _next_rows(self, at: EntryId, *, blocking: bool) -> tuple[list[Any], Bounds | None, str | None]:
+    async def _next_rows(
+        self, server: Server, at: EntryId, *, blocking: bool
+    ) -> tuple[list[Any], Bounds | None, str | None]:
         """What comes behind `at`; without bounds if it follows on `at` without a doubt."""
         # Always from a concrete id, never `$`: what is appended between two reads would be lost.
         if blocking:
-            pipe = self._tail_client.pipeline(transaction=False)
+            pipe = server.tail_client.pipeline(transaction=False)
             wait_ms = int(BLOCK_S * 1000)
             pipe.execute_command("XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", wait_ms, "STREAMS", self.stream, str(at))
             # In the same round trip: while the entry we stand on is there, nothing behind it was trimmed; and after
             # FLUSHALL another log grows under this key, with ids that look like ours.
             pipe.execute_command("XRANGE", self.stream, str(at), str(at))
             pipe.execute_command("HGET", self.log_key, "epoch")
-            reply, standing, epoch = await pipe.execute()
+            if self._servers.may_be_replicas:
+                # A master that was replaced goes on answering, as a replica or for nobody but us.
+                pipe.execute_command("ROLE")
+            results: list[Any] = await pipe.execute(raise_on_error=False)
+            reply, standing, epoch = results[:3]
+            for result in results[:3]:
+                if isinstance(result, Exception):
+                    raise result
+            if self._servers.may_be_replicas:
+                refuse_replica(results[3])
             rows = _read_rows(reply)
             if not rows or standing:
                 return rows, None, epoch.decode() if epoch else None
         command = ("XRANGE", self.stream, f"({at}", "+", "COUNT", READ_EVENTS_MAX)
-        rows, info, log = await self._together(self._tail_client, command, ("XINFO", "STREAM", self.stream))
+        rows, info, log = await self._together(server.tail_client, command, ("XINFO", "STREAM", self.stream))
         bounds = _bounds(info, log)
         return _rows(rows), bounds, bounds.epoch
+
+    async def _ask(self, *commands: tuple[Any, ...]) -> list[Any]:
+        server = await self._servers.located()
+        try:
+            return await self._together(server.client, *commands)
+        except UnreachableError:
+            await self._servers.leave(server)
+            raise
 
     async def _together(self, client: Any, *commands: tuple[Any, ...]) -> list[Any]:
         """Run commands as one transaction, and HGETALL of the log's hash last."""
@@ -270,23 +298,6 @@ def _heed_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _client(url: str, name: str) -> Any:
-    client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url,
-        protocol=2,
-        # Above the time a read may block, or every quiet moment would look like a broken connection.
-        socket_timeout=BLOCK_S + SOCKET_TIMEOUT_S,
-        socket_connect_timeout=SOCKET_TIMEOUT_S,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        client_name=f"broadcast-{name}",
-    )
-    # Entries are decoded by us, from bytes, in one place.
-    for command in ("XRANGE", "XREVRANGE", "XREAD"):
-        client.response_callbacks.pop(command, None)
-    return client
 
 
 def _rewound(position: Position, bounds: Bounds, fork: EntryId) -> tuple[Position, Gap]:
