@@ -186,3 +186,17 @@ def test_an_epoch_that_cannot_be_written_ends_nothing(valkey_server: RedisServer
         wait_until(lambda: len(numbers_in(path)) == 5)
 
     assert b".events.jsonl.epoch: Is a directory" in (tmp_path / "err").read_bytes()
+
+
+def test_a_log_that_gets_its_name_while_it_is_recorded_is_remembered(
+    valkey_server: RedisServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    with started("record", str(path), folder=tmp_path, redis_url=valkey_server.url):
+        wait_until(path.exists)
+        emit_numbers(valkey_server, 0, 5)
+        wait_until(lambda: len(numbers_in(path)) == 5)
+    with valkey_server.client() as client:
+        epoch = client.hget("{v5:stream}:log", "epoch")
+
+    assert epoch == (tmp_path / ".events.jsonl.epoch").read_bytes().strip()

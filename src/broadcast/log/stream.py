@@ -221,9 +221,8 @@ class StreamReader:
         while True:
             _heed_cancellation()
             rows, bounds, epoch = await self._next_rows(server, at, blocking=blocking)
-            if epoch != self._epoch and self._epoch is not None:
+            if epoch != self._epoch:  # another log, or one that has just got its name: look at it anew
                 return
-            self._epoch = epoch
             # A full read means that we are behind, and that the next one need not wait.
             blocking = len(rows) < READ_EVENTS_MAX
             if not rows:
