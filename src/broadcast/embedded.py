@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from broadcast.errors import BroadcastError, SettingError
 
-__all__ = ["PrivateValkey", "find_server"]
+__all__ = ["PrivateValkey", "find_server", "stop_process"]
 
 DEFAULT_PORT: Final = 6379
 START_TIMEOUT_S: Final = 15.0
@@ -114,16 +114,28 @@ class PrivateValkey:
     def stop(self) -> None:
         """End it in good order, and with force if that takes too long."""
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if process is not None:
+            stop_process(process, timeout_s=STOP_TIMEOUT_S)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def stop_process(process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
+    """End a child in good order, and with force if that takes too long; one that has ended is left alone.
+
+    Args:
+        process: the child.
+        timeout_s: how long it may take after SIGTERM, seconds.
+    """
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _lock_folder(folder: Path) -> IO[str]:

@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 import broadcast
 from broadcast.addresses import parse_address
+from broadcast.cli.reach import bridge_url
 from broadcast.discovery import locate
 from broadcast.settings import Settings
 
@@ -53,15 +54,15 @@ def ready(settings: Settings) -> int:
     Returns:
         0 if it is, else 1.
     """
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
+    url = bridge_url(settings)
     try:
-        with urllib.request.urlopen(f"http://{host}:{settings.port}/readyz", timeout=3) as answer:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=3) as answer:  # noqa: S310 - always http
             sys.stdout.write(answer.read().decode() + "\n")
             return 0
     except urllib.error.HTTPError as error:
         sys.stdout.write(error.read().decode("utf-8", "replace") + "\n")
     except OSError as error:
-        sys.stderr.write(f"broadcast: no bridge answers on {host}:{settings.port} ({error})\n")
+        sys.stderr.write(f"broadcast: no bridge answers on {url} ({error})\n")
     return 1
 
 

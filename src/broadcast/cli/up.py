@@ -17,10 +17,12 @@ from types import FrameType
 from typing import Any, Final
 
 from rich.console import Console
+from rich.text import Text
 
 from broadcast.cli.interrupts import run_until_signalled
+from broadcast.cli.reach import bridge_url
 from broadcast.cli.tail import event_line
-from broadcast.embedded import PrivateValkey
+from broadcast.embedded import PrivateValkey, stop_process
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.listen import Listener
 from broadcast.settings import Settings
@@ -125,10 +127,8 @@ def _start_bridge(
 def _is_ready(settings: Settings) -> bool:
     from urllib.request import urlopen
 
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
-    bracketed = f"[{host}]" if ":" in host else host
     try:
-        with urlopen(f"http://{bracketed}:{settings.port}/readyz", timeout=1) as answer:
+        with urlopen(f"{bridge_url(settings)}/readyz", timeout=1) as answer:  # noqa: S310 - always http
             return answer.status == 200
     except OSError:
         return False
@@ -161,24 +161,13 @@ def _start(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
         start_new_session=True,
     )  # fmt: skip
-    stack.callback(_stop, child)
+    stack.callback(stop_process, child, timeout_s=CHILD_STOP_S)
     return child
 
 
-def _stop(child: subprocess.Popen[Any]) -> None:
-    if child.poll() is not None:
-        return
-    child.send_signal(signal.SIGTERM)
-    try:
-        child.wait(CHILD_STOP_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
 def _print_address(console: Console, settings: Settings, url: str, *, has_redis: bool) -> None:
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - not a bind
-    console.print(f"page      [bold]http://{host}:{settings.port}/[/bold]")
+    # Without markup: the brackets of an IPv6 address are none.
+    console.print(Text.assemble("page      ", (f"{bridge_url(settings)}/", "bold")))
     if not has_redis:
         console.print(f"your mind [bold]export REDIS_URL={url}[/bold]   then: from broadcast import emit")
 
