@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import pytest
 import socketio  # type: ignore[import-untyped]
 
@@ -18,6 +19,12 @@ from tests.servers import RedisServer
 EVENTS: Final = 1200
 PAUSE_S: Final = 0.005
 TRANSPORTS: Final = (["websocket"], ["polling"], ["polling", "websocket"])
+WAYS_TO_LOSE_THE_BRIDGE: Final = (
+    socketio.exceptions.ConnectionError,
+    aiohttp.ClientError,  # its answer to a poll stopped half way
+    OSError,
+    TypeError,  # a WebSocket closed in the middle of its upgrade
+)
 
 pytestmark = IGNORE_CLIENT
 
@@ -52,11 +59,7 @@ class ResumingViewer:
                     self.connects += 1
                     while client.socket.eio.state == "connected" and len(self.seen) < EVENTS:
                         await asyncio.sleep(0.02)
-            except (
-                socketio.exceptions.ConnectionError,
-                OSError,
-                TypeError,
-            ):  # the last: a WebSocket closed mid-upgrade
+            except WAYS_TO_LOSE_THE_BRIDGE:
                 await asyncio.sleep(0.05)
 
     def _hello(self, hello: dict[str, Any]) -> None:
