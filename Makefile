@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WEB := $(shell git ls-files web 2>/dev/null)
 
-.PHONY: setup run test check format bench chaos lock chromium clean
+.PHONY: setup run test check format bench chaos lock chromium postgresql clean
 
 setup: $(STAMP)
 
@@ -23,7 +23,10 @@ run: setup  ## Valkey, bridge and example mind; Ctrl-C ends everything
 chromium: setup
 	$(BIN)/python scripts/ensure_chromium.py
 
-test: setup chromium  ## everything that must hold, on real parts
+postgresql: setup
+	$(BIN)/python scripts/ensure_postgresql.py
+
+test: setup chromium postgresql  ## everything that must hold, on real parts
 	$(BIN)/pytest -m "not chaos"
 
 chaos: setup  ## slow, seeded fault schedules
@@ -45,7 +48,7 @@ bench: setup  ## figures as ratios, with machine and versions
 
 lock: setup  ## write the locks anew after pyproject.toml has changed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--all-extras --group test --group check --group build pyproject.toml -o requirements/dev.lock
+		--all-extras --group test --group check --group bench --group build pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--extra bridge --extra cli pyproject.toml -o requirements/server.lock
 

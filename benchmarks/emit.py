@@ -1,87 +1,78 @@
-"""What one `emit()` costs its caller, beside peers: the floor, logging's queue, and the specification's own listing."""
+"""What one `emit()` costs its caller, beside the floor, logging's queue, a span, and the specification's own listing.
+
+Measured is `broadcast.emit`, the one line that a mind writes. The cost of the measuring itself, that of an empty
+call, is taken off every figure; without that, ratios would look smaller than they are.
+"""
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
-import queue
-import re
-import time
-from collections import deque
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from benchmarks.caller import ask
+from benchmarks.figures import Figure, Table, median, shown_s, three_digits
+from benchmarks.holes import refusing
+from benchmarks.machine import describe
+from benchmarks.peers import DATA, SPEC
 
-import orjson
+__all__ = ["DATA", "run"]
 
-from benchmarks.machine import describe, median
-from broadcast import Broadcaster
-from broadcast.settings import Settings
-
-CALLS = 5_000
 ROUNDS = 5
-DATA = {"sense": "pain", "projection": "Pain: identity_crisis: Egor asked what I'm for."}
-SPEC = Path(__file__).parents[2] / "shared" / "spec" / "000_1ee672acb3dbbb94.txt"
+BURST_CALLS = 10_000
+PACED_CALLS = 1_000
+LISTING_SHARE = 10
+FLOOR_MAX = 5.0
+PEER_MIN = 8.0
+NAMES = {
+    "Emit": "emit(), Redis up",
+    "EmitAway": "emit(), Redis refused",
+    "Floor": "orjson.dumps + deque.append: the floor",
+    "Logging": "logging, QueueHandler",
+    "Span": "OpenTelemetry span, BatchSpanProcessor",
+    "Listing": "the specification's listing",
+}
+PACES = {"bursts": "back to back", "paced": "one each ms"}
 
 
-def calls_ns(call: Callable[[], Any], count: int) -> list[float]:
-    clock = time.perf_counter_ns
-    spent: list[float] = []
-    for i in range(count):
-        began = clock()
-        call()
-        spent.append(clock() - began)
-        if i % 500 == 0:
-            time.sleep(0.005)  # a mind does other things, too; the sender gets its turn
-    return spent
+def run(redis_url: str) -> Table:
+    rounds = _measure(redis_url)
+    figures = [figure for pace in PACES for figure in _figures(rounds[pace], pace)]
+    title = "emit: what one call costs its caller, median of a round, median of rounds"
+    return Table(title=title, versions=describe("orjson", "redis", "opentelemetry-sdk"), figures=figures)
 
 
-def bare() -> Callable[[], Any]:
-    kept: deque[bytes] = deque(maxlen=10_000)
-    event = {"type": "sense.project", "ts": "2026-02-14T19:01:23.456Z", "cycle": 42, "day": 1551, "data": DATA}
-    return lambda: kept.append(orjson.dumps(event))
+def _measure(redis_url: str) -> dict[str, dict[str, list[float]]]:
+    """The p50 by pace and peer, of each round, seconds."""
+    peers = ["Nothing", *(name for name in NAMES if name != "Listing" or SPEC.is_file())]
+    rounds: dict[str, dict[str, list[float]]] = {pace: {peer: [] for peer in peers} for pace in PACES}
+    with refusing() as refused_url:
+        for _ in range(ROUNDS):  # interleaved, so that a noisy moment meets all of them
+            for peer in peers:
+                share = LISTING_SHARE if peer == "Listing" else 1
+                url = refused_url if peer == "EmitAway" else redis_url
+                found = ask(peer, url, bursts=BURST_CALLS // share, paced=PACED_CALLS // share)
+                for pace, times in found.items():
+                    rounds[pace][peer].append(times.p50_s)
+    for by_peer in rounds.values():
+        empty_s = median(by_peer.pop("Nothing"))
+        for peer, values in by_peer.items():
+            by_peer[peer] = [max(1e-9, each - empty_s) for each in values]
+    return rounds
 
 
-def queue_handler() -> Callable[[], Any]:
-    logger = logging.Logger("bench")
-    logger.addHandler(logging.handlers.QueueHandler(queue.SimpleQueue()))  # type: ignore[arg-type]
-    return lambda: logger.info("sense.project %s", DATA)
+def _figures(rounds: dict[str, list[float]], pace: str) -> list[Figure]:
+    p50_s = {peer: median(values) for peer, values in rounds.items()}
+    return [_figure(peer, p50_s, rounds[peer], pace) for peer in rounds]
 
 
-def listing(redis_url: str) -> Callable[[], Any] | None:
-    """The specification's own `Broadcaster`, where its text lies beside the checkout."""
-    if not SPEC.is_file():
-        return None
-    block = re.search(r"```python\n(# v5/broadcast\.py.*?)```", SPEC.read_text("utf-8"), re.DOTALL)
-    assert block is not None
-    names: dict[str, Any] = {}
-    exec(block[1], names)
-    theirs = names["Broadcaster"](redis_url)
-    return lambda: theirs.emit("sense.project", DATA)
-
-
-def run(redis_url: str) -> None:
-    ours = Broadcaster(settings=Settings(redis_url=redis_url))
-    away = Broadcaster(settings=Settings(redis_url="redis://127.0.0.1:1", exit_timeout_s=0))
-    peers: dict[str, tuple[Callable[[], Any] | None, int]] = {
-        "orjson.dumps + deque.append (the floor)": (bare(), CALLS),
-        "emit(), Redis up": (lambda: ours.emit("sense.project", DATA), CALLS),
-        "emit(), Redis refused": (lambda: away.emit("sense.project", DATA), CALLS),
-        "logging, QueueHandler": (queue_handler(), CALLS),
-        "the specification's listing": (listing(redis_url), CALLS // 10),
-    }
-    spent: dict[str, list[list[float]]] = {name: [] for name in peers}
-    for _ in range(ROUNDS):  # interleaved, so that a noisy moment meets all of them
-        for name, (call, count) in peers.items():
-            if call is not None:
-                spent[name].append(sorted(calls_ns(call, count)))
-    ours.flush(10)
-    floor = median([each[len(each) // 2] for each in spent["orjson.dumps + deque.append (the floor)"]])
-    print(f"emit: cost on the caller's thread. {describe('orjson', 'redis')}")
-    for name, rounds in spent.items():
-        if rounds:
-            p50 = median([each[len(each) // 2] for each in rounds])
-            p999 = median([each[int(len(each) * 0.999)] for each in rounds])
-            print(f"  {name:<42} p50 {p50 / 1000:8.2f} µs = {p50 / floor:6.1f} × floor   p99.9 {p999 / 1000:9.1f} µs")
-    ours.close(5)
-    away.close(0)
+def _figure(peer: str, p50_s: dict[str, float], values: list[float], pace: str) -> Figure:
+    ours_s, floor_s = p50_s["Emit"], p50_s["Floor"]
+    ratio = p50_s[peer] / floor_s
+    measured = f"{shown_s(p50_s[peer])} = {three_digits(ratio)} × floor"
+    target, reached = "", None
+    if peer == "Emit":
+        target, reached = f"≤ {FLOOR_MAX:.0f} × floor", ratio <= FLOOR_MAX
+    elif peer in ("Logging", "Span"):
+        measured += f", {three_digits(p50_s[peer] / ours_s)} × emit()"
+        target, reached = f"≥ {PEER_MIN:.0f} × emit()", p50_s[peer] / ours_s >= PEER_MIN
+    elif peer == "Listing":
+        measured += f", {three_digits(p50_s[peer] / ours_s)} × emit()"
+    name = f"{NAMES[peer]}; {PACES[pace]}"
+    return Figure(name=name, measured=measured, target=target, reached=reached, rounds=values, unit="s")

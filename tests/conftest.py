@@ -10,6 +10,7 @@ import redis
 
 from broadcast import Broadcaster
 from broadcast.settings import Settings
+from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary, running_postgresql
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
 
 
@@ -42,6 +43,15 @@ def valkey_server(shared_server: RedisServer) -> RedisServer:
 def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Valkey of this test's own, to be killed and restarted."""
     with running(valkey_binary(), tmp_path / "own-valkey") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL for tests that do not stop it."""
+    if not (postgresql_binary("initdb") and postgresql_binary("postgres")):
+        pytest.skip(MISSING)
+    with running_postgresql() as server:
         yield server
 
 

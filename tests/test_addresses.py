@@ -43,6 +43,25 @@ def test_sentinels_have_a_name_and_a_database() -> None:
     )
 
 
+def test_sentinels_have_an_account_and_tls_of_their_own() -> None:
+    plain = parse_address("redis+sentinel://mind:s%2Fcret@one/kai?sentinel_username=asks&sentinel_password=a+b%26/c")
+    both = parse_address("rediss+sentinel://one,two/kai/1?ssl_ca_certs=/etc/my%20ca.pem&ssl_check_hostname=false")
+    asked_only = parse_address("redis+sentinel://one/kai?sentinel_ssl=true&ssl_ca_certs=/ca.pem")
+    served_only = parse_address("rediss+sentinel://one/kai?sentinel_ssl=false&ssl_ca_certs=/ca.pem")
+
+    assert "redis://asks:a%2Bb%26%2Fc@one:26379" == plain.sentinel_url("one", 26379)
+    assert {"username": "asks", "password": "a+b&/c", "host": "one", "port": 26379} == parse_url(
+        plain.sentinel_url("one", 26379)
+    )
+    assert "redis://mind:s%2Fcret@10.0.0.1:6379/0" == plain.server_url("10.0.0.1", 6379)
+    assert "rediss://one:5/1?ssl_ca_certs=%2Fetc%2Fmy%20ca.pem&ssl_check_hostname=false" == both.server_url("one", 5)
+    assert "/etc/my ca.pem" == parse_url(both.sentinel_url("two", 26379))["ssl_ca_certs"]
+    assert "rediss://one:1?ssl_ca_certs=%2Fca.pem" == asked_only.sentinel_url("one", 1)
+    assert "redis://one:1/0" == asked_only.server_url("one", 1)
+    assert "redis://one:1" == served_only.sentinel_url("one", 1)
+    assert "rediss://one:1/0?ssl_ca_certs=%2Fca.pem" == served_only.server_url("one", 1)
+
+
 def test_a_cluster_has_nodes_and_no_database() -> None:
     address = parse_address("rediss+cluster://one:7000,two")
 
@@ -66,6 +85,9 @@ def test_a_cluster_has_nodes_and_no_database() -> None:
         ("redis+sentinel://a:b:c@h:x/kai", "h:x"),
         ("redis+sentinel://host/kai/x", "database"),
         ("redis+cluster://host/1", "database 0"),
+        ("redis+cluster://host?sentinel_password=x", "sentinel_password"),
+        ("redis+sentinel://host/kai?timeout=5", "behind the .*'timeout'"),
+        ("redis+sentinel://host/kai?sentinel_ssl=perhaps", "sentinel_ssl: expected true or false"),
     ],
 )
 def test_what_is_no_address_is_refused_with_the_part_that_is_wrong(text: str, said: str) -> None:
@@ -74,7 +96,13 @@ def test_what_is_no_address_is_refused_with_the_part_that_is_wrong(text: str, sa
 
 
 def test_a_password_is_never_shown() -> None:
-    for text in ("redis://mind:hush@host", "redis+sentinel://mind:hush@host/kai", "redis+cluster://:hush@host"):
+    for text in (
+        "redis://mind:hush@host",
+        "redis+sentinel://mind:hush@host/kai",
+        "redis+cluster://:hush@host",
+        "redis://host?password=hush",
+        "redis+sentinel://host/kai?sentinel_password=hush&sentinel_ssl=1",
+    ):
         address = parse_address(text)
         assert "hush" not in repr(address) and "hush" not in address.shown()
         assert "host" in address.shown()

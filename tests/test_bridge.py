@@ -341,8 +341,6 @@ MALFORMED: Final[list[tuple[Any, ...]]] = [
     ("subscribe", {"types": ["x"] * 65}),
     ("subscribe", {"types": b"\x00"}),
     ("no.such.request",),
-    ("disconnect", {}),
-    ("connect", {}),
     ("", {}),
 ]
 
@@ -371,6 +369,8 @@ RAW: Final = [
     '2"x"',
     "2[5]",
     "2[null]",
+    '21["disconnect",{}]',
+    '21["connect",{}]',
     "21[null,{}]",
     "3999[]",
     "4",

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import broadcast
 from broadcast import Broadcaster
 from broadcast.emitter import broadcaster as broadcaster_module
+from broadcast.emitter.forkmark import FORK_MARK, PidMark
 from broadcast.event import decode
 from broadcast.settings import Settings
 from tests.servers import RedisServer, free_port
@@ -262,14 +263,14 @@ def test_an_event_that_nobody_can_read_is_still_told(lonely: Broadcaster, monkey
 
 def test_a_clock_that_is_off_costs_no_exception(lonely: Broadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
     for now_ns in (-(10**18), 0, 10**19, 10**24):
-        monkeypatch.setattr(time, "time_ns", lambda now_ns=now_ns: now_ns)
+        monkeypatch.setattr("broadcast.emitter.broadcaster.time_ns", lambda now_ns=now_ns: now_ns)
         assert lonely.emit("x")["type"] == "x"
 
 
 def test_a_log_of_the_future_or_the_past_keeps_its_order(lonely: Broadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
     stamps = []
     for now_ns in (10**18, 10**18 - 10**9, 10**18 + 5 * 10**6):
-        monkeypatch.setattr(time, "time_ns", lambda now_ns=now_ns: now_ns)
+        monkeypatch.setattr("broadcast.emitter.broadcaster.time_ns", lambda now_ns=now_ns: now_ns)
         stamps.append(lonely.emit("x")["ts"])
     assert stamps == ["2001-09-09T01:46:40.000Z", "2001-09-09T01:46:39.000Z", "2001-09-09T01:46:40.005Z"]
 
@@ -421,7 +422,16 @@ def test_stats_tell_what_happened(broadcaster: Broadcaster) -> None:
         stats.dropped["buffer_full"] = 1  # type: ignore[index]
 
 
-def test_a_fork_that_python_does_not_see_is_noticed_by_its_pid(
+def test_without_a_page_that_the_kernel_wipes_the_process_id_tells_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = PidMark()
+    assert mark[0] == 1
+    monkeypatch.setattr(os, "getpid", lambda: 12345)
+    assert mark[0] == 0
+    mark[0] = 1
+    assert mark[0] == 1
+
+
+def test_a_fork_that_python_does_not_see_is_noticed_by_the_wiped_mark(
     broadcaster: Broadcaster, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As under uWSGI, whose children may come without hooks: what is buffered is the parent's, and so is its name."""
@@ -429,6 +439,7 @@ def test_a_fork_that_python_does_not_see_is_noticed_by_its_pid(
     assert broadcaster.flush()
     parent, parents_sender = broadcaster.stats().producer, broadcaster._sender
     monkeypatch.setattr(os, "getpid", lambda: 12345)
+    FORK_MARK[0] = 0
     assert broadcaster.flush()
     broadcaster.emit("child")
     assert broadcaster.flush()

@@ -153,6 +153,29 @@ def test_doctor_says_what_to_do_about_a_redis_that_is_not_there() -> None:
     assert "secret" not in out
 
 
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("allkeys-lru", "evict the whole stream"),
+        ("volatile-ttl", "evict producers' seqs"),
+        ("volatile-lru", "evict producers' seqs"),
+    ],
+)
+def test_doctor_warns_of_a_policy_that_evicts_what_the_log_needs(
+    own_server: RedisServer, policy: str, said: str
+) -> None:
+    with own_server.client() as client:
+        client.config_set("maxmemory-policy", policy)
+        code, out, _ = run("doctor", redis_url=own_server.url)
+        assert (0, True) == (code, f"note   redis     maxmemory-policy {policy} may {said}" in out), out
+        client.config_set("maxmemory", "100mb")
+        code, out, _ = run("doctor", redis_url=own_server.url)
+        assert (1, True) == (code, f"WRONG  redis     maxmemory-policy {policy} may {said}" in out), out
+        client.config_set("maxmemory-policy", "noeviction")
+        code, out, _ = run("doctor", redis_url=own_server.url)
+        assert (0, False) == (code, "maxmemory-policy" in out), out
+
+
 def test_doctor_finds_the_file_that_shadows_the_package(tmp_path: Path) -> None:
     (tmp_path / "broadcast.py").write_text("")
 

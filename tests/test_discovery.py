@@ -4,207 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import redis
 
-from broadcast import Broadcaster
 from broadcast import discovery as discovery_module
 from broadcast.addresses import parse_address
 from broadcast.discovery import locate
-from broadcast.event import Event
 from broadcast.log import servers as servers_module
 from broadcast.log import stream as stream_module
-from broadcast.log.listen import Listener
-from broadcast.log.stream import LinkDown, LinkUp
-from broadcast.settings import Settings
+from broadcast.log.stream import LinkDown
 from tests.programs import run, wait_until
+from tests.sentinels import (
+    PATIENCE_S,
+    STREAM,
+    Pair,
+    assert_every_number_or_a_gap,
+    assert_once_in_order_or_announced,
+    emit_steadily,
+    emit_until_failed_over,
+    emitting_to,
+    listening,
+    watched_pair,
+)
 from tests.servers import RedisServer, free_port, running, valkey_binary
-
-STREAM: Final = "v5:stream"
-PATIENCE_S: Final = 30
-
-
-class Sentinel(RedisServer):
-    """A Sentinel of the same binary; it writes what it learns into its file."""
-
-    def __init__(self, folder: Path, master: RedisServer) -> None:
-        super().__init__(valkey_binary(), folder)
-        self.file = folder / "sentinel.conf"
-        self.file.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
-            f"sentinel monitor kai 127.0.0.1 {master.port} 1\n"
-            "sentinel down-after-milliseconds kai 500\nsentinel failover-timeout kai 2000\n"
-        )
-
-    def start(self) -> Sentinel:
-        with (self.folder / "sentinel.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.binary, str(self.file), "--sentinel"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.wait_until_ready()
-        return self
-
-    def ask(self, *words: str) -> Any:
-        with redis.Redis(port=self.port, protocol=2, decode_responses=True) as client:
-            client.response_callbacks.clear()
-            return client.execute_command("SENTINEL", *words)
-
-    @property
-    def master_port(self) -> int:
-        return int(self.ask("get-master-addr-by-name", "kai")[1])
-
-    @property
-    def knows_a_replica(self) -> bool:
-        rows = [dict(zip(row[::2], row[1::2], strict=True)) for row in self.ask("replicas", "kai")]
-        return any(row["master-link-status"] == "ok" and row["flags"] == "slave" for row in rows)
-
-
-@dataclass
-class Pair:
-    master: RedisServer
-    replica: RedisServer
-    sentinel: Sentinel
-
-    @property
-    def url(self) -> str:
-        # The first Sentinel of the list is away: the next one is asked.
-        return f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/kai/0"
-
-    @property
-    def is_failed_over(self) -> bool:
-        return self.sentinel.master_port == self.replica.port
-
-    @property
-    def is_old_master_a_replica(self) -> bool:
-        with self.master.client() as client:
-            return is_linked(client)
-
-    @property
-    def is_in_step(self) -> bool:
-        with self.replica.client() as replica:
-            return is_linked(replica)
-
-
-def is_linked(replica: redis.Redis) -> bool:
-    facts: Any = replica.info("replication")
-    return bool(facts["role"] == "slave" and facts["master_link_status"] == "up")
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with contextlib.ExitStack() as stack:
-        options = ("--repl-diskless-sync-delay", "0")
-        master = stack.enter_context(running(valkey_binary(), tmp_path / "a", options=options))
-        following = (*options, "--replicaof", f"127.0.0.1 {master.port}")
-        replica = stack.enter_context(running(valkey_binary(), tmp_path / "b", options=following))
-        pair = Pair(master, replica, Sentinel(folder(tmp_path / "sentinel"), master))
-        wait_until(lambda: pair.is_in_step)
-        stack.callback(pair.sentinel.stop, signal.SIGKILL)
-        pair.sentinel.start()
-        wait_until(lambda: pair.sentinel.knows_a_replica, timeout_s=PATIENCE_S)
+    with watched_pair(tmp_path) as pair:
         yield pair
-
-
-def folder(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-@contextlib.contextmanager
-def emitting_to(url: str) -> Iterator[Broadcaster]:
-    emitter = Broadcaster(settings=Settings(redis_url=url))
-    try:
-        yield emitter
-    finally:
-        emitter.close(0)
-
-
-class Reading:
-    """A `listen()` in the background, and what it gave."""
-
-    def __init__(self, url: str) -> None:
-        self.events: list[Event] = []
-        self.links: list[LinkUp | LinkDown] = []
-        self._listener = Listener(None, "0", redis_url=url, on_link=self.links.append)
-
-    async def read(self) -> None:
-        async with aclosing(self._listener.events()) as events:
-            async for event in events:
-                self.events.append(event)
-
-    @property
-    def numbers(self) -> list[int]:
-        return [event["data"]["i"] for event in self.events if event["type"] == "x"]
-
-    @property
-    def gaps(self) -> list[Event]:
-        return [event for event in self.events if event["type"] == "broadcast.gap"]
-
-    async def until_has(self, number: int) -> None:
-        await asyncio.to_thread(wait_until, lambda: number in self.numbers, timeout_s=PATIENCE_S)
-
-
-@asynccontextmanager
-async def listening(url: str) -> AsyncIterator[Reading]:
-    reading = Reading(url)
-    task = asyncio.create_task(reading.read())
-    try:
-        yield reading
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def emit_steadily(emitter: Broadcaster, first: int, *, seconds: float) -> int:
-    """One event every 5 ms; the number behind the last one."""
-    until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s:
-        emitter.emit("x", {"i": first})
-        first += 1
-        await asyncio.sleep(0.005)
-    return first
-
-
-async def emit_until_failed_over(emitter: Broadcaster, pair: Pair, first: int) -> int:
-    until_s = time.monotonic() + PATIENCE_S
-    while not pair.is_failed_over:
-        assert time.monotonic() < until_s, "the Sentinel promoted nobody"
-        first = await emit_steadily(emitter, first, seconds=0.2)
-    return first
-
-
-def assert_once_in_order_or_announced(server: RedisServer, emitted: int) -> None:
-    with server.client() as client:
-        rows: Any = client.xrange(STREAM)
-    seqs = [int(fields[b"by"].rpartition(b":")[2]) for _, fields in rows]
-    events = [json.loads(fields[b"event"]) for _, fields in rows]
-    numbers = [event["data"]["i"] for event in events if event["type"] == "x"]
-    lost = sum(event["data"]["count"] for event in events if event["type"] == "broadcast.lost")
-    assert seqs == sorted(set(seqs))
-    assert numbers == sorted(set(numbers))
-    assert len(numbers) + lost == emitted
-    assert lost or numbers == list(range(emitted))
-
-
-def assert_every_number_or_a_gap(reading: Reading, emitted: int) -> None:
-    numbers = reading.numbers
-    assert numbers == sorted(set(numbers))
-    announced = [event for event in reading.events if event["type"] in ("broadcast.gap", "broadcast.lost")]
-    assert announced or numbers == list(range(emitted))
 
 
 # --- Sentinel
@@ -228,25 +63,6 @@ async def test_a_killed_masters_replica_is_emitted_to_and_read_from(pair: Pair) 
         assert_once_in_order_or_announced(pair.replica, emitted)
         assert_every_number_or_a_gap(reading, emitted)
         assert emitter.stats().last_error is None
-
-
-async def test_a_master_that_is_replaced_while_it_lives_is_left(pair: Pair) -> None:
-    with emitting_to(pair.url) as emitter:
-        async with listening(pair.url) as reading:
-            emitted = await emit_steadily(emitter, 0, seconds=0.3)
-            await reading.until_has(emitted - 1)
-            pair.sentinel.ask("failover", "kai")
-            emitted = await emit_until_failed_over(emitter, pair, emitted)
-            # For 8 s and more it leaves the old master a master: what goes there is healed later, or announced.
-            until_s = time.monotonic() + PATIENCE_S
-            while not pair.is_old_master_a_replica:
-                assert time.monotonic() < until_s
-                emitted = await emit_steadily(emitter, emitted, seconds=0.2)
-            emitted = await emit_steadily(emitter, emitted, seconds=0.3)
-            assert await asyncio.to_thread(emitter.flush, PATIENCE_S)
-            await reading.until_has(emitted - 1)
-        assert_once_in_order_or_announced(pair.replica, emitted)
-        assert_every_number_or_a_gap(reading, emitted)
 
 
 class Misled:
@@ -283,7 +99,7 @@ def test_the_sender_leaves_a_server_that_is_only_a_replica(pair: Pair, monkeypat
 
 
 async def test_the_tail_leaves_a_server_that_is_only_a_replica(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "BLOCK_S", 0.2)
+    monkeypatch.setattr(stream_module, "WATCHED_BLOCK_S", 0.2)
     misled = Misled(pair.replica.url)
     monkeypatch.setattr(servers_module, "locate", misled)
     pair.sentinel.stop(signal.SIGKILL)

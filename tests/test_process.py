@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -10,51 +9,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.hosts import EXIT_TIMEOUT_S, assert_once, events_in, run, types_in
 from tests.programs import environment
 from tests.servers import RedisServer, free_port
-
-EXIT_TIMEOUT_S = 0.7
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-    took_s: float
-
-
-def run(code: str, url: str, *, timeout_s: float = 40, **more: str) -> Done:
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)],
-        env=environment(url, **{"BROADCAST_EXIT_TIMEOUT_S": str(EXIT_TIMEOUT_S), **more}),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
-
-
-def events_in(server: RedisServer) -> list[Any]:
-    with server.client() as client:
-        read: Any = client.xrange("v5:stream")
-    return [{**json.loads(fields[b"event"]), "by": fields[b"by"].decode()} for _, fields in read]
-
-
-def types_in(server: RedisServer) -> list[str]:
-    return [event["type"] for event in events_in(server)]
-
-
-def assert_once(server: RedisServer) -> None:
-    bys = [event["by"] for event in events_in(server)]
-    assert len(bys) == len(set(bys))
 
 
 @pytest.fixture

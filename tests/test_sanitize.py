@@ -23,7 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broadcast.event import encode
-from broadcast.sanitize import NODES_MAX, _Walk, is_plain, sanitize_data, sanitize_number, sanitize_text
+from broadcast.plain import is_plain
+from broadcast.sanitize import NODES_MAX, _Walk, sanitize_data, sanitize_number, sanitize_text
 
 
 class Evil:
@@ -414,8 +415,10 @@ def test_characters_of_many_bytes_are_paid_for(character: str, count: int) -> No
         ({"a": Sense("x", [])}, False),
         ({1: 2}, False),
         ({}, True),
-        ({"a": "x" * 1000}, True),
-        ({"a": "x" * 1001}, False),
+        ({"a": "x" * 999}, True),
+        ({"a": "x" * 1000}, False),
+        ({"x" * 1000: 1}, True),
+        ({"a": [{"x" * 999: 1}]}, False),
         ({"a": [None] * 999}, True),
         ({"a": [[None] * 999, [None]]}, False),
     ],

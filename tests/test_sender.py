@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import json
 import shutil
 import signal
@@ -24,6 +23,7 @@ from broadcast.emitter.connection import AppendReply
 from broadcast.emitter.ledger import Batch
 from broadcast.emitter.sender import Sender
 from broadcast.settings import Settings
+from tests.faults import Direction, FaultProxy
 from tests.programs import wait_until
 from tests.servers import RedisServer, free_port, valkey_binary
 
@@ -355,6 +355,10 @@ class FakeRedis:
         self.stored = 0
         self.log: list[bytes] = []
         self.batches: list[int] = []
+        self.is_replaced = False
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        pass
 
     def append(self, batch: Batch, *, epoch_if_none: str) -> AppendReply:
         self.batches.append(len(batch.payloads))
@@ -408,71 +412,23 @@ def test_a_redis_that_refuses_everything_costs_one_event_and_no_more(monkeypatch
 # --- the connection breaks
 
 
-class Proxy:
-    """Stands between sender and Redis, and cuts one connection after some bytes of either direction."""
-
-    def __init__(self, port: int) -> None:
-        self.upstream = port
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}/0"
-        self.cut_request_after: int | None = None
-        self.cut_reply_after: int | None = None
-        self.garbage: bytes | None = None
-        self.cuts = 0
-        self.sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.upstream))
-                self.sockets += [client, server]
-                threading.Thread(target=self._copy, args=(client, server, "cut_request_after"), daemon=True).start()
-                threading.Thread(target=self._copy, args=(server, client, "cut_reply_after"), daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket, limit_name: str) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := source.recv(65536):
-                limit: int | None = getattr(self, limit_name)
-                if limit is not None and len(chunk) >= limit:
-                    setattr(self, limit_name, None)
-                    self.cuts += 1
-                    target.sendall(chunk[:limit])
-                    break
-                if limit is not None:
-                    setattr(self, limit_name, limit - len(chunk))
-                if limit_name == "cut_reply_after" and self.garbage is not None:
-                    chunk, self.garbage = self.garbage, None
-                target.sendall(chunk)
-        for each in (source, target):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for each in (self.listener, *self.sockets):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-
 @pytest.fixture
-def proxy(valkey_server: RedisServer) -> Iterator[Proxy]:
-    proxy = Proxy(valkey_server.port)
+def proxy(valkey_server: RedisServer) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(valkey_server.port)
     yield proxy
     proxy.close()
 
 
-@pytest.mark.parametrize("direction", ["cut_request_after", "cut_reply_after"])
+@pytest.mark.parametrize("direction", ["request", "reply"])
 def test_a_connection_cut_after_any_number_of_bytes_doubles_nothing(
-    proxy: Proxy, valkey_server: RedisServer, direction: str, monkeypatch: pytest.MonkeyPatch
+    proxy: FaultProxy, valkey_server: RedisServer, direction: Direction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever the cut falls, the sender cannot know whether the batch was carried out, and Redis can."""
     monkeypatch.setattr(sender_module, "BACKOFF_FIRST_S", 0.001)
     emitter = emitter_of(proxy.url)
     sent = 0
     for after in [0, 1, 2, 3, 5, 8, 13, 20, 21, 22, 40, 70, 100, 200, 300, 400, 500, 600, 700]:
-        setattr(proxy, direction, after)
+        proxy.cut(direction, after)
         emit_numbers(emitter, sent, sent + 3)
         sent += 3
         assert emitter.flush(10)
@@ -483,11 +439,11 @@ def test_a_connection_cut_after_any_number_of_bytes_doubles_nothing(
 
 
 @pytest.mark.parametrize("garbage", [b"?\r\n", b"*1\r\n", b":5\r\n", b"$-1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_reply_that_makes_no_sense_is_survived(proxy: Proxy, valkey_server: RedisServer, garbage: bytes) -> None:
+def test_a_reply_that_makes_no_sense_is_survived(proxy: FaultProxy, valkey_server: RedisServer, garbage: bytes) -> None:
     emitter = emitter_of(proxy.url)
     emit_numbers(emitter, 0, 3)
     assert emitter.flush(10)
-    proxy.garbage = garbage
+    proxy.garble(garbage)
     emit_numbers(emitter, 3, 6)
     assert emitter.flush(10)
     assert numbers(valkey_server) == list(range(6))

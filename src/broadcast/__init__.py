@@ -8,11 +8,8 @@
 
 from __future__ import annotations
 
-# Two modules that redis imports and that the sender's thread must not be the first to import. Whichever thread imports
-# `threading` is taken for the main thread, for which the interpreter waits at exit: a program without threads of its
-# own would never end. And `concurrent.futures.thread` cannot be imported once the interpreter is leaving: a program
-# that ends soon after its first event would lose it.
-import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
+# The sender's thread must not be the first to import this: whichever thread is, is taken for the main thread, for which
+# the interpreter waits at exit; a program without threads of its own would never end.
 import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from typing import TYPE_CHECKING
 

@@ -5,11 +5,16 @@ rediss://…                                            with TLS; also valkeys:/
 unix://[user:password@]/path/to/socket[?db=0]         a socket on this machine
 redis+sentinel://[user:password@]host[:port],…/name[/db]   the master that Sentinels name
 redis+cluster://[user:password@]host[:port],…         the node that holds the stream
+
+`rediss+sentinel://` and `rediss+cluster://` speak TLS to everybody. What a URL has no place for stands behind `?`:
+`sentinel_username`, `sentinel_password` (the account before the hosts is the servers') and `sentinel_ssl` (true or
+false, where the Sentinels differ from the servers), and redis-py's `ssl_ca_certs`, `ssl_certfile` and so on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from re import sub
 from typing import Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
@@ -31,6 +36,8 @@ _SCHEMES: Final = {
     "rediss+cluster": "rediss",
 }
 _DEFAULT_PORTS: Final = {"sentinel": 26379, "cluster": 6379}
+_OF_SENTINELS: Final = ("sentinel_username", "sentinel_password", "sentinel_ssl")
+_YES_OR_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +56,31 @@ class Address:
     db: int = 0
     username: str = ""
     password: str = ""
+    sentinel_scheme: str = "redis"
+    sentinel_username: str = ""
+    sentinel_password: str = ""
+    tls: tuple[tuple[str, str], ...] = ()
+    """What redis-py is told of certificates, where TLS is spoken."""
 
     def server_url(self, host: str, port: int) -> str:
         """The address of one server of a Sentinel's or a cluster's, as redis-py understands it."""
-        account = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@" if self.password else ""
-        shown = f"[{host}]" if ":" in host else host
-        return f"{self.scheme}://{account}{shown}:{port}/{self.db}"
+        return f"{self._url(self.scheme, self.username, self.password, host, port)}/{self.db}{self._query(self.scheme)}"
+
+    def sentinel_url(self, host: str, port: int) -> str:
+        """The address of one Sentinel, as redis-py understands it."""
+        scheme = self.sentinel_scheme
+        url = self._url(scheme, self.sentinel_username, self.sentinel_password, host, port)
+        return f"{url}{self._query(scheme)}"
+
+    @staticmethod
+    def _url(scheme: str, username: str, password: str, host: str, port: int) -> str:
+        account = f"{quote(username, safe='')}:{quote(password, safe='')}@" if password else ""
+        return f"{scheme}://{account}{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _query(self, scheme: str) -> str:
+        if scheme != "rediss" or not self.tls:
+            return ""
+        return "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in self.tls)
 
     def __repr__(self) -> str:
         return f"Address({self.shown()!r})"
@@ -62,7 +88,8 @@ class Address:
     def shown(self) -> str:
         """The address without its password, for people and logs."""
         head, at, tail = self.url.rpartition("@")
-        return f"{head.partition('://')[0]}://…@{tail}" if at else self.url
+        shown = f"{head.partition('://')[0]}://…@{tail}" if at else self.url
+        return sub(r"(password=)[^&]*", r"\1…", shown)
 
 
 def parse_address(text: str) -> Address:
@@ -100,7 +127,8 @@ def _one(scheme: str, rest: str) -> Address:
 
 
 def _many(kind: Literal["sentinel", "cluster"], scheme: str, url: str, rest: str) -> Address:
-    netloc, _, path = rest.partition("?")[0].partition("/")
+    place, _, query = rest.partition("?")
+    netloc, _, path = place.partition("/")
     account, _, listed = netloc.rpartition("@")
     username, _, password = account.partition(":")
     hosts = tuple(_host(each, _DEFAULT_PORTS[kind]) for each in listed.split(",") if each.strip())
@@ -115,7 +143,40 @@ def _many(kind: Literal["sentinel", "cluster"], scheme: str, url: str, rest: str
         raise SettingError("the name that the Sentinels know the master by is missing: redis+sentinel://host/name")
     if db and not db.isdigit():
         raise SettingError(f"database: expected a number behind the name, got {db[:40]!r}")
-    return Address(kind, url, scheme, hosts, unquote(service), int(db or 0), unquote(username), unquote(password))
+    given = _given(query, of_sentinels=kind == "sentinel")
+    return Address(
+        kind=kind,
+        url=url,
+        scheme=scheme,
+        hosts=hosts,
+        service=unquote(service),
+        db=int(db or 0),
+        username=unquote(username),
+        password=unquote(password),
+        sentinel_scheme=_sentinel_scheme(scheme, given),
+        sentinel_username=given.get("sentinel_username", ""),
+        sentinel_password=given.get("sentinel_password", ""),
+        tls=tuple((name, value) for name, value in given.items() if name.startswith("ssl_")),
+    )
+
+
+def _given(query: str, *, of_sentinels: bool) -> dict[str, str]:
+    """What stands behind `?`. Not urllib's parser, to which a `+` in a password is a space."""
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    for name, _, _ in pairs:
+        if not name.startswith("ssl_") and not (of_sentinels and name in _OF_SENTINELS):
+            known = ", ".join([*(_OF_SENTINELS if of_sentinels else ()), "ssl_…"])
+            raise SettingError(f"behind the ?: expected {known}, got {name[:40]!r}")
+    return {name: unquote(value) for name, _, value in pairs}
+
+
+def _sentinel_scheme(scheme: str, given: dict[str, str]) -> str:
+    if "sentinel_ssl" not in given:
+        return scheme
+    spoken = _YES_OR_NO.get(given["sentinel_ssl"].lower())
+    if spoken is None:
+        raise SettingError(f"sentinel_ssl: expected true or false, got {given['sentinel_ssl'][:40]!r}")
+    return "rediss" if spoken else "redis"
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:

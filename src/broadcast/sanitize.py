@@ -12,87 +12,77 @@ from __future__ import annotations
 
 import math
 import operator
+from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from enum import Enum
 from gc import get_referents
 from itertools import islice
-from operator import length_hint
-from typing import Any, Final, cast
+from types import MappingProxyType
+from typing import Any, Final, Protocol, cast
 
-__all__ = ["is_plain", "sanitize_data", "sanitize_number", "sanitize_text"]
+from broadcast.plain import DEPTH_MAX
+from broadcast.texts import ARRAY_ITEMS_MAX, name_of, shape_of, str_of, text_of_int
 
-DEPTH_MAX: Final = 32
+__all__ = ["MATCH_CHARS_MAX", "REDACTED", "Redactor", "sanitize_data", "sanitize_number", "sanitize_text"]
+
 NODES_MAX: Final = 10_000
 BYTES_MAX: Final = 48 * 1024
 TEXT_CHARS_MAX: Final = 16 * 1024
 KEY_CHARS_MAX: Final = 256
 UNKNOWN_CHARS_MAX: Final = 1_000
 NUMBER_CHARS_MAX: Final = 64
-INT_BITS_MAX: Final = 10_000
 COPY_TRIES: Final = 3
 
+MATCH_CHARS_MAX: Final = 16 * 1024
+"""So much behind a cut is looked at where something is redacted: no match up to this length is shown in part."""
+SCANS_MAX: Final = 16
+"""And so many times that in one walk, besides four times its bytes; what is left then is cut."""
+
 CUT_KEY: Final = "broadcast.cut"
+REDACTED: Final = "[redacted]"
 
 _INT64: Final = range(-(2**63), 2**64)
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-_BRANCHES: Final = frozenset({dict, list, tuple})
-_PLAIN: Final = _SCALARS | _BRANCHES
 
 
-def is_plain(data: object, *, bytes_max: int) -> bool:
-    """Whether the tree holds nothing but JSON's own types, exactly, and is neither deep nor surely too large.
+class Redactor(Protocol):
+    """Says what must not be told; see `emitter/redaction.py`."""
 
-    An encoder in C that meets anything else may run Python code (`Enum.value` is some), which may change the very
-    container it is walking over; and it may not survive running out of memory. Either ends the process. So this looks
-    first, at a level of the tree at a time, all in C.
+    def hides(self, key: object, name: str) -> bool:
+        """Whether the value under a key is hidden, whatever it is; `name` is the key's text."""
+        ...
 
-    Args:
-        data: a container.
-        bytes_max: if its texts and containers count more than that together, its JSON is longer; a list that holds
-            itself twice has no end.
-    """
-    if type(data) is dict:
-        # As a rule there is one level. It is copied in C, so that nobody changes it while this looks at it.
-        left = bytes_max
-        for value in tuple(cast("dict[object, object]", data).values()):
-            kind = type(value)
-            if kind is str:
-                left -= len(cast("str", value))
-            elif kind not in _SCALARS:
-                break
-        else:
-            return left >= 0
-    level: list[object] = [data]
-    left = bytes_max
-    for _ in range(DEPTH_MAX):
-        level = get_referents(*level)
-        is_last = _SCALARS.issuperset(map(type, level))
-        if not (is_last or _PLAIN.issuperset(map(type, level))):
-            return False
-        left -= sum(map(length_hint, level))
-        if left < 0 or is_last:
-            return left >= 0
-        level = [value for value in level if type(value) in _BRANCHES]
-    return False
+    def cut(self, text: str, chars_max: int) -> tuple[str, int]:
+        """The beginning of a text without what must not be told, and how many characters are behind it."""
+        ...
 
 
-def sanitize_data(data: object, *, bytes_max: int = BYTES_MAX, text_chars_max: int = TEXT_CHARS_MAX) -> dict[str, Any]:
+def sanitize_data(
+    data: object,
+    *,
+    bytes_max: int = BYTES_MAX,
+    text_chars_max: int = TEXT_CHARS_MAX,
+    redactor: Redactor | None = None,
+) -> dict[str, Any]:
     """Make the `data` of an event: always an object.
 
     Args:
         data: anything; None gives `{}`, what has no fields or keys gives `{"value": …}`.
         bytes_max: how many bytes it may hold in all, about.
         text_chars_max: how many characters one text may hold.
+        redactor: what must not be told; None tells all.
 
     Returns:
         A tree of dict, list, str, int, float, bool and None with text keys, no NaN, no NUL, no lone surrogate. Where
         a budget cut something, the object says so under `broadcast.cut`.
     """
-    walk = _Walk(bytes_max, text_chars_max)
+    walk = _Walk(bytes_max, text_chars_max, redactor)
     clean: object = {} if data is None else walk.value(data, DEPTH_MAX)
-    tree = cast("dict[str, Any]", clean) if type(clean) is dict else {"value": clean}
+    if type(clean) is dict:
+        tree = cast("dict[str, Any]", clean)
+    else:
+        tree = {"value": REDACTED if walk.hides("value", "value") else clean}
     if walk.cut:
         tree[CUT_KEY] = sorted(walk.cut)
     return tree
@@ -100,7 +90,7 @@ def sanitize_data(data: object, *, bytes_max: int = BYTES_MAX, text_chars_max: i
 
 def sanitize_text(value: object, *, chars_max: int) -> str:
     """Make a text that is valid UTF-8 without NUL, of at most `chars_max` characters and a note of what was cut."""
-    return _Walk(BYTES_MAX, chars_max).text(value if type(value) is str else _str_of(value), chars_max)
+    return _Walk(BYTES_MAX, chars_max).text(value if type(value) is str else str_of(value), chars_max)
 
 
 def sanitize_number(value: object) -> int | str:
@@ -113,16 +103,18 @@ def sanitize_number(value: object) -> int | str:
         )
     except BaseException:  # noqa: BLE001 - __index__ may raise anything
         return sanitize_text(value, chars_max=NUMBER_CHARS_MAX)
-    return whole if whole in _INT64 else sanitize_text(_text_of_int(whole), chars_max=NUMBER_CHARS_MAX)
+    return whole if whole in _INT64 else sanitize_text(text_of_int(whole), chars_max=NUMBER_CHARS_MAX)
 
 
 class _Walk:
     """One walk over one tree; holds what is left of the budgets and the containers it is inside of."""
 
-    def __init__(self, bytes_max: int, text_chars_max: int) -> None:
+    def __init__(self, bytes_max: int, text_chars_max: int, redactor: Redactor | None = None) -> None:
         self.nodes_left = NODES_MAX
         self.bytes_left = bytes_max
+        self.scans_left = 4 * bytes_max + SCANS_MAX * MATCH_CHARS_MAX
         self.text_chars_max = text_chars_max
+        self.redactor = redactor
         self.inside: set[int] = set()
         self.cut: set[str] = set()
 
@@ -144,12 +136,31 @@ class _Walk:
         return self._container_or_object(value, kind, depth_left)
 
     def text(self, text: str, chars_max: int) -> str:
-        if type(text) is not str:
-            text = str.__str__(text)  # a subclass may lie about its length
-        keep = max(0, min(chars_max, self.bytes_left))
-        if len(text) > keep:
+        text, behind = self._head(text, max(0, min(chars_max, self.bytes_left)))
+        if behind:
             self.cut.add("text")
-            text = f"{text[:keep]}… ({len(text) - keep:,} more characters)"
+            text = f"{text}… ({behind:,} more characters)"
+        return self._valid(text)
+
+    def _head(self, text: str, chars_max: int) -> tuple[str, int]:
+        """The beginning of a text, and how many characters are behind it."""
+        length = str.__len__(text)  # a subclass may lie about it, and is not copied whole
+        if self.redactor is None:
+            return str.__getitem__(text, slice(chars_max)), max(0, length - chars_max)
+        if self.scans_left <= 0:
+            return "", length
+        self.scans_left -= min(length, chars_max + MATCH_CHARS_MAX)
+        return self.redactor.cut(text, chars_max)
+
+    def hides(self, key: object, name: str) -> bool:
+        return self.redactor is not None and self.redactor.hides(key, name)
+
+    def _hidden(self) -> str:
+        self.nodes_left -= 1
+        self.bytes_left -= len(REDACTED) + 6
+        return REDACTED
+
+    def _valid(self, text: str) -> str:
         if "\x00" in text:
             text = text.replace("\x00", "\ufffd")
         # Encoding is the only exact test for lone surrogates; PostgreSQL's jsonb and every strict reader refuse them.
@@ -161,14 +172,14 @@ class _Walk:
         if value in _INT64:
             self.bytes_left -= value.bit_length() // 4
             return value
-        return self.text(_text_of_int(value), self.text_chars_max)
+        return self.text(text_of_int(value), self.text_chars_max)
 
     def _float(self, value: float) -> float | None:
         self.bytes_left -= 14
         return value if math.isfinite(value) else None  # as the encoder's fast path has it: JSON knows no NaN
 
     def _about(self, kind: type, what: str) -> str:
-        return self.text(f"<{_name_of(kind)}: {what}>", UNKNOWN_CHARS_MAX)
+        return self.text(f"<{name_of(kind)}: {what}>", UNKNOWN_CHARS_MAX)
 
     def _container_or_object(self, value: object, kind: type, depth_left: int) -> object:
         if id(value) in self.inside:
@@ -176,6 +187,8 @@ class _Walk:
             return self._about(kind, "circular")
         self.inside.add(id(value))
         try:
+            if type(kind) is not type:  # its metaclass may lie about equality
+                return self._object(value, depth_left)
             if kind in _MAPPINGS:
                 return self._mapping(cast("dict[object, object]", value), depth_left)
             if kind in _SEQUENCES:
@@ -198,13 +211,13 @@ class _Walk:
                 self.cut.add("items")
                 clean["…"] = f"{base.__len__(value) - len(clean):,} more"
                 break
-            name = self._key(key, clean, repeats)
-            clean[name] = self.value(item, depth_left - 1)
+            text = key if type(key) is str else str_of(key)
+            name = self._key(text, clean, repeats)
+            clean[name] = self._hidden() if self.hides(key, text) else self.value(item, depth_left - 1)
         return clean
 
-    def _key(self, key: object, taken: dict[str, object], repeats: dict[str, int]) -> str:
-        text = self.text(key if type(key) is str else _str_of(key), KEY_CHARS_MAX)
-        name = text
+    def _key(self, key: str, taken: dict[str, object], repeats: dict[str, int]) -> str:
+        name = text = self.text(key, KEY_CHARS_MAX)
         while name in taken:
             # Counted on from the last one: ten thousand keys of one text must not cost their square.
             repeats[text] = repeats.get(text, 1) + 1
@@ -245,71 +258,78 @@ class _Walk:
         if (base := next((base for base in _SEQUENCES if isinstance(value, base)), None)) is not None:
             # A subclass may iterate for ever or lie about its length: copy through the base type's own iterator.
             return self._sequence(anything, base, depth_left)
-        if isinstance(value, bytes | bytearray | memoryview):
-            return self._binary(anything)
-        return self.value(_replaced(anything), depth_left - 1)
+        if isinstance(value, str):
+            return self.text(anything, self.text_chars_max)
+        if (base := next((base for base in _BINARIES if isinstance(value, base)), None)) is not None:
+            return self._binary(anything, base)
+        other = _replaced(anything)
+        return self._printed(value) if other is _UNKNOWN else self.value(other, depth_left - 1)
 
-    def _binary(self, value: Any) -> str:
-        raw = bytes(value[: self.text_chars_max])
-        if len(value) > len(raw):
+    def _binary(self, value: object, base: Any) -> str:
+        # Through the base type: a subclass may give a number, of which bytes() makes so many zeros.
+        kept = base.__getitem__(value, slice(self.text_chars_max))
+        text, more = bytes(kept).decode("utf-8", "backslashreplace"), base.__len__(value) - len(kept)
+        if self.redactor is None:
+            text = self.text(text, self.text_chars_max)
+        else:
+            # A character has at most 4 bytes; some more for one that is cut in two and shown as escapes.
+            seen = bytes(base.__getitem__(value, slice(self.text_chars_max + 4 * MATCH_CHARS_MAX + 64)))
+            keep = max(0, min(len(text), self.text_chars_max, self.bytes_left))
+            text, behind = self._head(seen.decode("utf-8", "backslashreplace"), keep)
+            text, more = self._valid(text), max(more, behind)
+        if more:
             self.cut.add("text")
-        return self.text(raw.decode("utf-8", "backslashreplace"), self.text_chars_max)
+            text += f"… ({more:,} more)"
+        return text
+
+    def _printed(self, value: object) -> str:
+        text = shape_of(value)
+        if text:
+            self.cut.add("items")
+        return self.text(text or str_of(value), min(UNKNOWN_CHARS_MAX, self.text_chars_max))
 
 
 def _replaced(value: object) -> object:
     """What an object becomes; the walk goes on with that."""
-    if isinstance(value, str | int | float):
-        return _exact(value)
+    if isinstance(value, int | float):
+        return int.__int__(value) if isinstance(value, int) else float.__float__(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if type(value) is MappingProxyType:
+        return get_referents(cast("object", value))[0]  # what it shows, without a copy
     return _unfolded(value)
 
 
-def _exact(value: str | float) -> str | float:
-    if isinstance(value, str):
-        return str.__str__(value)
-    return int.__int__(value) if isinstance(value, int) else float.__float__(value)
-
-
 def _unfolded(value: object) -> object:
-    """An object with fields as a dict of them, a small array as a list, anything else as its bounded `str`."""
+    """An object with fields as a dict of them, a small array as a list, anything else is unknown."""
     kind: Any = type(value)
     if (fields := getattr(kind, "__dataclass_fields__", None)) is not None:
         return {name: getattr(value, name, None) for name in islice(fields, NODES_MAX)}
     if callable(dump := getattr(kind, "model_dump", None)):
         return dump(value)
-    if (size := getattr(value, "size", None)) is not None and callable(to_list := getattr(kind, "tolist", None)):
-        # numpy and its kin; a large array says its shape instead of filling the log.
-        return to_list(value) if isinstance(size, int) and size <= UNKNOWN_CHARS_MAX else _str_of(value)
-    return _str_of(value)
+    if callable(to_list := getattr(kind, "tolist", None)):
+        size = getattr(value, "size", None)
+        if type(size) is int and size <= ARRAY_ITEMS_MAX:
+            return _listed(value, to_list)
+    return _UNKNOWN
 
 
-def _str_of(value: object) -> str:
-    try:
-        # The outer call makes an exact str of it: __str__ may return a subclass with a mind of its own.
-        text = str.__str__(str(value))
-    except BaseException:  # noqa: BLE001 - __str__ may raise anything, SystemExit included
-        return f"<{_name_of(type(value))}: no text>"
-    return text if len(text) <= UNKNOWN_CHARS_MAX else f"{text[:UNKNOWN_CHARS_MAX]}…"
-
-
-def _text_of_int(value: int) -> str:
-    try:
-        # str() of a huge int takes quadratic time, and raises past a limit that the host may have set lower.
-        if value.bit_length() <= INT_BITS_MAX:
-            return str(value)
-    except ValueError:
-        pass
-    return f"<int of {value.bit_length():,} bits>"
-
-
-def _name_of(kind: type) -> str:
-    # Past the metaclass, which may have its own idea of `__name__`.
-    name: str = type.__dict__["__name__"].__get__(kind)
-    return name[:KEY_CHARS_MAX]
+def _listed(value: Any, to_list: Callable[[Any], object]) -> object:
+    """A small array of numpy or its kin, or one of their scalars."""
+    code = getattr(getattr(value, "dtype", None), "char", "")
+    if code not in ("m", "M", "g", "G"):
+        return to_list(value)
+    # Python knows no such numbers: `tolist` gives nanoseconds without their unit, or the very same scalar again.
+    if getattr(value, "shape", ()):
+        return list(value)
+    return float(value) if code == "g" else _UNKNOWN
 
 
 _MAPPINGS: Final = frozenset({dict, OrderedDict, defaultdict})
-_SEQUENCES: Final = frozenset({list, tuple, set, frozenset, deque})
+_EMPTY: Final[dict[str, None]] = {}
+_VIEWS: Final = frozenset({type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items())})
+_SEQUENCES: Final[frozenset[Any]] = frozenset({list, tuple, set, frozenset, deque, array}) | _VIEWS
+_BINARIES: Final[tuple[Any, ...]] = (bytes, bytearray, memoryview)
+_UNKNOWN: Final = object()

@@ -10,12 +10,15 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from broadcast.addresses import parse_address
 from broadcast.errors import SettingError
 
-__all__ = ["Settings"]
+__all__ = ["HIDE_ALL", "Settings"]
+
+HIDE_ALL: Final = ("*", "/(?s:.+)/")
+"""The rules of an emitter whose `redact` cannot be used: what should have been hidden is not known, so all is."""
 
 _Parser = Callable[[str], Any]
 
@@ -45,12 +48,29 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _rules(text: str) -> tuple[str, ...]:
+    if not text.lstrip().startswith("["):
+        return _list(text)
+    import json
+
+    listed: object = json.loads(text)
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in cast("list[object]", listed)):
+        raise ValueError("expected a JSON list of texts, or rules between commas")
+    return tuple(cast("list[str]", listed))
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    # What has no = gets a rate that is none, which whoever compiles it says.
+    pairs = (part.partition("=") for part in _list(text))
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
+
+
 def _redis_url(text: str) -> str:
     return parse_address(text).url
 
 
-def _setting(default: Any, variable: str | None, why: str, parse: _Parser = str) -> Any:
-    return field(default=default, metadata={"variable": variable, "why": why, "parse": parse})
+def _setting(default: Any, variable: str | None, why: str, parse: _Parser = str, **more: Any) -> Any:
+    return field(default=default, metadata={"variable": variable, "why": why, "parse": parse, **more})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +82,8 @@ class Settings:
         "redis://localhost:6379",
         "REDIS_URL",
         "where Redis or Valkey listens: `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`, `unix://path`, "
-        "`redis+sentinel://host,host/name/db`, `redis+cluster://host,host`",
+        "`redis+sentinel://host,host/name/db`, `redis+cluster://host,host`; with TLS `rediss+…`; the Sentinels' own "
+        "account and certificates behind it, as in `?sentinel_username=…&sentinel_password=…&sentinel_ssl=false&ssl_ca_certs=…`",
         _redis_url,
     )
     stream: str = _setting("v5:stream", "BROADCAST_STREAM", "the stream's key; the log itself")
@@ -83,6 +104,21 @@ class Settings:
     )
     exit_timeout_s: float = _setting(
         2.0, "BROADCAST_EXIT_TIMEOUT_S", "the longest that leaving the process waits for the buffer", _number
+    )
+
+    redact: tuple[str, ...] = _setting(
+        (),
+        "BROADCAST_REDACT",
+        "what never leaves the process: keys (`password`, `*_token`) and patterns (`/sk-[A-Za-z0-9]{20}/`), "
+        "comma-separated, or a JSON list; see [emitter](emitter.md)",
+        _rules,
+        unusable=HIDE_ALL,
+    )
+    limits: tuple[tuple[str, str], ...] = _setting(
+        (),
+        "BROADCAST_LIMITS",
+        "how many events of some types may pass: `sense.*=50/s,critic.*=10/m`; see [emitter](emitter.md)",
+        _pairs,
     )
 
     # --- the bridge
@@ -133,7 +169,8 @@ class Settings:
         """Read what the emitter needs without ever raising: `emit()` must work whatever the environment holds.
 
         Returns:
-            The settings, with defaults where a variable is unusable, and what was wrong.
+            The settings, with defaults where a variable is unusable, and what was wrong. Only `redact` is `HIDE_ALL`
+            then: what was shown cannot be taken back.
         """
         found, problems = _read(environ, only=_OF_THE_EMITTER)
         return cls(**found), problems
@@ -156,6 +193,8 @@ def _read(environ: Mapping[str, str], only: frozenset[str] | None = None) -> tup
                 found[spec.name] = spec.metadata["parse"](text)
         except (ValueError, OSError) as error:
             problems.append(f"{variable}: {_shown(variable, environ.get(variable, ''))}{error}")
+            if "unusable" in spec.metadata:
+                found[spec.name] = spec.metadata["unusable"]
     return found, problems
 
 
@@ -185,6 +224,8 @@ _OF_THE_EMITTER: Final = frozenset(
         "buffer_bytes_max",
         "event_bytes_max",
         "exit_timeout_s",
+        "redact",
+        "limits",
     }
 )
 VARIABLES: Final = tuple(spec.metadata["variable"] for spec in fields(Settings))

@@ -11,8 +11,10 @@ import orjson
 import structlog
 
 from broadcast.bridge.access import Access
-from broadcast.bridge.engine import Engine
-from broadcast.bridge.engine.stock import SocketConnection
+from broadcast.bridge.engine.client import Client
+from broadcast.bridge.engine.engine import Engine
+from broadcast.bridge.engine.namespaces import Sent
+from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.guard import Guard, GuardPolicy
 from broadcast.bridge.http import bearer_token, make_http_app, with_cors
@@ -46,14 +48,17 @@ class Bridge:
         self._reader = StreamReader(settings.redis_url, settings.stream, name="bridge", renews_epoch=True)
         ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
         self.fanout = Fanout(self._reader, ring)
-        self._engine = Engine(self)
-        self._viewers: dict[SocketConnection, Viewer] = {}
-        self._tasks: dict[SocketConnection, asyncio.Task[None]] = {}
+        self._policy = GuardPolicy(frozenset(settings.origins), frozenset({settings.host}))
+        self._engine = Engine(self, refuse=self._refuse)
+        self._viewers: dict[Client, Viewer] = {}
+        self._tasks: dict[Client, asyncio.Task[None]] = {}
         self._serving: set[asyncio.Task[Any]] = set()
         """Every task that writes to a viewer, whatever the transport."""
         self._follower: asyncio.Task[None] | None = None
         self._stopping = False
         self.app = self._make_app()
+        self.socket = self._engine.socket
+        """What uvicorn makes of a request to upgrade: its `ws` setting."""
 
     def _make_app(self) -> Any:
         origins = frozenset(self.settings.origins)
@@ -61,10 +66,10 @@ class Bridge:
         sockets: Callable[..., Awaitable[None]] = self._engine.app
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            is_socket = scope["type"] in ("http", "websocket") and scope["path"].startswith("/socket.io/")
+            is_socket = scope["type"] == "http" and scope["path"].rstrip("/") == "/socket.io"
             await (sockets if is_socket else http)(scope, receive, send)
 
-        return Guard(with_cors(app, origins), GuardPolicy(origins, frozenset({self.settings.host})))
+        return Guard(with_cors(app, origins), self._policy)
 
     async def start(self) -> None:
         """Begin to follow the log."""
@@ -88,6 +93,7 @@ class Bridge:
             _, late = await asyncio.wait(self._serving, timeout=min(LEAVE_S, self.settings.grace_s / 4))
             for task in late:
                 task.cancel()
+        await self._engine.drain(min(LEAVE_S, self.settings.grace_s / 4))
         await self._engine.shutdown()
         if self._follower is not None:
             self._follower.cancel()
@@ -118,44 +124,56 @@ class Bridge:
 
     # --- what the engine calls
 
-    async def connected(self, connection: SocketConnection, auth: object, headers: Mapping[str, str]) -> None:
+    def _refuse(self, headers: Mapping[str, str], address: str) -> Refusal | None:
+        del address
+        code = self._policy.refusal(host=headers.get("host"), origin=headers.get("origin"))
+        return None if code is None else (code.http_status, 4, code.meaning)
+
+    def exists(self, namespace: str) -> bool:
+        """There is the default namespace alone."""
+        return namespace == "/"
+
+    def connected(self, client: Client, namespace: str, auth: object) -> None:
         """A viewer has connected: give it a cursor, or say why not."""
+        del namespace
         try:
             handshake = parse_handshake(auth, now=utc_now())
-            grant = self._access.grant(handshake.token or bearer_token(headers.get("authorization")))
+            grant = self._access.grant(handshake.token or bearer_token(client.headers.get("authorization")))
         except RequestError as error:
-            # In a task of its own: over polling it waits until the viewer has fetched what it was told.
-            self._note_task(asyncio.create_task(_send_away(connection, error)))
+            self._note_task(asyncio.create_task(_send_away(client, error)))
             return
-        viewer = self._viewers[connection] = Viewer(connection, self.fanout, handshake=handshake, grant=grant)
-        task = self._tasks[connection] = asyncio.create_task(self._serve(viewer))
-        task.add_done_callback(lambda _: self._tasks.pop(connection, None))
+        viewer = self._viewers[client] = Viewer(client, self.fanout, handshake=handshake, grant=grant)
+        task = self._tasks[client] = asyncio.create_task(self._serve(viewer))
+        task.add_done_callback(lambda _: self._tasks.pop(client, None))
 
-    async def requested(
-        self,
-        connection: SocketConnection,
-        name: object,
-        data: object,
-        answer: Callable[[str], Awaitable[None]] | None,
-    ) -> None:
+    def requested(self, client: Client, event: Sent) -> None:
         """A viewer asks for something: it is answered in its turn."""
-        viewer = self._viewers.get(connection)
-        if viewer is not None:
-            viewer.submit(Request(name, data, answer))
+        viewer = self._viewers.get(client)
+        if viewer is None:
+            return
+        ack_id, arguments = event.ack_id, event.arguments
 
-    async def disconnected(self, connection: SocketConnection, reason: str) -> None:
+        async def answer(payload: str) -> None:
+            assert ack_id is not None
+            await client.acknowledge(ack_id, payload)
+
+        data = arguments[1] if len(arguments) > 1 else None
+        viewer.submit(Request(arguments[0], data, None if ack_id is None else answer))
+
+    def disconnected(self, client: Client, namespace: str, reason: str) -> None:
         """A viewer is gone."""
-        viewer = self._viewers.pop(connection, None)
-        task = self._tasks.pop(connection, None)
+        del namespace
+        viewer = self._viewers.pop(client, None)
+        task = self._tasks.pop(client, None)
         if task is not None and viewer is not None:
             # One that was told to go closes its connection itself; do not cut its last words.
             if viewer.ended is None:
                 task.cancel()
             code = viewer.ended.name if viewer.ended else "left"
-            _log.info("viewer gone", id=connection.id, how=code, reason=reason, sent=viewer.sent)
+            _log.info("viewer gone", id=client.id, how=code, reason=reason, sent=viewer.sent)
 
 
-async def _send_away(connection: SocketConnection, error: RequestError) -> None:
+async def _send_away(connection: Client, error: RequestError) -> None:
     code = CODES[error.code.name]
     bye = {"code": code.name, "reason": error.message, "reconnect": code.reconnect}
     await connection.send("bye", orjson.dumps(bye).decode())

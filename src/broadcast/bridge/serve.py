@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 import uvicorn
@@ -72,9 +72,8 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
         log_config=None,
         access_log=False,
         server_header=False,
-        ws_max_size=64 * 1024,
-        ws_per_message_deflate=False,  # a compressed frame could not be shared by all viewers
-        ws_ping_interval=None,  # Engine.IO has its own heartbeat
+        interface="asgi3",
+        ws=cast("Any", bridge.socket),  # a WebSocket per call, as its own classes are
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(settings.grace_s)),
     )

@@ -116,8 +116,15 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
 
 def _server_findings(info: dict[str, Any]) -> Iterator[Finding]:
     policy = str(info.get("maxmemory_policy", "noeviction"))
-    if policy.startswith("allkeys") and info.get("maxmemory"):
-        yield Finding("wrong", "redis", f"maxmemory-policy {policy} may evict the whole stream; use noeviction")
+    what = {
+        "allkeys": "the whole stream",
+        # They are what carries a time to live, and the only keys that do.
+        "volatile": "producers' seqs, by which an event that is sent again is recognised: it would be there twice",
+    }.get(policy.partition("-")[0])
+    if what is not None:
+        # Without a bound of memory nothing is evicted yet.
+        verdict: Verdict = "wrong" if info.get("maxmemory") else "note"
+        yield Finding(verdict, "redis", f"maxmemory-policy {policy} may evict {what}; use noeviction")
     if int(str(info["redis_version"]).partition(".")[0]) < 7:
         yield Finding("wrong", "redis", "older than 7.0: ordinals (n), and so the size of gaps, are not known")
     if not info.get("aof_enabled"):

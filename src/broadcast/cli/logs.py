@@ -30,5 +30,3 @@ def configure_logs() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # python-socketio reports every malformed packet of a client with a traceback; a hostile one would fill the disk.
-    logging.getLogger("broadcast.engine").setLevel(logging.CRITICAL)

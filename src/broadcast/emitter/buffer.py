@@ -11,13 +11,12 @@ between the load and the store would be such a point, so none stands there.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Buffer", "Loss"]
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(NamedTuple):
     """Events that were dropped and have to be announced.
 
     Args:

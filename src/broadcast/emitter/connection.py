@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from _thread import get_ident
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from broadcast.addresses import parse_address
+from broadcast.emitter.resp import packed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broadcast.discovery import Watch
     from broadcast.emitter.ledger import Batch
 
 __all__ = ["AppendReply", "LogConnection"]
@@ -57,13 +62,20 @@ class LogConnection:
 
         from broadcast.discovery import locate
 
+        self.is_replaced = False
+        """Whether Sentinels name another server by now; told only while it is watched."""
         self._response_error = redis.ResponseError
-        self._connection: Any = _connection(locate(parse_address(url), stream))
+        self._address = parse_address(url)
+        self._server_url = locate(self._address, stream)
+        self._watch: Watch | None = None
+        self._connection: Any = _connection(self._server_url)
         self._keys = (stream, f"{{{stream}}}:log", f"{{{stream}}}:producer:{producer}")
         self._head = (producer, channel, stream_events_max)
         self._script_sha = b""
+        self._opened: tuple[int, int] | None = None
         try:
             self._connection.connect()
+            self._opened = self._descriptor()
             # An account that may only append is refused this: the name is a courtesy to CLIENT LIST.
             with contextlib.suppress(self._response_error):
                 self._call("CLIENT", "SETNAME", "broadcast-emitter")
@@ -85,21 +97,56 @@ class LogConnection:
         Raises:
             Exception: whatever redis-py raises; what Redis has done by then, the next reply tells.
         """
+        if self._descriptor() != self._opened:
+            raise ConnectionError("the host closed the connection's descriptor")
         producer, channel, maxlen = self._head
         arguments = (producer, batch.first, channel, maxlen, epoch_if_none, PRODUCER_TTL_MS, batch.after)
         try:
-            reply = self._call("EVALSHA", self._script_sha, 3, *self._keys, *arguments, *batch.payloads)
+            reply = self._run_script(arguments, batch.payloads)
         except self._response_error as error:
             if "NOSCRIPT" not in str(error) and "No matching script" not in str(error):
                 raise
             self._load()
-            reply = self._call("EVALSHA", self._script_sha, 3, *self._keys, *arguments, *batch.payloads)
+            reply = self._run_script(arguments, batch.payloads)
         stored, epoch, unpublished, failure = reply
         return AppendReply(int(stored), epoch.decode(), int(unpublished), failure.decode("utf-8", "replace"))
 
+    def _run_script(self, arguments: tuple[str | int, ...], payloads: tuple[bytes, ...]) -> Any:
+        command = packed(("EVALSHA", self._script_sha, len(self._keys), *self._keys, *arguments), payloads)
+        self._connection.send_packed_command([command], check_health=False)
+        return self._connection.read_response(disable_decoding=True)
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """From now on notice within a second or so, in another thread, when Sentinels name another server.
+
+        Args:
+            wake: called in that thread, after `is_replaced` is set.
+        """
+        from broadcast.discovery import Watch
+
+        def replaced() -> None:
+            self.is_replaced = True
+            wake()
+
+        if self._address.kind == "sentinel":
+            self._watch = Watch(self._address, self._server_url, replaced)
+
+    def _descriptor(self) -> tuple[int, int] | None:
+        """Which file our descriptor is: a host that turns into a daemon closes it, and its number becomes another's."""
+        try:
+            status = os.fstat(self._connection._sock.fileno())
+        except (OSError, AttributeError):
+            return None
+        return status.st_dev, status.st_ino
+
     def close(self) -> None:
         """Close the socket; never raises."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
         try:
+            if self._opened and self._descriptor() != self._opened:
+                self._connection._sock.detach()  # what has this number now is not ours to shut down
             self._connection.disconnect()
         except Exception:  # noqa: BLE001 - a broken connection may fail in any way while it is being closed
             return
@@ -114,6 +161,7 @@ def _prepare() -> str:
     global importer  # noqa: PLW0603 - a fork has to see it from outside
     importer = get_ident()
     try:
+        _import_thread_pools()
         import encodings.idna  # noqa: F401 - resolving a name does  # pyright: ignore[reportUnusedImport]
         from importlib.resources import files
 
@@ -125,6 +173,29 @@ def _prepare() -> str:
         return (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
     finally:
         importer = 0
+
+
+def _do_nothing(*_: object) -> None:
+    pass
+
+
+def _import_thread_pools() -> None:
+    """Import what redis-py imports with the rest, even while the interpreter is leaving.
+
+    The module registers itself for the exit of threads, which is refused then; a program that ends soon after its
+    first event would lose it. Nobody makes a pool any more by that time, so nothing need be registered.
+    """
+    try:
+        import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]
+    except RuntimeError:
+        import threading
+
+        register = getattr(threading, "_register_atexit", None)
+        setattr(threading, "_register_atexit", _do_nothing)  # noqa: B010 - it has no public name
+        try:
+            import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        finally:
+            setattr(threading, "_register_atexit", register)  # noqa: B010
 
 
 def _connection(url: str) -> Any:

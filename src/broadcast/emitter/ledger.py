@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from broadcast.emitter.buffer import Loss
@@ -25,8 +24,7 @@ BATCH_EVENTS_MAX: Final = 400
 BATCH_BYTES_MAX: Final = 512 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Consecutive events of one producer.
 
     Args:

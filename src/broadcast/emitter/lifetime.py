@@ -17,8 +17,9 @@ import weakref
 from typing import Any, Final, Protocol
 
 from broadcast.emitter import connection
+from broadcast.emitter.forkmark import FORK_MARK
 
-__all__ = ["flush_before_child_exits", "watch"]
+__all__ = ["begin_anew_after_fork", "flush_before_child_exits", "watch"]
 
 EXIT_PRIORITY: Final = -100
 """In a child of multiprocessing: after everything that may still emit."""
@@ -68,12 +69,14 @@ def _flush_all() -> None:
         return
 
 
-def _after_fork_in_child() -> None:
+def begin_anew_after_fork() -> None:
+    """Let every broadcaster of this process begin anew. In a child, as soon as its fork is noticed."""
     try:
         _forget_half_imports()
         for broadcaster in list(_alive):
             broadcaster.begin_anew()
-    except Exception:  # noqa: BLE001 - it would be printed; the pid check in emit() tries again
+        FORK_MARK[0] = 1
+    except Exception:  # noqa: BLE001 - it would be printed; the mark is still wiped, and the next event tries again
         return
 
 
@@ -93,6 +96,6 @@ def _forget_half_imports() -> None:
 
 
 _alive: weakref.WeakSet[Watched] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=begin_anew_after_fork)
 # At import, so that it runs after the handlers of whoever imported this: what they emit is waited for.
 atexit.register(_flush_all)

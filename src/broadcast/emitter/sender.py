@@ -7,7 +7,6 @@ only when everything in flight is settled. It never logs and never writes to std
 from __future__ import annotations
 
 import os
-import random
 import time
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
@@ -39,8 +38,8 @@ class Sender:
     def __init__(
         self, buffer: Buffer, *, connect: Callable[[], LogConnection], announce: Callable[[Loss], bytes]
     ) -> None:
-        self.sleeping = False
-        """Whether `wake` is worth its cost."""
+        self.idle = True
+        """Whether an event needs more than its place in the buffer: the thread sleeps, or there is none."""
         self.running = False
         self.settled = 0
         """So many of the first events of the buffer are in the log, or announced there as lost."""
@@ -83,11 +82,13 @@ class Sender:
         """
         # Set first, so that a thread that ends at once has the last word; of several, `run` lets one go on.
         self.running = True
+        self.idle = False
         try:
             # Not threading.Thread: its start() takes a global lock, which an emit in a signal handler could find taken.
             start_new_thread(self.run, ())
         except BaseException:
             self.running = False
+            self.idle = True
             raise
 
     def wake(self) -> None:
@@ -120,6 +121,7 @@ class Sender:
             return
         self._ident = get_ident()
         self.running = True
+        self.idle = False
         try:
             while not self._stopping and (settle is None or self.settled < settle):
                 if (left_s := deadline_s - time.monotonic()) <= 0:
@@ -133,10 +135,13 @@ class Sender:
             self._drop_connection()
             self._ident = 0
             self.running = False
+            self.idle = True
             self._run_tokens.append(True)
 
     def _work(self) -> None:
         connection = self._connection or self._open()
+        if connection.is_replaced:
+            raise _ElsewhereError("the Sentinels name another server by now")
         ledger = self._ledger
         if not ledger.in_flight:
             self._take()
@@ -149,6 +154,7 @@ class Sender:
         connection = self._connect()
         self.connects += 1
         self._connection = connection
+        connection.watch(self.wake)
         # Redis may have come back without its last second: ask before anything new goes out.
         self._append(connection, self._ledger.question())
         return connection
@@ -197,11 +203,11 @@ class Sender:
 
     def _wait_for_events(self) -> bool:
         """Sleep until there is something to do; False if nothing came for a while."""
-        self.sleeping = True
+        self.idle = True
         # Looked at after the flag is set: an emit that came before saw no flag, one that comes later wakes us.
         is_idle = not (self._buffer or self._buffer.has_loss or self._stopping)
         woken = self._wake.acquire(timeout=IDLE_ASK_S) if is_idle else True
-        self.sleeping = False
+        self.idle = False
         if woken and not self._stopping:
             time.sleep(LINGER_S)  # what is emitted together travels together
         return woken
@@ -213,7 +219,7 @@ class Sender:
         self._backoff_s = min(BACKOFF_MAX_S, self._backoff_s * 2 or BACKOFF_FIRST_S)
         # Jitter, so that a fleet of producers does not come back in step.
         if not self._stopping:
-            wait_s = self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+            wait_s = self._backoff_s * (0.5 + os.urandom(1)[0] / 510)
             self._wake.acquire(timeout=min(wait_s, wait_max_s))
 
     def _drop_connection(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import redis.asyncio as redis
@@ -11,8 +12,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from broadcast.addresses import parse_address
-from broadcast.discovery import locate
+from broadcast.addresses import Address, parse_address
+from broadcast.discovery import Watch, locate
 from broadcast.errors import UnreachableError
 
 __all__ = ["Server", "Servers", "refuse_replica"]
@@ -26,9 +27,32 @@ class Server:
     def __init__(self, url: str, name: str, timeout_s: float) -> None:
         self.client = _client(url, name, timeout_s)
         self.tail_client = _client(url, f"{name}-tail", timeout_s)
+        self.is_replaced = False
+        """Whether Sentinels name another server by now."""
+        self._watch: Watch | None = None
+
+    def watch(self, address: Address, url: str) -> None:
+        """From now on notice within a second or so when Sentinels name another server."""
+        loop = asyncio.get_running_loop()
+        self._watch = Watch(address, url, partial(loop.call_soon_threadsafe, self._replaced))
+
+    def _replaced(self) -> None:
+        self.is_replaced = True
+
+    def refuse_replaced(self) -> None:
+        """Look whether it still is the right one.
+
+        Raises:
+            UnreachableError: the Sentinels name another server.
+        """
+        if self.is_replaced:
+            raise UnreachableError("the Sentinels name another server by now")
 
     async def aclose(self) -> None:
         """Close both."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
         await self.client.aclose()
         await self.tail_client.aclose()
 
@@ -64,9 +88,11 @@ class Servers:
         Raises:
             UnreachableError: nobody knows it.
         """
-        if self._server is not None:
+        if self._server is not None and not self._server.is_replaced:
             return self._server
         async with self._locating:
+            if self._server is not None and self._server.is_replaced:
+                await self.leave(self._server)
             if self._server is None:
                 try:
                     # Asked in a thread, by connections of its own: seldom, and for a second at the most each.
@@ -74,6 +100,8 @@ class Servers:
                 except (RedisError, OSError) as error:
                     raise UnreachableError(f"{type(error).__name__}: {error}") from error
                 self._server = Server(url, self._name, self._timeout_s)
+                if self.may_be_replicas:
+                    self._server.watch(self._address, url)
             return self._server
 
     async def leave(self, server: Server) -> None:

@@ -22,6 +22,8 @@ __all__ = ["LinkDown", "LinkUp", "StreamReader", "TailItem"]
 
 READ_EVENTS_MAX: Final = 500
 BLOCK_S: Final = 2.0
+WATCHED_BLOCK_S: Final = 0.5
+"""Behind Sentinels, where it has to be seen between two reads that another server is the master."""
 SOCKET_TIMEOUT_S: Final = 5.0
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
@@ -242,7 +244,7 @@ class StreamReader:
         # Always from a concrete id, never `$`: what is appended between two reads would be lost.
         if blocking:
             pipe = server.tail_client.pipeline(transaction=False)
-            wait_ms = int(BLOCK_S * 1000)
+            wait_ms = int((WATCHED_BLOCK_S if self._servers.may_be_replicas else BLOCK_S) * 1000)
             pipe.execute_command("XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", wait_ms, "STREAMS", self.stream, str(at))
             # In the same round trip: while the entry we stand on is there, nothing behind it was trimmed; and after
             # FLUSHALL another log grows under this key, with ids that look like ours.
@@ -258,6 +260,7 @@ class StreamReader:
                     raise result
             if self._servers.may_be_replicas:
                 refuse_replica(results[3])
+                server.refuse_replaced()
             rows = _read_rows(reply)
             if not rows or standing:
                 return rows, None, epoch.decode() if epoch else None

@@ -1,10 +1,5 @@
-"""Socket.IO for the bridge.
+"""Socket.IO for the bridge: both protocols as pure state machines, and the transports that carry them.
 
-In this version python-socketio does the work, in `stock.py` alone: nothing else may know it (an import contract holds
-that). An engine of our own takes its place; what the bridge sees of either is `Engine` and the `Connection` it hands
-over.
+`packets.py`, `session.py`, `namespaces.py` and `wheel.py` are pure; `client.py` is one client; `websocket.py` and
+`polling.py` are the transports, `engine.py` all of it together.
 """
-
-from broadcast.bridge.engine.stock import Engine
-
-__all__ = ["Engine"]

@@ -1,0 +1,65 @@
+"""One figure: what was measured, what it should reach, and whether it does. A part of the benchmarks gives a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+HEADS = ("figure", "measured", "target", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One row of a table."""
+
+    name: str
+    measured: str
+    """As people read it, ratio first where there is one."""
+    target: str = ""
+    """Empty where the row is there to compare with."""
+    reached: bool | None = None
+    """Whether it meets the target; None where there is none."""
+    rounds: Sequence[float] = field(default=())
+    """What every single round gave, in `unit`."""
+    unit: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return "" if self.reached is None else "reached" if self.reached else "missed"
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        return (self.name, self.measured, self.target, self.verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What one part found."""
+
+    title: str
+    versions: str
+    """What was measured with what."""
+    figures: Sequence[Figure]
+
+    def text(self) -> str:
+        """For a terminal."""
+        rows = [HEADS, *(each.cells for each in self.figures)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+        lines = ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([self.title, f"  {self.versions}", *lines])
+
+
+def median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def shown_s(seconds: float) -> str:
+    """A duration with three digits and its unit."""
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 1000:
+            return f"{three_digits(seconds * factor)} {unit}"
+    return f"{three_digits(seconds)} s"
+
+
+def three_digits(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:,.0f}"

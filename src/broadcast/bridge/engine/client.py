@@ -1,0 +1,229 @@
+"""One client of the engine: its session and namespaces, and the sockets and polls that carry them.
+
+Everything that is written to a client goes through here, in one order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+
+from broadcast.bridge.engine.namespaces import Connected, Disconnected, Namespaces, Refused, Sent
+from broadcast.bridge.engine.packets import MESSAGE, EnginePacket, Kind, Packet, PacketError, encoded
+from broadcast.bridge.engine.session import Session, Step
+
+if TYPE_CHECKING:
+    from broadcast.bridge.engine.websocket import WebSocket
+
+__all__ = ["Client", "Handlers"]
+
+POLLING_PACKETS_MAX: Final = 64
+POLLING_CHARS_MAX: Final = 256 * 1024
+
+
+class Handlers(Protocol):
+    """What is done about the clients. None of these may wait."""
+
+    def exists(self, namespace: str) -> bool:
+        """Whether there is a namespace of this name."""
+        ...
+
+    def connected(self, client: Client, namespace: str, auth: object) -> None:
+        """A client is in a namespace; its CONNECT has been written."""
+        ...
+
+    def requested(self, client: Client, event: Sent) -> None:
+        """A client has sent an event."""
+        ...
+
+    def disconnected(self, client: Client, namespace: str, reason: str) -> None:
+        """A client has left a namespace, or is gone."""
+        ...
+
+
+class Client:
+    """One client.
+
+    Args:
+        session: its Engine.IO session.
+        handlers: what is done about it.
+        headers: those of the request that it came with, names in lower case.
+        address: where it came from.
+        now: the event loop's clock.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        handlers: Handlers,
+        headers: Mapping[str, str],
+        address: str,
+        now: Callable[[], float],
+    ) -> None:
+        self.id = session.sid
+        self.session = session
+        self.headers = headers
+        self.address = address
+        self.poll: asyncio.Future[str] | None = None
+        self.socket: WebSocket | None = None
+        self.probe: WebSocket | None = None
+        self.on_closed: Callable[[Client], None] | None = None
+        """Called once, after everything else, when its session is over."""
+        self._handlers = handlers
+        self._namespaces = Namespaces(handlers.exists)
+        self._now = now
+        self._connect_due_s: float | None = now() + session.limits.connect_timeout_s
+        self._room = asyncio.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its session is over."""
+        return self.session.state == "closed"
+
+    @property
+    def due_s(self) -> float:
+        """When `tick` has to look again."""
+        ping_due_s = self.session.ping_due_s
+        return ping_due_s if self._connect_due_s is None else min(ping_due_s, self._connect_due_s)
+
+    def tick(self) -> None:
+        """Look at the clock."""
+        now_s = self._now()
+        if self._connect_due_s is not None and now_s >= self._connect_due_s:
+            self.fail("connect timeout")
+        else:
+            self.do(self.session.tick(now_s))
+
+    # --- what it is told
+
+    async def send(self, name: str, payload: str, *, event_id: str | None = None) -> None:
+        """Write one event of the default namespace; `payload` is JSON."""
+        del event_id
+        self.write(f'2["{name}",{payload}]')
+
+    async def acknowledge(self, ack_id: int, payload: str) -> None:
+        """Answer one request."""
+        self.write(f"3{ack_id}[{payload}]")
+
+    def write(self, message: str | bytes) -> None:
+        """Write one Socket.IO message."""
+        self.do(self.session.send(EnginePacket(MESSAGE, message)))
+
+    async def wait_for_room(self, patience_s: float) -> bool:
+        """Wait while too much waits for it; False if it took nothing for so long."""
+        loop = asyncio.get_running_loop()
+        least, deadline_s = self._waiting, loop.time() + patience_s
+        while not (self._has_room or self.is_closed):
+            self._room.clear()
+            try:
+                async with asyncio.timeout(min(1.0, patience_s)):
+                    await self._room.wait()
+            except TimeoutError:
+                pass
+            if self._waiting < least:
+                least, deadline_s = self._waiting, loop.time() + patience_s
+            elif loop.time() > deadline_s:
+                return False
+        return True
+
+    @property
+    def _has_room(self) -> bool:
+        if self.socket is not None:
+            return not self.socket.is_full
+        return len(self.session.waiting) < POLLING_PACKETS_MAX and self._waiting < POLLING_CHARS_MAX
+
+    @property
+    def _waiting(self) -> int:
+        if self.socket is not None:
+            return self.socket.waiting_bytes
+        return sum(len(packet.data) for packet in self.session.waiting)
+
+    def make_room(self) -> None:
+        """Something of what waited has gone out."""
+        self._room.set()
+
+    async def close(self, *, may_return: bool, abort: bool = False) -> None:
+        """End the connection, behind what was sent unless `abort`."""
+        if abort:
+            socket = self.socket
+            self.fail("server abort")
+            if socket is not None:
+                socket.abort()
+            return
+        if not may_return:
+            self.write(encoded(Packet(Kind.DISCONNECT)))  # stock clients do not come back after it
+        self.do(self.session.close("server close", self._now()))
+
+    def fail(self, reason: str) -> None:
+        """End the session now."""
+        self.do(self.session.fail(reason))
+
+    # --- what the transports tell
+
+    def received(self, data: str | bytes, *, is_probe: bool = False) -> None:
+        """A WebSocket message has come."""
+        try:
+            self.do(self.session.received(data, self._now(), socket="probe" if is_probe else "main"))
+        except PacketError:
+            self.fail("parse error")
+
+    def do(self, steps: Iterable[Step]) -> None:
+        """Do what the session says, in its order."""
+        for step in steps:
+            self._do(step)
+
+    def _do(self, step: Step) -> None:
+        what, data = step
+        if what == "write" and self.socket is not None:
+            self.socket.write(data)
+        elif what == "message":
+            self._received_message(data)
+        elif what == "answer":
+            poll, self.poll = self.poll, None
+            if poll is not None and not poll.done():
+                poll.set_result(str(data))
+            self.make_room()
+        elif what == "write_probe" and self.probe is not None:
+            self.probe.write(data)
+        elif what == "upgrade" and self.probe is not None:
+            self.socket, self.probe = self.probe, None
+            self.socket.is_probe = False
+            self.make_room()
+        elif what == "close" and self.socket is not None:
+            self.socket.close()
+        elif what == "close_probe" and self.probe is not None:
+            self.probe.close()
+            self.probe = None
+        elif what == "closed":
+            self._closed(str(data))
+
+    def _received_message(self, data: str | bytes) -> None:
+        if self.is_closed:
+            return
+        try:
+            incoming = self._namespaces.received(data)
+        except PacketError:
+            self.fail("parse error")
+            return
+        if isinstance(incoming, Connected):
+            self._connect_due_s = None
+            # Not the session's id, which is a secret: whoever knows that may post in the client's name.
+            self.write(self._namespaces.accept(incoming.namespace, secrets.token_urlsafe(15)))
+            self._handlers.connected(self, incoming.namespace, incoming.auth)
+        elif isinstance(incoming, Refused):
+            self.write(incoming.message)
+        elif isinstance(incoming, Sent):
+            self._handlers.requested(self, incoming)
+        elif isinstance(incoming, Disconnected):
+            self._handlers.disconnected(self, incoming.namespace, "client disconnect")
+
+    def _closed(self, reason: str) -> None:
+        self.make_room()
+        inside, self._namespaces.inside = self._namespaces.inside, {}
+        for namespace in inside:
+            self._handlers.disconnected(self, namespace, reason)
+        if self.on_closed is not None:
+            self.on_closed(self)

