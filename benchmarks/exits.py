@@ -6,22 +6,15 @@ round counts, not the median: this is a bound.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-from benchmarks import holes
 from benchmarks.caller import ROOT
 from benchmarks.environment import environment
 from benchmarks.figures import Figure, Table, median, shown_s
 from benchmarks.machine import describe
-from broadcast.embedded import PrivateValkey
+from benchmarks.places import everywhere
 from broadcast.settings import Settings
 
 ROUNDS = 5
@@ -38,7 +31,7 @@ if pid:
     assert broadcast.flush(10)
     os.kill(pid, signal.SIGSTOP)
 else:
-    time.sleep(0.5)  # the sender is under way
+    time.sleep(0.3)  # the sender is under way
 for i in range(events):
     broadcast.emit("sense.project", {"i": i})
 print(time.monotonic(), flush=True)
@@ -49,18 +42,18 @@ NAMES = {
     "refused": "refused",
     "dropped": "black hole: SYN dropped",
     "silent": "black hole: accepted, never answered",
-    "stopped": "SIGSTOPped while connected",
+    "own": "SIGSTOPped while connected",
 }
 
 
 def run(redis_url: str) -> Table:
     took: dict[str, list[float]] = {where: [] for where in NAMES}
     wrongs: dict[str, list[str]] = {where: [] for where in NAMES}
-    with _addresses(redis_url) as (urls, pid):
+    with everywhere(redis_url) as places:
         for number in range(ROUNDS):
-            for where, url in urls.items():
-                took_s, wrong = _leave(url, code=number % 3, pid=pid if where == "stopped" else 0)
-                os.kill(pid, signal.SIGCONT)
+            for where, url in places.urls.items():
+                took_s, wrong = _leave(url, code=number % 3, pid=places.own_pid if where == "own" else 0)
+                places.let_go_on()
                 took[where].append(took_s)
                 wrongs[where] += wrong
     figures = [_figure(where, took[where], wrongs[where]) for where in NAMES]
@@ -68,27 +61,6 @@ def run(redis_url: str) -> Table:
         f"exits: leaving with {EVENTS:,} events in the buffer, flush timeout {shown_s(EXIT_TIMEOUT_S)}, slowest round"
     )
     return Table(title=title, versions=describe("redis"), figures=figures)
-
-
-@contextlib.contextmanager
-def _addresses(redis_url: str) -> Iterator[tuple[dict[str, str], int]]:
-    with (
-        holes.refusing() as refused,
-        holes.dropping() as dropped,
-        holes.silent() as silent,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        own = PrivateValkey(Path(folder))  # to be stopped, which the shared one is not
-        own.start()
-        assert own.pid is not None
-        try:
-            yield (
-                {"up": redis_url, "refused": refused, "dropped": dropped, "silent": silent, "stopped": own.url},
-                own.pid,
-            )
-        finally:
-            os.kill(own.pid, signal.SIGCONT)
-            own.stop()
 
 
 def _leave(url: str, *, code: int, pid: int) -> tuple[float, list[str]]:

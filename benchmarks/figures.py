@@ -18,14 +18,14 @@ class Figure:
     target: str = ""
     """Empty where the row is there to compare with."""
     reached: bool | None = None
-    """Whether it meets the target; None where there is none."""
+    """Whether it meets the target; None where there is none, or where the machine was too busy to tell."""
     rounds: Sequence[float] = field(default=())
     """What every single round gave, in `unit`."""
     unit: str = ""
 
     @property
     def verdict(self) -> str:
-        return "" if self.reached is None else "reached" if self.reached else "missed"
+        return verdict(self.target, self.reached)
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
@@ -47,6 +47,13 @@ class Table:
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
         lines = ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join([self.title, f"  {self.versions}", *lines])
+
+
+def verdict(target: str, reached: bool | None) -> str:
+    """The word for it."""
+    if not target:
+        return ""
+    return {True: "reached", False: "missed", None: "too noisy"}[reached]
 
 
 def median(values: Sequence[float]) -> float:

@@ -19,9 +19,9 @@ import broadcast
 from benchmarks.caller import ROOT
 from benchmarks.environment import environment
 from benchmarks.figures import Figure, Table, shown_s
-from benchmarks.holes import refusing
 from benchmarks.machine import describe
 from benchmarks.peers import DATA, wait_for_imports
+from benchmarks.places import refusing
 from broadcast.settings import Settings
 
 SMALL_EVENTS = 10_000_000

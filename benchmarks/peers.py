@@ -170,7 +170,7 @@ def wait_for_imports() -> None:
     while "redis" not in sys.modules or known != len(sys.modules):
         assert time.monotonic() < deadline_s
         known = len(sys.modules)
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 class EmitStopped(Emit):

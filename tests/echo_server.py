@@ -25,6 +25,9 @@ class EchoHandlers:
     def exists(self, namespace: str) -> bool:
         return namespace in ("/", "/custom")
 
+    def greeting(self, client: Client, auth: object) -> dict[str, str]:
+        return {}
+
     def connected(self, client: Client, namespace: str, auth: object) -> None:
         client.write(encoded(Packet(Kind.EVENT, namespace, ["auth", auth or {}])))
 

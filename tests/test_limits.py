@@ -23,7 +23,7 @@ from broadcast.emitter.limits import LIMITS_MAX, TYPES_MAX, Limiter, limiter_of,
 from broadcast.errors import SettingError
 from broadcast.filters import parse_filter
 from broadcast.settings import Settings
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer
 
 SECOND_NS = 10**9
 UNITS_S = {"s": 1, "m": 60, "h": 3600}
@@ -196,7 +196,9 @@ def test_threads_count_every_event_and_let_no_more_pass() -> None:
 # --- what is no limit
 
 
-@pytest.mark.parametrize("rate", ["", "50", "/s", "50/d", "-1/s", "1.5/s", "50/s/s", "٥/s", "9" * 13 + "/s", "50 per s"])
+@pytest.mark.parametrize(
+    "rate", ["", "50", "/s", "50/d", "-1/s", "1.5/s", "50/s/s", "٥/s", "9" * 13 + "/s", "50 per s"]
+)
 def test_what_is_no_rate_is_named(rate: str) -> None:
     with pytest.raises(SettingError, match=r"limits: sense\.\*: expected a rate as '50/s'"):
         Limiter([("sense.*", rate)])
@@ -223,3 +225,255 @@ def test_of_several_limits_only_the_broken_ones_are_left_out() -> None:
     assert problems == ["BROADCAST_LIMITS: limits: b: expected a rate as '50/s', '10/m' or '1/h', got 'soon'"]
     assert limiter_of([("b", "soon")], problems) is None
     assert limiter_of([], None) is None
+
+
+# --- an emitter with limits
+
+
+def lonely(**arguments: Any) -> Broadcaster:
+    """Nobody takes anything out of its buffer."""
+    emitter = Broadcaster("redis://127.0.0.1:1", **arguments)
+    emitter._sender.running = True
+    emitter._sender.idle = False
+    return emitter
+
+
+def events_in(server: RedisServer) -> list[Any]:
+    with server.client() as client:
+        read: Any = client.xrange("v5:stream")
+    return [json.loads(fields[b"event"]) for _, fields in read]
+
+
+def reports_in(server: RedisServer) -> list[Any]:
+    return [event["data"] for event in events_in(server) if event["type"] == "broadcast.limited"]
+
+
+def withheld_in(reports: list[Any]) -> int:
+    return sum(sum(report["withheld"].values()) for report in reports)
+
+
+@pytest.fixture
+def limited(valkey_server: RedisServer) -> Iterator[Broadcaster]:
+    emitter = Broadcaster(valkey_server.url, limits={"sense.*": "0/s", "critic.*": "5/s"})
+    yield emitter
+    emitter.close(2)
+
+
+def test_every_event_is_in_the_log_or_reported_as_withheld(limited: Broadcaster, valkey_server: RedisServer) -> None:
+    before = [limited.emit("decision", {"i": i}) for i in range(3)]
+    withheld = [limited.emit("sense.a", {"i": i}) for i in range(200)]
+    for i in range(100):
+        limited.emit("critic.evaluate", {"i": i})
+    assert limited.flush(10)
+    events = events_in(valkey_server)
+    assert events[:3] == before
+    passed = [event for event in events if event["type"] == "critic.evaluate"]
+    assert 5 <= len(passed) < 100
+    reports = reports_in(valkey_server)
+    assert reports[0]["withheld"].keys() <= {"sense.*", "critic.*"}
+    assert withheld_in(reports) == 200 + 100 - len(passed) == limited.stats().dropped["limited"]
+    assert reports[0]["first_ts"] == withheld[0]["ts"]
+    assert {report["producer"] for report in reports} == {limited.stats().producer}
+    assert limited.stats().emitted == 3 + len(passed)
+
+
+def test_what_is_withheld_is_reported_although_nothing_follows(
+    limited: Broadcaster, valkey_server: RedisServer
+) -> None:
+    began_s = time.monotonic()
+    for _ in range(7):
+        limited.emit("sense.a")
+    while not reports_in(valkey_server):
+        assert time.monotonic() < began_s + 5
+        time.sleep(0.02)
+    assert time.monotonic() - began_s > 0.9
+    assert [report["withheld"] for report in reports_in(valkey_server)] == [{"sense.*": 7}]
+    # And again, now that the sender sleeps.
+    while not limited._sender.idle:
+        time.sleep(0.01)
+    limited.emit("sense.a")
+    while len(reports_in(valkey_server)) < 2:
+        assert time.monotonic() < began_s + 10
+        time.sleep(0.02)
+    assert withheld_in(reports_in(valkey_server)) == 8
+
+
+def test_a_flood_is_reported_once_a_second_and_does_not_keep_the_sender_awake(
+    limited: Broadcaster, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wakes: list[float] = []
+    wake = limited._sender.wake
+
+    def counted_wake() -> None:
+        wakes.append(time.monotonic())
+        wake()
+
+    monkeypatch.setattr(limited._sender, "wake", counted_wake)
+    began_s = time.monotonic()
+    count = 0
+    while time.monotonic() < began_s + 2.5:
+        limited.emit("sense.a")
+        count += 1
+    assert len(wakes) <= 8
+    assert len(reports_in(valkey_server)) in (1, 2)
+    assert limited.flush(5)
+    assert len(reports_in(valkey_server)) in (2, 3)
+    assert withheld_in(reports_in(valkey_server)) == count
+
+
+def test_a_flush_of_nothing_new_reports_nothing_new(limited: Broadcaster, valkey_server: RedisServer) -> None:
+    limited.emit("sense.a")
+    for _ in range(3):
+        assert limited.flush(5)
+    assert [report["withheld"] for report in reports_in(valkey_server)] == [{"sense.*": 1}]
+    assert limited.flush(0)
+
+
+def test_closing_reports_and_what_comes_later_is_counted_as_closed(
+    limited: Broadcaster, valkey_server: RedisServer
+) -> None:
+    limited.emit("sense.a")
+    assert limited.close(5)
+    limited.emit("sense.a")
+    assert withheld_in(reports_in(valkey_server)) == 1
+    dropped = limited.stats().dropped
+    assert (dropped["limited"], dropped["closed"]) == (1, 1)
+
+
+PROGRAM = """
+import broadcast
+for i in range(10):
+    broadcast.emit("sense.a", {"i": i})
+broadcast.emit("x")
+"""
+
+
+def test_at_exit_what_was_withheld_is_reported(valkey_server: RedisServer) -> None:
+    environ = {**os.environ, "REDIS_URL": valkey_server.url, "BROADCAST_LIMITS": "sense.* = 3/s, x=1/h"}
+    subprocess.run([sys.executable, "-c", PROGRAM], env=environ, check=True, timeout=60)
+    events = events_in(valkey_server)
+    passed = [event for event in events if event["type"] == "sense.a"]
+    assert len(passed) >= 3
+    assert len(passed) + withheld_in(reports_in(valkey_server)) == 10
+    assert "x" in [event["type"] for event in events]
+
+
+def test_threads_emit_as_much_as_they_like_and_all_of_it_is_accounted_for(
+    limited: Broadcaster, valkey_server: RedisServer
+) -> None:
+    def emit() -> None:
+        for i in range(500):
+            limited.emit(("sense.a", "critic.b", "free")[i % 3], {"i": i})
+
+    threads = [threading.Thread(target=emit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert limited.flush(20)
+    events = [event for event in events_in(valkey_server) if event["type"] != "broadcast.limited"]
+    assert len(events) + withheld_in(reports_in(valkey_server)) == 2000
+    assert limited.stats().dropped["limited"] == 2000 - len(events)
+
+
+def test_a_signal_handler_that_emits_is_limited_and_counted() -> None:
+    emitter = lonely(limits={"*": "100/s"})
+    handled = 0
+
+    def handle(*_: object) -> None:
+        nonlocal handled
+        handled += 1
+        emitter.emit("signal")
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        for _ in range(50_000):
+            emitter.emit("x", {"a": 1})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    stats = emitter.stats()
+    assert stats.emitted + stats.dropped["limited"] == 50_000 + handled
+    assert handled > 0
+
+
+class Kind(str):
+    """A type that says that it is another one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "sense.b"
+
+
+@pytest.mark.parametrize("event_type", ["sense.a", Kind("other"), "sense." + "x" * 10_000])
+def test_a_type_is_limited_as_what_it_is_in_the_log(event_type: Any) -> None:
+    emitter = lonely(limits={"sense.*": "0/s"})
+    event = emitter.emit(event_type, {"a": 1})
+    assert event["data"] == {"a": 1}
+    assert (emitter.stats().emitted, emitter.stats().dropped["limited"]) == (0, 1)
+
+
+def test_a_type_that_nobody_can_read_is_limited_as_what_stands_for_it() -> None:
+    class Evil:
+        def __str__(self) -> str:
+            emitter.emit("sense.a")
+            raise SystemExit
+
+    emitter = lonely(limits={"sense.*": "0/s"})
+    emitter.emit(Evil())  # type: ignore[arg-type]
+    assert (emitter.stats().emitted, emitter.stats().dropped["limited"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("data", "expected"), [(None, {}), (7, {"value": 7}), ({"a": 1}, {"a": 1})])
+def test_an_event_that_is_withheld_is_returned_all_the_same(data: object, expected: dict[str, Any]) -> None:
+    event = lonely(limits={"*": "0/s"}).emit("x", data)
+    assert event == {"type": "x", "ts": event["ts"], "cycle": 0, "day": 0, "data": expected}
+
+
+def test_a_forked_child_begins_with_nothing_withheld() -> None:
+    emitter = lonely(limits={"*": "0/s"})
+    emitter.emit("x")
+    assert emitter.stats().dropped["limited"] == 1
+    emitter.begin_anew()
+    assert emitter.stats().dropped["limited"] == 0
+    emitter._sender.running, emitter._sender.idle = True, False
+    emitter.emit("x")
+    assert emitter.stats().dropped["limited"] == 1
+
+
+def test_what_a_test_captures_is_not_limited() -> None:
+    emitter = Broadcaster(limits={"*": "0/s"})
+    with broadcast.testing.capture() as events:
+        emitter.emit("x")
+    assert events.types == ["x"]
+    assert not emitter._sender.running
+
+
+def test_the_environment_names_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROADCAST_LIMITS", "sense.*=0/s, critic.*, x = 1/h,")
+    emitter = lonely()
+    assert emitter.settings.limits == (("sense.*", "0/s"), ("critic.*", ""), ("x", "1/h"))
+    for event_type in ("sense.a", "critic.a", "x", "x"):
+        emitter.emit(event_type)
+    assert (emitter.stats().emitted, emitter.stats().dropped["limited"]) == (2, 2)
+    [problem] = emitter.stats().problems
+    assert problem.startswith("BROADCAST_LIMITS: limits: critic.*: expected a rate as '50/s'")
+
+
+def test_a_broken_limit_that_is_an_argument_raises() -> None:
+    with pytest.raises(SettingError, match=r"limits: sense\.\*: expected a rate"):
+        Broadcaster(limits={"sense.*": "often"})
+    with pytest.raises(SettingError, match="expected a rate"):
+        Broadcaster(settings=Settings(limits=(("x", ""),)))
+
+
+def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROADCAST_LIMITS", "a=0/s")
+    emitted = []
+    for limits in (None, {"b": "0/s"}, {}):
+        emitter = lonely(limits=limits)
+        emitter.emit("a")
+        emitted.append(emitter.stats().emitted)
+    assert emitted == [0, 1, 1]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
 import textwrap
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.hosts import PATIENT_S, producers_in, run, run_patiently, types_by_producer, types_in
+from tests.hosts import PATIENT_S, producers_in, run, run_patiently
 from tests.programs import environment, wait_until
 from tests.servers import RedisServer, free_port
 
@@ -105,9 +103,12 @@ def test_a_patched_loop_keeps_its_pace_while_redis_is_silent_and_its_host_leaves
 
 
 APPLICATION = """
-import os
-from broadcast import emit
+import os, time
+from broadcast import emit, flush
 emit("loaded", {"pid": os.getpid()})
+if os.environ.get("SETTLE"):
+    assert flush(20)
+    time.sleep(0.2)
 
 def application(environ, start_response):
     emit("request", {"pid": os.getpid(), "path": environ["PATH_INFO"]})
@@ -126,14 +127,14 @@ def is_up(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def serve(arguments: list[str], port: int, folder: Path, url: str, *, stop: signal.Signals) -> tuple[int, list[str]]:
-    """Start the server on the application, ask it 60 times, stop it; its code and who has answered."""
+def serve(arguments: list[str], port: int, folder: Path, url: str, **more: str) -> tuple[int, list[str]]:
+    """Start the server on the application, ask it 60 times, end it; its code and who has answered."""
     (folder / "app.py").write_text(APPLICATION)
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             arguments,
             cwd=folder,
-            env=environment(url, BROADCAST_EXIT_TIMEOUT_S=PATIENT_S, PYTHONPATH=str(folder), **QUIET),
+            env=environment(url, BROADCAST_EXIT_TIMEOUT_S=PATIENT_S, PYTHONPATH=str(folder), **QUIET, **more),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -142,7 +143,7 @@ def serve(arguments: list[str], port: int, folder: Path, url: str, *, stop: sign
     try:
         wait_until(lambda: is_up(port) or server.poll() is not None, what="the server")
         answers = [get(port, f"/{n}") for n in range(60)]
-        server.send_signal(stop)
+        server.terminate()
         return server.wait(30), answers
     except (OSError, AssertionError, subprocess.TimeoutExpired) as error:
         raise AssertionError((folder / "log").read_text()) from error
@@ -174,7 +175,7 @@ def test_under_gunicorn_with_preload_master_and_workers_each_emit_their_own(
     port = free_port()
     bind = ["--bind", f"127.0.0.1:{port}", "--workers", "3", "--worker-class", worker, "--no-control-socket"]
     command = [sys.executable, "-m", "gunicorn", "--preload", *bind, "app:application"]
-    code, answers = serve(command, port, tmp_path, valkey_server.url, stop=signal.SIGTERM)
+    code, answers = serve(command, port, tmp_path, valkey_server.url)
 
     assert 0 == code
     assert_each_its_own(valkey_server, answers)
@@ -184,16 +185,71 @@ def test_under_gunicorn_with_preload_master_and_workers_each_emit_their_own(
 # --- uWSGI
 
 
-@pytest.mark.parametrize("threads", ["--enable-threads", "--threads=2"])
-def test_under_uwsgi_which_forks_by_itself_master_and_workers_each_emit_their_own(
-    threads: str, valkey_server: RedisServer, tmp_path: Path
+@pytest.mark.parametrize("told", ["--enable-threads", "--py-call-osafterfork", "--threads=2"])
+def test_under_uwsgi_which_forks_unseen_master_and_workers_each_emit_their_own(
+    told: str, valkey_server: RedisServer, tmp_path: Path
 ) -> None:
-    pytest.importorskip("pyuwsgi")
+    """What the master emits it has to flush: uWSGI forks without the interpreter's lock, and a thread that holds it
+    just then, whoever's, holds it in the worker for ever, before any line of the application runs."""
     port = free_port()
     bind = [f"--http-socket=127.0.0.1:{port}", "--master", "--processes=3", "--need-app", "--die-on-term"]
     run_it = "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])"
-    command = [sys.executable, "-c", run_it, *bind, threads, f"--virtualenv={sys.prefix}", "--module=app"]
-    code, answers = serve(command, port, tmp_path, valkey_server.url, stop=signal.SIGTERM)
+    threads = ["--enable-threads", told] if told != "--threads=2" else [told]
+    command = [sys.executable, "-c", run_it, *bind, *threads, f"--virtualenv={sys.prefix}", "--module=app"]
+    code, answers = serve(command, port, tmp_path, valkey_server.url, SETTLE="yes")
 
     assert 0 == code, (tmp_path / "log").read_text()
     assert_each_its_own(valkey_server, answers)
+
+
+# --- logging
+
+
+def test_logging_that_emits_feeds_nothing_back_while_redis_is_away(valkey_server: RedisServer) -> None:
+    """Whatever redis-py or anything else logs in the sender's thread becomes an event at most once, not a flood."""
+    code = """
+        import logging, os, time, warnings
+        from broadcast import emit, stats
+        class Handler(logging.Handler):
+            def emit(self, record):
+                emit("log", {"message": record.getMessage(), "logger": record.name, "args": record})
+        logging.basicConfig(level=1, handlers=[Handler()])
+        logging.captureWarnings(True)
+        class Logs:
+            def __str__(self):
+                logging.getLogger("mine").info("while it is encoded")
+                return "encoded"
+        for n in range(100): logging.getLogger("mine").info("hello %d", n)
+        emit("x", {"object": Logs()})
+        warnings.warn("odd")
+        time.sleep(1.5)  # some tries to connect
+        told = stats()
+        assert told.connects == 0 and told.last_error, told
+        print(told.emitted + told.dropped["nested"])
+        os._exit(0)
+    """
+    done = run(code, f"redis://127.0.0.1:{free_port()}")
+    assert (0, "") == (done.code, done.err)
+    assert 103 <= int(done.out) < 120
+
+
+def test_logging_that_emits_in_many_threads_loses_and_doubles_nothing(valkey_server: RedisServer) -> None:
+    code = """
+        import logging, threading
+        from broadcast import emit
+        class Handler(logging.Handler):
+            def emit(self, record):
+                emit("log", {"message": record.getMessage()})
+        logging.basicConfig(level=logging.INFO, handlers=[Handler()])
+        def talk(who):
+            for n in range(200): logging.getLogger(f"mine.{who}").info("%d %d", who, n)
+        talkers = [threading.Thread(target=talk, args=(who,)) for who in range(5)]
+        for each in talkers: each.start()
+        for each in talkers: each.join()
+    """
+    done = run_patiently(code, valkey_server.url)
+
+    assert (0, "", "") == (done.code, done.out, done.err)
+    [events] = producers_in(valkey_server).values()
+    expected = sorted(f"{who} {n}" for who in range(5) for n in range(200))
+    assert expected == sorted(event["data"]["message"] for event in events)

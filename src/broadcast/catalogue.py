@@ -287,6 +287,30 @@ _TYPES: Final = (
         "{count} events[: {reason}][, {first_ts} to {last_ts}]",
     ),
     EventType(
+        "broadcast.producer",
+        _OWN,
+        (
+            Field("state", "text", "`up` or `down`"),
+            Field("producer", "text", "its name, as in `by`"),
+            Field("host", "text", "the machine it runs on"),
+            Field("pid", "integer", "its process there"),
+        ),
+        "A producer has come, or is gone",
+        "{state}: {producer}",
+    ),
+    EventType(
+        "broadcast.limited",
+        _OWN,
+        (
+            Field("withheld", "object", "how many events, by the pattern that limits them"),
+            Field("first_ts", "text", "`ts` of the first of them"),
+            Field("last_ts", "text", "`ts` of the last of them"),
+            Field("producer", "text", "whose they were"),
+        ),
+        "A producer withheld events over its limits",
+        "withheld {withheld}[, {first_ts} to {last_ts}]",
+    ),
+    EventType(
         "broadcast.gap",
         _OWN,
         (

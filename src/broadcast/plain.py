@@ -8,7 +8,7 @@ from marshal import dumps, loads
 from operator import length_hint
 from typing import Any, Final, cast
 
-__all__ = ["DEPTH_MAX", "flat_copy", "is_plain", "plain_copy"]
+__all__ = ["DEPTH_MAX", "as_fields", "flat_copy", "is_dict", "is_plain", "plain_copy"]
 
 DEPTH_MAX: Final = 32
 FLAT_FIELDS_MAX: Final = 200
@@ -88,3 +88,16 @@ def plain_copy(data: object, *, bytes_max: int) -> Any:
         return loads(dumps(cast("Any", data), 2)) if is_plain(data, bytes_max=bytes_max) else None  # noqa: S302 - its own bytes
     except (ValueError, MemoryError):  # something else is in there by now; or there is no room for another one
         return None
+
+
+def as_fields(data: object) -> object:
+    """What stands under `data`: always an object."""
+    if data is None:
+        return {}
+    return data if is_dict(data) else {"value": data}
+
+
+def is_dict(data: object) -> bool:
+    """Whether it is a dict, and not only says so."""
+    kind: type = type(data)  # not isinstance, which would ask the object's own idea of `__class__`
+    return issubclass(kind, dict)

@@ -46,6 +46,8 @@ def str_of(value: object) -> str:
 def shape_of(value: object) -> str:
     """What a large array or table is; its text may take minutes, if somebody wants all of it printed. Else nothing."""
     try:
+        if not hasattr(type(value), "shape"):
+            return ""
         size, shape, kind = (getattr(value, name, None) for name in ("size", "shape", "dtype"))
         if type(size) is int and size > ARRAY_ITEMS_MAX and type(shape) is tuple:
             return f"<{name_of(type(value))}: shape {str_of(cast('object', shape))}{f', {kind}' if kind else ''}>"

@@ -24,6 +24,8 @@ export const DIGESTS: Record<string, string> = {
   "state.pain": "{type}[ {intensity}][: {context}]",
   "error": "[{source}: ]{message}",
   "broadcast.lost": "{count} events[: {reason}][, {first_ts} to {last_ts}]",
+  "broadcast.producer": "{state}: {producer}",
+  "broadcast.limited": "withheld {withheld}[, {first_ts} to {last_ts}]",
   "broadcast.gap": "[{lost} events ]{reason}",
   "broadcast.malformed": "[{id}: ]{reason}",
 };
@@ -249,6 +251,30 @@ export interface BroadcastLostData {
   producer?: string;
 }
 
+/** A producer has come, or is gone. */
+export interface BroadcastProducerData {
+  /** `up` or `down`. */
+  state?: string;
+  /** Its name, as in `by`. */
+  producer?: string;
+  /** The machine it runs on. */
+  host?: string;
+  /** Its process there. */
+  pid?: number;
+}
+
+/** A producer withheld events over its limits. */
+export interface BroadcastLimitedData {
+  /** How many events, by the pattern that limits them. */
+  withheld?: Record<string, unknown>;
+  /** `ts` of the first of them. */
+  first_ts?: string;
+  /** `ts` of the last of them. */
+  last_ts?: string;
+  /** Whose they were. */
+  producer?: string;
+}
+
 /** Events can no longer be given to this reader. */
 export interface BroadcastGapData {
   /** Id of the last event before the gap. */
@@ -292,6 +318,8 @@ export interface EventTypes {
   "state.pain": StatePainData;
   "error": ErrorData;
   "broadcast.lost": BroadcastLostData;
+  "broadcast.producer": BroadcastProducerData;
+  "broadcast.limited": BroadcastLimitedData;
   "broadcast.gap": BroadcastGapData;
   "broadcast.malformed": BroadcastMalformedData;
 }

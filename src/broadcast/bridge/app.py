@@ -18,7 +18,8 @@ from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.guard import Guard, GuardPolicy
 from broadcast.bridge.http import bearer_token, make_http_app, with_cors
-from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.presence import Presence
+from broadcast.bridge.requests import parse_handshake, utc_now, wants_recovery
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Request, Viewer
 from broadcast.errors import CODES, RequestError
@@ -54,7 +55,8 @@ class Bridge:
         self._tasks: dict[Client, asyncio.Task[None]] = {}
         self._serving: set[asyncio.Task[Any]] = set()
         """Every task that writes to a viewer, whatever the transport."""
-        self._follower: asyncio.Task[None] | None = None
+        self._presence = Presence(settings)
+        self._followers: list[asyncio.Task[None]] = []
         self._stopping = False
         self.app = self._make_app()
         self.socket = self._engine.socket
@@ -73,7 +75,10 @@ class Bridge:
 
     async def start(self) -> None:
         """Begin to follow the log."""
-        self._follower = asyncio.create_task(self._follow(), name="follow the log")
+        self._followers = [
+            asyncio.create_task(self._follow(), name="follow the log"),
+            asyncio.create_task(self._presence.follow(), name="presence of producers"),
+        ]
 
     async def _follow(self) -> None:
         while True:
@@ -95,10 +100,10 @@ class Bridge:
                 task.cancel()
         await self._engine.drain(min(LEAVE_S, self.settings.grace_s / 4))
         await self._engine.shutdown()
-        if self._follower is not None:
-            self._follower.cancel()
+        for follower in self._followers:
+            follower.cancel()
             with suppress(asyncio.CancelledError):
-                await self._follower
+                await follower
         await self._reader.aclose()
 
     async def _serve(self, viewer: Viewer) -> None:
@@ -132,6 +137,12 @@ class Bridge:
     def exists(self, namespace: str) -> bool:
         """There is the default namespace alone."""
         return namespace == "/"
+
+    def greeting(self, client: Client, auth: object) -> dict[str, str]:
+        """The log's epoch as `pid`, for a client that keeps its place by itself."""
+        epoch = self.fanout.head.epoch
+        client.recovers = epoch is not None and wants_recovery(auth, client.headers)
+        return {"pid": epoch} if epoch is not None and client.recovers else {}
 
     def connected(self, client: Client, namespace: str, auth: object) -> None:
         """A viewer has connected: give it a cursor, or say why not."""

@@ -5,6 +5,7 @@ Every refusal names the field, the kind of value it had and what is accepted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -13,7 +14,7 @@ from broadcast.errors import FilterError, PositionError, RequestError
 from broadcast.filters import Filter, parse_filter
 from broadcast.log.position import Since, parse_since
 
-__all__ = ["Handshake", "Replay", "parse_handshake", "parse_replay", "parse_subscribe"]
+__all__ = ["Handshake", "Replay", "parse_handshake", "parse_replay", "parse_subscribe", "wants_recovery"]
 
 CATCHUP_DEFAULT: Final = 50
 REPLAY_DEFAULT: Final = 100
@@ -55,15 +56,34 @@ def parse_handshake(auth: object, *, now: datetime) -> Handshake:
         RequestError: a field is not what it should be.
     """
     fields = _object("auth", auth)
+    recovered = _recovered(fields)
     token = fields.get("token")
     if token is not None and not isinstance(token, str):
         raise _refused("auth.token", "a text", token)
     return Handshake(
         filter=_filter(fields.get("types")),
-        since=_since(fields.get("since"), now),
+        # Where it stood when its connection dropped is newer than what its page was written with.
+        since=_since(recovered or fields.get("since"), now),
         catchup=_count("auth.catchup", fields.get("catchup"), CATCHUP_DEFAULT, least=0),
         token=token,
     )
+
+
+def wants_recovery(auth: object, headers: Mapping[str, str]) -> bool:
+    """Whether to speak Socket.IO's own connection state recovery: to browsers, and to whoever asks with `recovery`.
+
+    Other clients of old may hand an event's last argument, the id, to a function that takes but one.
+    """
+    asked = cast("dict[str, Any]", auth).get("recovery") if isinstance(auth, dict) else None
+    return asked is True or (asked is not False and ("origin" in headers or "sec-fetch-mode" in headers))
+
+
+def _recovered(fields: dict[str, Any]) -> dict[str, str] | None:
+    """What a stock client says by itself when it comes back: `pid`, which is our epoch, and the last id it had."""
+    epoch, offset = fields.get("pid"), fields.get("offset")
+    if not isinstance(epoch, str) or not isinstance(offset, str):
+        return None
+    return {"id": offset, "epoch": epoch}
 
 
 def parse_subscribe(data: object) -> Filter:

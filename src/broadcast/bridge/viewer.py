@@ -309,8 +309,10 @@ class Viewer:
             events = await self._fanout.history.newest(matches, count=replay.count, until=self.position.id)
         else:
             events = await self._between(replay, matches)
-        for event in events:
-            await self._send_event(event)
+        for event in events:  # without their places: they do not bring the viewer anywhere
+            await self._room()
+            await self.connection.send("event", event.json)
+            self.sent += 1
         first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
         return {"count": len(events), "first": first, "last": last}
 

@@ -1,6 +1,7 @@
 -- Append a batch of events to the log, each exactly once, in the producer's order.
 --
 -- KEYS  1 the stream   2 the log's hash (epoch, maxlen)   3 this producer's last appended seq
+--       4 marks: producer → when it was last heard of, by the server's clock, ms
 -- ARGV  1 producer     2 seq of the first event           3 the pub/sub channel
 --       4 maxlen where the log's hash names none          5 an epoch, should the log have none yet
 --       6 how long the producer's seq is kept, ms         7 the seq that must be stored at the least
@@ -30,6 +31,10 @@ local function usable(maxlen)
   local number = tonumber(maxlen or "")
   return number and number >= 1 and number <= 2 ^ 53 and string.format("%.0f", number)
 end
+
+-- That this producer lives. Whatever becomes of it: the bridges alone need it.
+local time = redis.pcall("TIME")
+if not error_of(time) then redis.pcall("ZADD", KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000), producer) end
 
 local stored = redis.pcall("GET", mine)
 if error_of(stored) then return {-1, "", 0, stored.err} end

@@ -11,26 +11,31 @@ import time
 from _thread import get_ident
 from time import time_ns
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final
 
+from broadcast.emitter.announcements import announcement
 from broadcast.emitter.buffer import Buffer, Loss
 from broadcast.emitter.cycle import Cycle
 from broadcast.emitter.forkmark import FORK_MARK
 from broadcast.emitter.lifetime import begin_anew_after_fork, flush_before_child_exits, watch
+from broadcast.emitter.screen import Screen, screen_of
 from broadcast.emitter.sender import Sender
+from broadcast.emitter.stats import Stats
 from broadcast.event import Event, encode, timestamp
-from broadcast.plain import flat_copy, plain_copy
+from broadcast.plain import as_fields, flat_copy, is_dict, plain_copy
 from broadcast.sanitize import CUT_KEY, sanitize_data, sanitize_number, sanitize_text
 from broadcast.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from broadcast.emitter.connection import LogConnection
+    from broadcast.emitter.limits import Withheld
 
 __all__ = ["Broadcaster", "Stats", "get_broadcaster"]
 
 TYPE_CHARS_MAX: Final = 256
+LEAVE_MAX_S: Final = 0.25
 EVENT_BYTES_MIN: Final = 4096
 """The smallest bound of an event: the longest envelope fits, with the note that its data was cut."""
 EVENT_BYTES_MAX: Final = 1_000_000
@@ -41,33 +46,6 @@ _BACKSLASH: Final = ord("\\")
 _MILLISECONDS: Final = tuple(f"{ms:03d}Z" for ms in range(1000))
 
 
-class Stats(NamedTuple):
-    """What a broadcaster has done so far."""
-
-    producer: str
-    """Its name in the log; events are `producer:seq`."""
-    emitted: int
-    """Events that `emit()` took."""
-    buffered: int
-    """Events that wait in the buffer."""
-    buffered_bytes: int
-    """Their size."""
-    appended: int
-    """Events that Redis has acknowledged, announcements of losses included."""
-    dropped: Mapping[str, int]
-    """Events that never will be in the log, by reason."""
-    unpublished: int
-    """Events in the log whose PUBLISH failed."""
-    connects: int
-    """How often a connection was opened."""
-    last_error: str | None
-    """Why nothing moves; None while all is well."""
-    append_ms: float | None
-    """How long the last append took, milliseconds."""
-    problems: tuple[str, ...]
-    """Settings in the environment that could not be used."""
-
-
 class Broadcaster:
     """Publishes a mind's events; never blocks and never raises.
 
@@ -76,6 +54,13 @@ class Broadcaster:
         channel: the pub/sub channel; None reads `BROADCAST_CHANNEL`, else `v5:events`.
         stream: the stream's key; None reads `BROADCAST_STREAM`, else `v5:stream`.
         settings: all of it at once, for those who do not want the environment read.
+        redact: what never leaves the process, `["password", "*_token", "/sk-[A-Za-z0-9]{20,}/"]`: globs for keys, and
+            between slashes patterns for texts; None reads `BROADCAST_REDACT`, else nothing is.
+        limits: how many events of some types may pass, `{"sense.*": "50/s"}`; the first pattern that matches decides;
+            None reads `BROADCAST_LIMITS`, else all do.
+
+    Raises:
+        SettingError: `redact`, `limits` or those of `settings` are not such.
     """
 
     diversions: ClassVar[tuple[Callable[[bytes], None], ...]] = ()
@@ -88,10 +73,14 @@ class Broadcaster:
         stream: str | None = None,
         *,
         settings: Settings | None = None,
+        redact: Iterable[str] | None = None,
+        limits: Mapping[str, str] | None = None,
     ) -> None:
         problems: list[str] = []
+        given = settings
         if settings is None:
             settings, problems = Settings.for_emitter()
+        settings, self._screen = screen_of(settings, redact, limits, problems if given is None else None)
         named = {"redis_url": redis_url, "channel": channel, "stream": stream}
         self.settings = settings.with_changes(**{k: v for k, v in named.items() if v is not None})
         self._problems = tuple(problems)
@@ -108,7 +97,13 @@ class Broadcaster:
         settings = self.settings
         self._producer = _producer_name(os.getpid())
         self._buffer = Buffer(events_max=settings.buffer_events_max, bytes_max=settings.buffer_bytes_max)
-        self._sender = Sender(self._buffer, connect=self._connect, announce=self._lost_event)
+        self._screen = self._screen and self._screen.anew()
+        self._sender = Sender(
+            self._buffer,
+            connect=self._connect,
+            announce=self._announcement,
+            limiter=self._screen and self._screen.limiter,
+        )
         self._sanitizing: set[int] = set()
         self._nested = 0
         self._unencodable = 0
@@ -150,7 +145,7 @@ class Broadcaster:
                 them, the rest stands under `value`. It is encoded before this returns, so it may change afterwards.
 
         Returns:
-            The event, `{type, ts, cycle, day, data}`.
+            The event, `{type, ts, cycle, day, data}`. What `redact` hides is in it: it is the caller's own data.
         """
         event: Event = {"type": event_type, "ts": "", "cycle": self._cycle, "day": self._day, "data": data}
         try:
@@ -159,7 +154,10 @@ class Broadcaster:
             ms = time_ns() // 1_000_000
             since, second = self._second
             event["ts"] = second + _MILLISECONDS[ms - since] if 0 <= ms - since < 1000 else self._next_second(ms)
-            payload = self._encoded(event) or self._encoded_carefully(event, data)
+            if self._screen is not None:
+                payload = self._screened(self._screen, event, data)
+            else:
+                payload = self._encoded(event) or self._encoded_carefully(event, data)
             if payload is None or self._closed or Broadcaster.diversions:
                 self._hand_elsewhere(payload)
             else:
@@ -177,21 +175,24 @@ class Broadcaster:
             timeout_s: the longest to wait, seconds.
 
         Returns:
-            Whether it is, or is announced there as lost; False after the time is up, or when called by the sender's
-            own thread.
+            Whether it is, or is announced there as lost or withheld; False after the time is up, or when called by the
+            sender's own thread.
         """
         if not FORK_MARK[0]:
             begin_anew_after_fork()
         sender = self._sender
+        limiter = self._screen.limiter if self._screen else None
+        tell = limiter.want_report() if limiter else 0
         target = self._buffer.accepted
-        if sender.settled >= target:
+        if sender.settled >= target and sender.told >= tell:
             return True
         deadline_s = time.monotonic() + timeout_s
         if not sender.running and not self._start_sender():
-            sender.run(settle=target, deadline_s=deadline_s)  # no threads any more: the interpreter is leaving
+            # No threads any more: the interpreter is leaving.
+            sender.run(settle=target, tell=tell, deadline_s=deadline_s)
         sender.wake()
         pause_s = 0.0005
-        while sender.settled < target:
+        while sender.settled < target or sender.told < tell:
             left_s = deadline_s - time.monotonic()
             if not left_s > 0 or sender.is_own_thread or not sender.running:
                 return False
@@ -210,15 +211,32 @@ class Broadcaster:
         """
         self._closed = True
         flushed = self.flush(timeout_s)
+        self.take_leave(timeout_s)
         self._sender.stop()
         return flushed
+
+    def take_leave(self, timeout_s: float) -> None:
+        """Let viewers know at once that this producer has ended, not only when it is missed.
+
+        Args:
+            timeout_s: the longest to wait for Redis, seconds; never more than 0.25.
+        """
+        sender = self._sender
+        if not sender.is_known or sender.is_own_thread:
+            return  # too short a life to have been spoken of
+        sender.take_leave()
+        deadline_s = time.monotonic() + min(timeout_s, LEAVE_MAX_S)
+        while not sender.has_left and time.monotonic() < deadline_s:
+            time.sleep(0.001)
 
     def stats(self) -> Stats:
         """What it has done so far. Costs microseconds."""
         buffer, sender = self._buffer, self._sender
+        limiter = self._screen.limiter if self._screen else None
         dropped = {
             "buffer_full": buffer.dropped,
             "closed": self._after_close,
+            "limited": limiter.withheld if limiter else 0,
             "nested": self._nested,
             "redis_rewound": sender.rewound,
             "rejected": sender.rejected,
@@ -245,12 +263,38 @@ class Broadcaster:
         self._second = (ms - ms % 1000, text[:20])
         return text
 
+    def _screened(self, screen: Screen, event: Event, data: object) -> bytes | None:
+        """The event as limits and redaction let it pass; None if they do not."""
+        is_text = type(event["type"]) is str
+        if is_text and self._is_withheld(screen, event):
+            event["data"] = as_fields(data)
+            return None
+        if screen.redaction is None:
+            payload = self._encoded(event) or self._encoded_carefully(event, data)
+        else:
+            payload = self._redacted(screen, event, data) or self._encoded_carefully(event, data)
+        # A type that is no text has become one by now.
+        return None if payload is None or (not is_text and self._is_withheld(screen, event)) else payload
+
+    def _redacted(self, screen: Screen, event: Event, data: object) -> bytes | None:
+        """The event without what is hidden; None if that needs care."""
+        event["data"] = as_fields(data)
+        told = screen.told(event["data"], self._event_bytes_max)
+        return None if told is None else self._encoded({**event, "data": told})
+
+    def _is_withheld(self, screen: Screen, event: Event) -> bool:
+        if self._closed or Broadcaster.diversions or not screen.withholds(event, TYPE_CHARS_MAX):
+            return False
+        if self._sender.idle and not self._sender.awaits_report:
+            self._rouse_sender()
+        return True
+
     def _encoded(self, event: Event) -> bytes | None:
         """The event as it is; None if it needs care."""
         kind, data, bytes_max = event["type"], event["data"], self._event_bytes_max
         event["data"] = flat_copy(data, bytes_max)
         if event["data"] is None:
-            event["data"] = fields = _as_fields(data)
+            event["data"] = fields = as_fields(data)
             copy = plain_copy(fields, bytes_max=bytes_max)
             if copy is None:
                 return None
@@ -280,7 +324,7 @@ class Broadcaster:
                 payload = encode(clean)
             if type(event["type"]) is not str:
                 event["type"] = clean["type"]
-            if not _is_dict(data):
+            if not is_dict(data):
                 event["data"] = clean["data"]
             return payload
         finally:
@@ -288,9 +332,10 @@ class Broadcaster:
 
     def _cut_to_size(self, clean: Event, data: object) -> bytes:
         room = self._event_bytes_max - ENVELOPE_BYTES
+        redactor = self._screen.redaction if self._screen else None
         # First without a bound for a single text. If that is too much, no text may crowd the others out.
         for bytes_max, text_chars_max in ((room, room), (room * 3 // 4, room // 4), (room // 8, room // 16)):
-            clean["data"] = sanitize_data(data, bytes_max=bytes_max, text_chars_max=text_chars_max)
+            clean["data"] = sanitize_data(data, bytes_max=bytes_max, text_chars_max=text_chars_max, redactor=redactor)
             payload = encode(clean)
             crowded = text_chars_max == room and {"text", "items"}.intersection(clean["data"].get(CUT_KEY, ()))
             if len(payload) <= self._event_bytes_max and not crowded:
@@ -337,37 +382,10 @@ class Broadcaster:
             stream_events_max=settings.stream_events_max,
         )
 
-    def _lost_event(self, loss: Loss) -> bytes:
-        data = {
-            "count": loss.count,
-            "reason": loss.reason,
-            "first_ts": _ts_of(loss.first),
-            "last_ts": _ts_of(loss.last),
-            "producer": self._producer,
-        }
+    def _announcement(self, what: Loss | Withheld) -> bytes:
+        event_type, data = announcement(what, self._producer)
         ts = timestamp(time.time_ns())
-        cycle, day = self._cycle, self._day
-        return encode({"type": "broadcast.lost", "ts": ts, "cycle": cycle, "day": day, "data": data})
-
-
-def _as_fields(data: object) -> object:
-    """What stands under `data`: always an object."""
-    if data is None:
-        return {}
-    return data if _is_dict(data) else {"value": data}
-
-
-def _is_dict(data: object) -> bool:
-    kind: type = type(data)  # not isinstance, which would ask the object's own idea of `__class__`
-    return issubclass(kind, dict)
-
-
-def _ts_of(payload: bytes | None) -> str | None:
-    if payload is None:
-        return None
-    # A quotation mark inside a JSON text stands behind a backslash, so this can only be the field itself.
-    at = payload.find(b',"ts":"') + 7
-    return payload[at : at + 24].decode("ascii", "replace")
+        return encode({"type": event_type, "ts": ts, "cycle": self._cycle, "day": self._day, "data": data})
 
 
 def _producer_name(pid: int) -> str:

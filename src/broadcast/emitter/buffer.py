@@ -11,12 +11,13 @@ between the load and the store would be such a point, so none stands there.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from dataclasses import dataclass
 
 __all__ = ["Buffer", "Loss"]
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Loss:
     """Events that were dropped and have to be announced.
 
     Args:

@@ -69,7 +69,12 @@ class LogConnection:
         self._server_url = locate(self._address, stream)
         self._watch: Watch | None = None
         self._connection: Any = _connection(self._server_url)
-        self._keys = (stream, f"{{{stream}}}:log", f"{{{stream}}}:producer:{producer}")
+        self._keys = (
+            stream,
+            f"{{{stream}}}:log",
+            f"{{{stream}}}:producer:{producer}",
+            f"{{{stream}}}:presence",
+        )
         self._head = (producer, channel, stream_events_max)
         self._script_sha = b""
         self._opened: tuple[int, int] | None = None
@@ -138,6 +143,14 @@ class LogConnection:
         except (OSError, AttributeError):
             return None
         return status.st_dev, status.st_ino
+
+    def take_leave(self) -> None:
+        """Mark this producer as gone, if it is marked at all: the bridges need not wait until it is missed.
+
+        Raises:
+            Exception: whatever redis-py raises; it is missed all the same.
+        """
+        self._call("ZADD", self._keys[3], "XX", 0, self._head[0])
 
     def close(self) -> None:
         """Close the socket; never raises."""

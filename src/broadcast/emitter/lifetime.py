@@ -41,6 +41,10 @@ class Watched(Protocol):
         """Wait for what was emitted."""
         ...
 
+    def take_leave(self, timeout_s: float) -> None:
+        """Say that nothing more is to be expected."""
+        ...
+
 
 def watch(broadcaster: Watched) -> None:
     """Let it know of forks, and wait for it at exit. It may be collected all the same."""
@@ -64,7 +68,9 @@ def _flush_all() -> None:
         began_s = time.monotonic()
         for broadcaster in list(_alive):
             # The sender is not stopped: what atexit handlers before this module's own emit may still find its way.
-            broadcaster.flush(max(0.0, broadcaster.exit_timeout_s - (time.monotonic() - began_s)))
+            deadline_s = began_s + broadcaster.exit_timeout_s
+            if broadcaster.flush(max(0.0, deadline_s - time.monotonic())):
+                broadcaster.take_leave(max(0.0, deadline_s - time.monotonic()))
     except BaseException:  # noqa: BLE001 - Ctrl-C while leaving: leave at once, without a traceback
         return
 

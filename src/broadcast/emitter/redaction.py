@@ -53,21 +53,36 @@ class Redaction:
         self._globs = re.compile("|".join(globs), re.IGNORECASE) if globs else None
         self._verdicts: dict[str, int] = {}
 
-    def flat(self, fields: dict[str, Any]) -> dict[str, Any] | None:
-        """Redact a dict of texts, numbers, booleans and None in place; None if a key would change.
+    def plain(self, tree: dict[str, Any]) -> dict[str, Any] | None:
+        """Redact a tree of JSON's own types in place; None if a key would change: that needs care.
 
         Args:
-            fields: nobody else's, and no larger than an event.
+            tree: nobody else's, without circles, and no larger than an event.
         """
-        for name, value in fields.items():
-            verdict = self._verdict(name)
-            if verdict & _MATCHES:
-                return None
-            if verdict & _HIDES:
-                fields[name] = REDACTED
-            elif type(value) is str and (spans := self._spans(value)):
-                fields[name], _ = _without(value, spans, len(value), len(value) * len(REDACTED))
-        return fields
+        waiting: list[Any] = [tree]
+        while waiting:
+            branch = waiting.pop()
+            kind: Any = type(branch)  # pyright: ignore[reportUnknownVariableType]
+            if kind is list:
+                branch[:] = [self._told(value, waiting) for value in branch]
+                continue
+            for name, value in branch.items():
+                verdict = self._verdict(name) if type(name) is str else _MATCHES
+                if verdict & _MATCHES:
+                    return None
+                branch[name] = REDACTED if verdict else self._told(value, waiting)
+        return tree
+
+    def _told(self, value: Any, waiting: list[Any]) -> Any:
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is str:
+            spans = self._spans(value)
+            return _without(value, spans, len(value), len(value) * len(REDACTED))[0] if spans else value
+        if kind is tuple:
+            value, kind = list(value), list
+        if kind is list or kind is dict:
+            waiting.append(value)
+        return value
 
     def hides(self, key: object, name: str) -> bool:
         """Whether the value under this key is hidden.

@@ -10,12 +10,15 @@ import os
 import time
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from broadcast.emitter.buffer import Buffer, Loss
+from broadcast.emitter.buffer import Buffer
 from broadcast.emitter.connection import LogConnection
 from broadcast.emitter.ledger import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Batch, Ledger
 from broadcast.emitter.replies import is_elsewhere, is_transient
+
+if TYPE_CHECKING:
+    from broadcast.emitter.limits import Limiter
 
 __all__ = ["Sender"]
 
@@ -32,17 +35,27 @@ class Sender:
     Args:
         buffer: where the events come from.
         connect: opens a connection; called in the sender's thread.
-        announce: makes the JSON of a `broadcast.lost` event.
+        announce: makes the JSON of a `broadcast.lost` event of a `Loss`, of a `broadcast.limited` one of a `Withheld`.
+        limiter: what withholds events, and has to be reported; None if nothing does.
     """
 
     def __init__(
-        self, buffer: Buffer, *, connect: Callable[[], LogConnection], announce: Callable[[Loss], bytes]
+        self,
+        buffer: Buffer,
+        *,
+        connect: Callable[[], LogConnection],
+        announce: Callable[[Any], bytes],
+        limiter: Limiter | None = None,
     ) -> None:
         self.idle = True
         """Whether an event needs more than its place in the buffer: the thread sleeps, or there is none."""
         self.running = False
         self.settled = 0
         """So many of the first events of the buffer are in the log, or announced there as lost."""
+        self.told = 0
+        """So many of the withheld events are reported in the log."""
+        self.awaits_report = False
+        """Whether it wakes by itself for a report, so that an event that is withheld need not wake it."""
         self.rejected = 0
         """Events Redis will never accept."""
         self.rewound = 0
@@ -56,12 +69,17 @@ class Sender:
 
         self._buffer = buffer
         self._connect = connect
+        self._announce = announce
+        self._limiter = limiter
         self._ledger = Ledger(announce)
         self._connection: LogConnection | None = None
         self._passed = 0
+        self._reported = 0
         self._refusals = 0
         self._backoff_s = 0.0
         self._stopping = False
+        self._leaving = False
+        self._connected_s = float("inf")
         self._ident = 0
         self._run_tokens = [True]
         # A raw lock: acquired while asleep, released to wake. Event and Condition can be found locked by a signal
@@ -104,15 +122,31 @@ class Sender:
         self.wake()
 
     @property
+    def is_known(self) -> bool:
+        """Whether it has marked itself for so long that its end is worth saying."""
+        return self._connection is not None and time.monotonic() - self._connected_s > IDLE_ASK_S
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nothing is left of a `take_leave`."""
+        return not (self._leaving and self.running)
+
+    def take_leave(self) -> None:
+        """Mark this producer as gone once all is appended; does not wait. An event after it marks it as back."""
+        self._leaving = True
+        self.wake()
+
+    @property
     def is_own_thread(self) -> bool:
         """Whether the caller is the sender's thread itself, which cannot wait for itself."""
         return get_ident() == self._ident
 
-    def run(self, *, settle: int | None = None, deadline_s: float = float("inf")) -> None:
+    def run(self, *, settle: int | None = None, tell: int = 0, deadline_s: float = float("inf")) -> None:
         """Work until told to stop; in a thread of its own, or at exit, when there are no more threads, in the caller's.
 
         Args:
             settle: end as soon as so many of the buffer's events are settled; None goes on for ever.
+            tell: but not before so many withheld events are reported.
             deadline_s: and end at this moment of the monotonic clock.
         """
         try:
@@ -123,7 +157,7 @@ class Sender:
         self.running = True
         self.idle = False
         try:
-            while not self._stopping and (settle is None or self.settled < settle):
+            while not self._stopping and (settle is None or self.settled < settle or self.told < tell):
                 if (left_s := deadline_s - time.monotonic()) <= 0:
                     break
                 try:
@@ -147,6 +181,9 @@ class Sender:
             self._take()
         if ledger.in_flight:
             self._append(connection, ledger.next_batch(events_max=1 if self._refusals else BATCH_EVENTS_MAX))
+        elif self._leaving:
+            self._leaving = False
+            connection.take_leave()
         elif not self._wait_for_events():
             self._append(connection, ledger.question())  # and keeps our seq from expiring there
 
@@ -154,6 +191,7 @@ class Sender:
         connection = self._connect()
         self.connects += 1
         self._connection = connection
+        self._connected_s = min(self._connected_s, time.monotonic())
         connection.watch(self.wake)
         # Redis may have come back without its last second: ask before anything new goes out.
         self._append(connection, self._ledger.question())
@@ -166,6 +204,9 @@ class Sender:
         taken = self._buffer.take(events_max=BATCH_EVENTS_MAX, bytes_max=BATCH_BYTES_MAX)
         self._ledger.number(taken)
         self._passed += len(taken)
+        if (limiter := self._limiter) and (withheld := limiter.take_report(time.monotonic_ns())):
+            self._ledger.number([self._announce(withheld)])
+            self._reported = limiter.reported
 
     def _append(self, connection: LogConnection, batch: Batch) -> None:
         began = time.perf_counter()
@@ -183,7 +224,7 @@ class Sender:
         self.unpublished += reply.unpublished
         self.epoch = reply.epoch or self.epoch
         if not self._ledger.in_flight:
-            self.settled = self._passed
+            self.settled, self.told = self._passed, self._reported
         if reply.error:
             if batch.payloads:
                 self._refused(reply.error)
@@ -205,12 +246,19 @@ class Sender:
         """Sleep until there is something to do; False if nothing came for a while."""
         self.idle = True
         # Looked at after the flag is set: an emit that came before saw no flag, one that comes later wakes us.
-        is_idle = not (self._buffer or self._buffer.has_loss or self._stopping)
-        woken = self._wake.acquire(timeout=IDLE_ASK_S) if is_idle else True
-        self.idle = False
+        report_s = self._report_due_s()
+        self.awaits_report = report_s is not None
+        wait_s = IDLE_ASK_S if report_s is None else max(0.0, report_s)
+        is_idle = not (self._buffer or self._buffer.has_loss or self._stopping or self._leaving)
+        woken = self._wake.acquire(timeout=wait_s) if is_idle else True
+        self.idle = self.awaits_report = False
         if woken and not self._stopping:
             time.sleep(LINGER_S)  # what is emitted together travels together
-        return woken
+        return woken or report_s is not None
+
+    def _report_due_s(self) -> float | None:
+        due_ns = self._limiter.due_in_ns(time.monotonic_ns()) if self._limiter else None
+        return None if due_ns is None else due_ns / 1e9
 
     def _failed(self, error: Exception, *, wait_max_s: float) -> None:
         self.last_error = f"{type(error).__name__}: {error}"[:500]

@@ -17,6 +17,7 @@ from broadcast.errors import UnreachableError
 from broadcast.log.entry import Entry, decode_entry, numbered
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge, parse_id
 from broadcast.log.servers import Server, Servers, refuse_replica
+from broadcast.log.trail import Trail
 
 __all__ = ["LinkDown", "LinkUp", "StreamReader", "TailItem"]
 
@@ -135,11 +136,12 @@ class StreamReader:
         """
         backoff_s = 0.0
         is_down = False
+        trail = Trail()
         while True:
             server = None
             try:
                 server = await self._servers.located()
-                position, gap, bounds = await self._contact(server, position)
+                position, gap, bounds = await self._contact(server, position, trail)
                 yield LinkUp(bounds)
                 if gap is not None:
                     yield gap
@@ -148,6 +150,7 @@ class StreamReader:
                     async for item in items:
                         if isinstance(item, list):
                             position = Position(item[-1].id, item[-1].n, self._epoch)
+                            trail.note(item[-1])
                         yield item
                 position = replace(position, epoch=self._epoch)
                 continue  # another log stands under the same key: look at it anew
@@ -160,7 +163,9 @@ class StreamReader:
             backoff_s = min(BACKOFF_MAX_S, backoff_s * 2 or BACKOFF_FIRST_S)
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
 
-    async def _contact(self, server: Server, position: Position | None) -> tuple[Position, Gap | None, Bounds]:
+    async def _contact(
+        self, server: Server, position: Position | None, trail: Trail
+    ) -> tuple[Position, Gap | None, Bounds]:
         """First words after a (re)connect: is the log still the one we were reading?"""
         if self._servers.may_be_replicas:
             pipe = server.tail_client.pipeline(transaction=False)
@@ -173,8 +178,10 @@ class StreamReader:
         if position is None:
             return bounds.end, None, bounds
         nearest = _rows(rows)
-        if self._lost_its_tail(position, bounds, nearest):
+        fork = await self._parting(server, position, trail) if self._servers.may_be_replicas else None
+        if fork is None and self._lost_its_tail(position, bounds, nearest):
             fork = _entry(nearest[0]).id if nearest else START
+        if fork not in (None, position.id):
             bounds = await self._renewed(server, bounds, fork)
             return *_rewound(position, bounds, fork), bounds
         return *judge(position, bounds), bounds
@@ -191,6 +198,17 @@ class StreamReader:
         except ResponseError:  # an account that may only read
             return bounds
         return replace(bounds, epoch=epoch.decode())
+
+    async def _parting(self, server: Server, position: Position, trail: Trail) -> EntryId | None:
+        """The last place we came by that this master has too; None if it has none of them."""
+        places = trail.behind(position.id)
+        if not places:
+            return None
+        pipe = server.tail_client.pipeline(transaction=False)
+        for place in places:
+            pipe.execute_command("XRANGE", self.stream, str(place), str(place))
+        found = [_rows(rows) for rows in await pipe.execute(raise_on_error=False)]
+        return trail.parting([_entry(rows[0]) if rows else None for rows in found])
 
     def _lost_its_tail(self, position: Position, bounds: Bounds, nearest: list[Any]) -> bool:
         """Whether the entry we stand on is gone though it is not old enough to have been trimmed."""

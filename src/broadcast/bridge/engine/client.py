@@ -30,6 +30,10 @@ class Handlers(Protocol):
         """Whether there is a namespace of this name."""
         ...
 
+    def greeting(self, client: Client, auth: object) -> dict[str, str]:
+        """What CONNECT tells a client besides its id."""
+        ...
+
     def connected(self, client: Client, namespace: str, auth: object) -> None:
         """A client is in a namespace; its CONNECT has been written."""
         ...
@@ -72,6 +76,8 @@ class Client:
         self.probe: WebSocket | None = None
         self.on_closed: Callable[[Client], None] | None = None
         """Called once, after everything else, when its session is over."""
+        self.recovers = False
+        """Whether it keeps its place by itself: Socket.IO's connection state recovery."""
         self._handlers = handlers
         self._namespaces = Namespaces(handlers.exists)
         self._now = now
@@ -100,9 +106,13 @@ class Client:
     # --- what it is told
 
     async def send(self, name: str, payload: str, *, event_id: str | None = None) -> None:
-        """Write one event of the default namespace; `payload` is JSON."""
-        del event_id
-        self.write(f'2["{name}",{payload}]')
+        """Write one event of the default namespace; `payload` is JSON.
+
+        Args:
+            event_id: the place to which it brings a client that recovers; None where it brings it nowhere.
+        """
+        offset = f',"{event_id}"' if event_id is not None and self.recovers else ""
+        self.write(f'2["{name}",{payload}{offset}]')
 
     async def acknowledge(self, ack_id: int, payload: str) -> None:
         """Answer one request."""
@@ -211,7 +221,8 @@ class Client:
         if isinstance(incoming, Connected):
             self._connect_due_s = None
             # Not the session's id, which is a secret: whoever knows that may post in the client's name.
-            self.write(self._namespaces.accept(incoming.namespace, secrets.token_urlsafe(15)))
+            more = self._handlers.greeting(self, incoming.auth)
+            self.write(self._namespaces.accept(incoming.namespace, secrets.token_urlsafe(15), **more))
             self._handlers.connected(self, incoming.namespace, incoming.auth)
         elif isinstance(incoming, Refused):
             self.write(incoming.message)

@@ -1,12 +1,57 @@
-"""Addresses at which a Redis is missing, each in its own way."""
+"""Where Redis is, and where it is missing, each in its own way."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
-WAIT_S = 0.3
+from broadcast.embedded import PrivateValkey
+
+WAIT_S = 0.2
+
+
+class Places(NamedTuple):
+    """Every state in which Redis can be."""
+
+    urls: dict[str, str]
+    """By name: `up`, `refused`, `dropped`, `silent`, and `own`, a server that may be stopped."""
+    own_pid: int
+
+    def let_go_on(self) -> None:
+        """End the stop of the server that may be stopped."""
+        os.kill(self.own_pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def everywhere(redis_url: str) -> Iterator[Places]:
+    """All of them.
+
+    Args:
+        redis_url: a Redis that is up; it is left alone.
+    """
+    with (
+        refusing() as refused,
+        dropping() as dropped,
+        silent() as mute,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        own = PrivateValkey(Path(folder))
+        own.start()
+        assert own.pid is not None
+        places = Places(
+            {"up": redis_url, "refused": refused, "dropped": dropped, "silent": mute, "own": own.url}, own.pid
+        )
+        try:
+            yield places
+        finally:
+            places.let_go_on()  # a stopped server would not see SIGTERM
+            own.stop()
 
 
 @contextlib.contextmanager
