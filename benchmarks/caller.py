@@ -114,8 +114,14 @@ def call_at_a_pace(call: Callable[[], object], keep: Callable[[], bool], calls: 
 
 def summary(spent: array[int], late: array[int]) -> Times:
     sorted_s = [each / 1e9 for each in sorted(spent)]
-    at = [sorted_s[int(len(sorted_s) * part)] for part in (0.5, 0.99, 0.999)]
-    return Times(*at, sorted_s[-1], sorted(late)[int(len(late) * 0.999)] / 1e9, len(sorted_s))
+    return Times(
+        p50_s=sorted_s[len(sorted_s) // 2],
+        p99_s=sorted_s[int(len(sorted_s) * 0.99)],
+        p999_s=sorted_s[int(len(sorted_s) * 0.999)],
+        max_s=sorted_s[-1],
+        late_p999_s=sorted(late)[int(len(late) * 0.999)] / 1e9,
+        calls=len(sorted_s),
+    )
 
 
 def main(name: str, redis_url: str, order_text: str) -> None:

@@ -83,8 +83,8 @@ class Logging(Peer):
         logger.setLevel(logging.INFO)
         logger.propagate = False
         line: queue.Queue[Any] = queue.Queue(-1)
-        logger.addHandler(logging.handlers.QueueHandler(line))  # type: ignore[arg-type]
-        logging.handlers.QueueListener(line, logging.NullHandler()).start()  # type: ignore[arg-type]
+        logger.addHandler(logging.handlers.QueueHandler(line))
+        logging.handlers.QueueListener(line, logging.NullHandler()).start()
         return lambda: logger.info("sense.project %s", DATA)
 
 

@@ -72,7 +72,10 @@ def serve(protocol: str, port: int) -> None:
         if protocol == "socket.io"
         else EchoEngine(handlers, limits=LIMITS, path="/engine.io/")
     )
-    uvicorn.run(engine.app, port=port, interface="asgi3", lifespan="off", ws=engine.socket, log_level="warning", access_log=False)
+    door: Any = engine.socket
+    uvicorn.run(
+        engine.app, port=port, interface="asgi3", lifespan="off", ws=door, log_level="warning", access_log=False
+    )
 
 
 if __name__ == "__main__":

@@ -58,12 +58,16 @@ def test_emit_compares_itself_with_the_floor_and_with_peers(valkey_server: Redis
 
 
 @linux_only
-def test_latency_compares_every_state_of_redis_with_the_idle_case(valkey_server: RedisServer) -> None:
+def test_latency_compares_states_of_redis_with_the_idle_case(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each peer once; the black holes are emitted to when the exits are tested.
+    monkeypatch.setattr(latency, "STATES", tuple({each.peer: each for each in reversed(latency.STATES)}.values())[::-1])
     rows = rows_of(latency.run(valkey_server.url))
 
-    assert len(latency.STATES) * len(latency.PACES) == len(rows)
+    assert 6 * 2 == len(rows)
     assert all("× idle" in row.measured and "p50" in row.measured for row in rows.values())
-    assert 2 * 6 == sum(row.target == "≤ 3 × idle" for row in rows.values())
+    assert 2 * 4 == sum(row.target == "≤ 3 × idle" for row in rows.values())
 
 
 def test_memory_stays_in_its_bound_and_every_drop_is_counted(valkey_server: RedisServer) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from _thread import get_ident
-from time import time_ns
+from time import monotonic_ns, time_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -283,7 +283,9 @@ class Broadcaster:
         return None if told is None else self._encoded({**event, "data": told})
 
     def _is_withheld(self, screen: Screen, event: Event) -> bool:
-        if self._closed or Broadcaster.diversions or not screen.withholds(event, TYPE_CHARS_MAX):
+        if screen.limiter is None or self._closed or Broadcaster.diversions:
+            return False
+        if screen.limiter.takes(event["type"][: TYPE_CHARS_MAX + 1], event["ts"], monotonic_ns()):
             return False
         if self._sender.idle and not self._sender.awaits_report:
             self._rouse_sender()

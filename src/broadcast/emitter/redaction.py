@@ -133,8 +133,11 @@ class Redaction:
         return self._globs is not None and (len(name) > KEY_CHARS_MAX or self._globs.match(name) is not None)
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        found = (each.span() for pattern in self._patterns for each in pattern.finditer(text))
-        return [(start, end) for start, end in found if start < end]
+        spans: list[tuple[int, int]] = []
+        for pattern in self._patterns:
+            if pattern.search(text) is not None:
+                spans += [found.span() for found in pattern.finditer(text) if found.end() > found.start()]
+        return spans
 
 
 def _without(text: str, spans: list[tuple[int, int]], shown_max: int, chars_max: int) -> tuple[str, int]:

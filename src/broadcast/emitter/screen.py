@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from broadcast.event import Event
 from broadcast.plain import flat_copy, plain_copy
 from broadcast.settings import Settings
 
@@ -33,12 +31,6 @@ class Screen:
     def anew(self) -> Screen:
         """The same, with nothing withheld so far; for a forked child."""
         return Screen(self.limiter and self.limiter.anew(), self.redaction)
-
-    def withholds(self, event: Event, type_chars_max: int) -> bool:
-        """Whether the event does not pass; it is counted then. Its type is a text."""
-        # One character more: what is cut is not taken for what it is cut to.
-        event_type = event["type"][: type_chars_max + 1]
-        return self.limiter is not None and not self.limiter.takes(event_type, event["ts"], monotonic_ns())
 
     def told(self, data: object, bytes_max: int) -> dict[str, Any] | None:
         """What may be told of plain data, as a copy; None for anything that needs care."""
