@@ -54,6 +54,15 @@ def page(text: str, report: dict[str, Any]) -> str:
     return f"{head}{BEGIN}\n\n{results(report)}"
 
 
+def main(arguments: list[str]) -> int:
+    sys.path.insert(0, str(ROOT))  # for the parts, which are no package that is installed
+    there = PAGE.read_text("utf-8")
+    made = page(there, json.loads(REPORT.read_text("utf-8")))
+    if arguments == ["--check"]:
+        return int(made != there)
+    PAGE.write_text(made, "utf-8")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    print(page(PAGE.read_text("utf-8"), json.loads(REPORT.read_text("utf-8"))), end="")
+    sys.exit(main(sys.argv[1:]))

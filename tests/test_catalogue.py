@@ -13,7 +13,7 @@ from broadcast.catalogue import CATALOGUE, Field
 
 ROOT: Final = Path(__file__).parent.parent
 SPECIFICATION: Final = ROOT.parent / "shared" / "spec"
-OWN: Final = ("broadcast.lost", "broadcast.limited", "broadcast.gap", "broadcast.malformed")
+OWN: Final = ("broadcast.lost", "broadcast.producer", "broadcast.limited", "broadcast.gap", "broadcast.malformed")
 
 Shape = list[tuple[str, str, Any]]
 """Name, `list`, `object` or nothing, and the shape inside."""
@@ -89,6 +89,7 @@ def test_groups_fields_and_occasions_are_the_specifications(table: dict[str, Row
 def test_our_own_types_have_the_fields_of_the_design() -> None:
     assert [[field.name for field in CATALOGUE[name].fields] for name in OWN] == [
         ["count", "reason", "first_ts", "last_ts", "producer"],
+        ["state", "producer", "host", "pid"],
         ["withheld", "first_ts", "last_ts", "producer"],
         ["after", "before", "lost", "reason"],
         ["id", "reason"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from broadcast.emitter.limits import LIMITS_MAX, TYPES_MAX, Limiter, limiter_of,
 from broadcast.errors import SettingError
 from broadcast.filters import parse_filter
 from broadcast.settings import Settings
+from tests.programs import COMMAND, environment
 from tests.servers import RedisServer
 
 SECOND_NS = 10**9
@@ -340,6 +340,37 @@ def test_closing_reports_and_what_comes_later_is_counted_as_closed(
     assert (dropped["limited"], dropped["closed"]) == (1, 1)
 
 
+def test_what_is_withheld_while_redis_is_away_is_reported_when_it_is_back(own_server: RedisServer) -> None:
+    emitter = Broadcaster(own_server.url, limits={"sense.*": "0/s"})
+    emitter.emit("x")
+    assert emitter.flush(5)
+    own_server.stop()
+    began_s, count = time.monotonic(), 0
+    while time.monotonic() < began_s + 3.2:
+        emitter.emit("sense.a")
+        count += 1
+        time.sleep(0.01)
+    own_server.start()
+    assert emitter.flush(20)
+    # What the sender had in hand when it noticed, and one for all the rest.
+    assert len(reports_in(own_server)) == 2
+    assert withheld_in(reports_in(own_server)) == count
+    emitter.close(2)
+
+
+def test_the_command_that_emits_says_when_a_limit_withheld_its_event(valkey_server: RedisServer) -> None:
+    done = subprocess.run(
+        [*COMMAND, "emit", "sense.a"],
+        env=environment(valkey_server.url, BROADCAST_LIMITS="sense.*=0/s"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "withheld: BROADCAST_LIMITS" in done.stderr) == (1, True)
+    assert withheld_in(reports_in(valkey_server)) == 1
+
+
 PROGRAM = """
 import broadcast
 for i in range(10):
@@ -349,7 +380,7 @@ broadcast.emit("x")
 
 
 def test_at_exit_what_was_withheld_is_reported(valkey_server: RedisServer) -> None:
-    environ = {**os.environ, "REDIS_URL": valkey_server.url, "BROADCAST_LIMITS": "sense.* = 3/s, x=1/h"}
+    environ = environment(valkey_server.url, BROADCAST_LIMITS="sense.* = 3/s, x=1/h")
     subprocess.run([sys.executable, "-c", PROGRAM], env=environ, check=True, timeout=60)
     events = events_in(valkey_server)
     passed = [event for event in events if event["type"] == "sense.a"]

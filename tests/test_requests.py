@@ -102,3 +102,30 @@ def test_whatever_is_asked_nothing_but_a_refusal_is_raised(data: Any) -> None:
             ask()
         except RequestError as error:
             assert len(error.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("auth", "expected"),
+    [
+        ({"pid": "e", "offset": "5-0"}, {"id": "5-0", "n": None, "epoch": "e"}),
+        ({"pid": "e", "offset": "5-0", "since": "0"}, {"id": "5-0", "n": None, "epoch": "e"}),
+        ({"pid": "e", "offset": "5-0", "since": "5m"}, {"id": "5-0", "n": None, "epoch": "e"}),
+        ({"pid": "e", "offset": "5-0", "since": "4-0"}, {"id": "5-0", "n": None, "epoch": "e"}),
+        (
+            {"pid": "e", "offset": "5-0", "since": {"id": "5-0", "n": 7, "epoch": "e"}},
+            {"id": "5-0", "n": 7, "epoch": "e"},
+        ),
+        (
+            {"pid": "e", "offset": "5-0", "since": {"id": "6-0", "n": 8, "epoch": "e"}},
+            {"id": "6-0", "n": 8, "epoch": "e"},
+        ),
+        ({"pid": "e", "since": "4-0"}, {"id": "4-0", "n": None, "epoch": None}),
+        ({"offset": "5-0"}, None),
+        ({"pid": 5, "offset": "5-0"}, None),
+        ({"pid": "of another server", "offset": "AAAA"}, None),
+    ],
+)
+def test_where_a_client_goes_on_that_recovers(auth: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    position = parse_handshake(auth, now=NOW).since.position
+    got = None if position is None else {"id": str(position.id), "n": position.n, "epoch": position.epoch}
+    assert expected == got

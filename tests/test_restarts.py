@@ -23,6 +23,7 @@ WAYS_TO_LOSE_THE_BRIDGE: Final = (
     socketio.exceptions.ConnectionError,
     aiohttp.ClientError,  # its answer to a poll stopped half way
     OSError,
+    RuntimeError,  # aiohttp: the connection was gone before its answer was read
     TypeError,  # a WebSocket closed in the middle of its upgrade
 )
 

@@ -56,14 +56,13 @@ def parse_handshake(auth: object, *, now: datetime) -> Handshake:
         RequestError: a field is not what it should be.
     """
     fields = _object("auth", auth)
-    recovered = _recovered(fields)
+    recovered = _recovered(fields, now)
     token = fields.get("token")
     if token is not None and not isinstance(token, str):
         raise _refused("auth.token", "a text", token)
     return Handshake(
         filter=_filter(fields.get("types")),
-        # Where it stood when its connection dropped is newer than what its page was written with.
-        since=_since(recovered or fields.get("since"), now),
+        since=_later(recovered, _since(fields.get("since"), now)),
         catchup=_count("auth.catchup", fields.get("catchup"), CATCHUP_DEFAULT, least=0),
         token=token,
     )
@@ -78,12 +77,15 @@ def wants_recovery(auth: object, headers: Mapping[str, str]) -> bool:
     return asked is True or (asked is not False and ("origin" in headers or "sec-fetch-mode" in headers))
 
 
-def _recovered(fields: dict[str, Any]) -> dict[str, str] | None:
+def _recovered(fields: dict[str, Any], now: datetime) -> Since:
     """What a stock client says by itself when it comes back: `pid`, which is our epoch, and the last id it had."""
     epoch, offset = fields.get("pid"), fields.get("offset")
-    if not isinstance(epoch, str) or not isinstance(offset, str):
-        return None
-    return {"id": offset, "epoch": epoch}
+    try:
+        if isinstance(epoch, str) and isinstance(offset, str):
+            return parse_since({"id": offset, "epoch": epoch}, now=now)
+    except PositionError:  # of another server than ours, that was reached under the same address before
+        pass
+    return Since(None)
 
 
 def parse_subscribe(data: object) -> Filter:
@@ -143,6 +145,17 @@ def _since(value: object, now: datetime) -> Since:
         return parse_since(value, now=now)
     except PositionError as error:
         raise RequestError("bad_request", str(error)) from None
+
+
+def _later(recovered: Since, since: Since) -> Since:
+    """Where a client goes on that says it twice: by itself, and by what its page was written with.
+
+    A page that keeps its place says it better, since it knows `n`, too; a `since` that stays the same is older.
+    """
+    if recovered.position is None:
+        return since
+    is_kept = since.position is not None and since.ts is None and since.position.id >= recovered.position.id
+    return since if is_kept else recovered
 
 
 def _count(name: str, value: object, default: int, *, least: int) -> int:

@@ -129,6 +129,8 @@ def emit(
     broadcaster.emit(event_type, value)
     if not broadcaster.close(timeout):
         raise BroadcastError(f"not in the log after {timeout:g} s: {broadcaster.stats().last_error}")
+    if broadcaster.stats().dropped["limited"]:
+        raise BroadcastError("withheld: BROADCAST_LIMITS lets no such event pass")
 
 
 @app.command()

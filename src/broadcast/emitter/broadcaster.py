@@ -76,14 +76,11 @@ class Broadcaster:
         redact: Iterable[str] | None = None,
         limits: Mapping[str, str] | None = None,
     ) -> None:
-        problems: list[str] = []
-        given = settings
-        if settings is None:
-            settings, problems = Settings.for_emitter()
-        settings, self._screen = screen_of(settings, redact, limits, problems if given is None else None)
+        settings, problems = Settings.for_emitter() if settings is None else (settings, None)
+        settings, self._screen = screen_of(settings, redact, limits, problems)
         named = {"redis_url": redis_url, "channel": channel, "stream": stream}
         self.settings = settings.with_changes(**{k: v for k, v in named.items() if v is not None})
-        self._problems = tuple(problems)
+        self._problems = tuple(problems or ())
         self._event_bytes_max = min(max(EVENT_BYTES_MIN, self.settings.event_bytes_max), EVENT_BYTES_MAX)
         self._cycle: int | str = 0
         self._day: int | str = 0
@@ -270,17 +267,14 @@ class Broadcaster:
             event["data"] = as_fields(data)
             return None
         if screen.redaction is None:
-            payload = self._encoded(event) or self._encoded_carefully(event, data)
+            payload = self._encoded(event)
         else:
-            payload = self._redacted(screen, event, data) or self._encoded_carefully(event, data)
+            event["data"] = as_fields(data)
+            told = screen.told(event["data"], self._event_bytes_max)
+            payload = None if told is None else self._encoded({**event, "data": told})
+        payload = payload or self._encoded_carefully(event, data)
         # A type that is no text has become one by now.
         return None if payload is None or (not is_text and self._is_withheld(screen, event)) else payload
-
-    def _redacted(self, screen: Screen, event: Event, data: object) -> bytes | None:
-        """The event without what is hidden; None if that needs care."""
-        event["data"] = as_fields(data)
-        told = screen.told(event["data"], self._event_bytes_max)
-        return None if told is None else self._encoded({**event, "data": told})
 
     def _is_withheld(self, screen: Screen, event: Event) -> bool:
         if screen.limiter is None or self._closed or Broadcaster.diversions:
