@@ -19,7 +19,7 @@ from benchmarks.places import refusing
 __all__ = ["DATA", "run"]
 
 ROUNDS = 5
-BURST_CALLS = 10_000
+BURST_CALLS = 20_000
 PACED_CALLS = 1_000
 LISTING_SHARE = 10
 FLOOR_MAX = 5.0

@@ -517,3 +517,10 @@ def test_even_a_broadcaster_that_cannot_be_made_raises_nothing(monkeypatch: pyte
     monkeypatch.setattr(broadcast, "get_broadcaster", fail)
     assert broadcast.emit("x", [1]) == {"type": "x", "ts": "", "cycle": 0, "day": 0, "data": [1]}
     assert SimpleNamespace(**broadcast.emit("x")).data == {}
+
+
+@pytest.mark.parametrize("mine", [5, "text", {"text": 1}, [{"a": 1}], None])
+def test_a_minds_own_field_of_the_name_that_tells_of_cuts_is_kept(lonely: Broadcaster, mine: Any) -> None:
+    sent = lonely.emit("x", {"broadcast.cut": mine, "odd": object})
+    assert mine == decode(lonely._buffer.take(events_max=1, bytes_max=10**6)[0])["data"]["broadcast.cut"]
+    assert "x" == sent["type"]

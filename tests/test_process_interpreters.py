@@ -1,4 +1,4 @@
-"""Where an interpreter begins and ends: subinterpreters, the first event at the last moment, descriptors that run out."""
+"""Where an interpreter begins and ends: subinterpreters, the first event at the last moment, no descriptors left."""
 
 from __future__ import annotations
 

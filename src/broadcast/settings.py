@@ -83,7 +83,8 @@ class Settings:
         "REDIS_URL",
         "where Redis or Valkey listens: `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`, `unix://path`, "
         "`redis+sentinel://host,host/name/db`, `redis+cluster://host,host`; with TLS `rediss+…`; the Sentinels' own "
-        "account and certificates behind it, as in `?sentinel_username=…&sentinel_password=…&sentinel_ssl=false&ssl_ca_certs=…`",
+        "account and certificates behind it, as in "
+        "`?sentinel_username=…&sentinel_password=…&sentinel_ssl=false&ssl_ca_certs=…`",
         _redis_url,
     )
     stream: str = _setting("v5:stream", "BROADCAST_STREAM", "the stream's key; the log itself")

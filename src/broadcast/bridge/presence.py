@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from broadcast.errors import UnreachableError
 from broadcast.event import timestamp
@@ -111,14 +111,18 @@ class Presence:
         try:
             server = await self._servers.located()
             await self._look(server)
-        except ResponseError as error:
-            if not self._is_told:
-                self._is_told = True  # once: it will be the same the next time
-                _log.info("this bridge may not write: it cannot say which producers come and go", error=str(error))
-        except (UnreachableError, RedisError, OSError):
+        except (UnreachableError, RedisError, OSError) as error:
+            if _is_refusal(error):
+                self._tell_once(error)
+                return
             self._contact.lost()
             if server is not None:
                 await self._servers.leave(server)
+
+    def _tell_once(self, error: Exception) -> None:
+        if not self._is_told:
+            self._is_told = True  # it will be the same the next time
+            _log.info("this bridge may not write: it cannot say which producers come and go", error=str(error))
 
     async def _look(self, server: Server) -> None:
         rhythm = self.rhythm
@@ -134,3 +138,8 @@ class Presence:
         self._contact.heard(server_ms, time.monotonic())
         for state, producer in zip(said[::2], said[1::2], strict=True):
             _log.info("producer", state=state.decode(), producer=producer.decode("utf-8", "replace"))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the account may not do this, by itself or in a script; a replica's READONLY is another matter."""
+    return isinstance(error, NoPermissionError) or (isinstance(error, ResponseError) and "ACL" in str(error))

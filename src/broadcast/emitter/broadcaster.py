@@ -333,7 +333,8 @@ class Broadcaster:
         for bytes_max, text_chars_max in ((room, room), (room * 3 // 4, room // 4), (room // 8, room // 16)):
             clean["data"] = sanitize_data(data, bytes_max=bytes_max, text_chars_max=text_chars_max, redactor=redactor)
             payload = encode(clean)
-            crowded = text_chars_max == room and {"text", "items"}.intersection(clean["data"].get(CUT_KEY, ()))
+            cut = clean["data"].get(CUT_KEY)  # a list of ours; or the mind's own, of whatever kind
+            crowded = text_chars_max == room and type(cut) is list and ("text" in cut or "items" in cut)
             if len(payload) <= self._event_bytes_max and not crowded:
                 return payload
         clean["data"] = {CUT_KEY: ["size"]}
