@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WEB := $(shell git ls-files web 2>/dev/null)
 
-.PHONY: setup run test check format bench chaos lock chromium postgresql clean
+.PHONY: setup run test conformance check format bench chaos lock chromium postgresql clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,9 @@ test: setup chromium postgresql  ## everything that must hold, on real parts
 
 chaos: setup  ## slow, seeded fault schedules
 	$(BIN)/pytest -m chaos
+
+conformance: setup  ## both official protocol suites: make conformance SUITES=folder of github.com/socketio/socket.io
+	$(BIN)/python scripts/run_conformance.py "$(SUITES)"
 
 check: setup  ## format, lint, types, imports
 	$(BIN)/ruff format --check .

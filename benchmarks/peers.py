@@ -81,6 +81,13 @@ class Floor(Peer):
         return False
 
 
+class FloorGrowing(Floor):
+    """The same with a deque that nobody empties: memory that was never used before, which costs more than the call."""
+
+    def keep(self) -> bool:
+        return False
+
+
 class Logging(Peer):
     """A log record through a QueueHandler, whose listener hands it to a handler that does nothing."""
 
@@ -210,5 +217,17 @@ class EmitDraining(Emit):
 
 PEERS: dict[str, type[Peer]] = {
     each.__name__: each
-    for each in (Nothing, Floor, Logging, Span, Listing, Emit, EmitIdle, EmitAway, EmitStopped, EmitDraining)
+    for each in (
+        Nothing,
+        Floor,
+        FloorGrowing,
+        Logging,
+        Span,
+        Listing,
+        Emit,
+        EmitIdle,
+        EmitAway,
+        EmitStopped,
+        EmitDraining,
+    )
 }

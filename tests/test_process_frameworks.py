@@ -8,6 +8,7 @@ import sys
 import textwrap
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ SPAWNS = {
     "gevent": "import gevent; spawn, wait = gevent.spawn, gevent.joinall",
     "eventlet": "import eventlet; spawn, wait = eventlet.spawn, lambda all: [each.wait() for each in all]",
 }
-QUIET = {"PYTHONWARNINGS": "ignore"}  # eventlet tells that it is deprecated
+QUIET: dict[str, Any] = {"PYTHONWARNINGS": "ignore"}  # eventlet tells that it is deprecated
 
 
 def green(loop: str, patched: str) -> str:
@@ -134,7 +135,7 @@ def serve(arguments: list[str], port: int, folder: Path, url: str, **more: str) 
         server = subprocess.Popen(
             arguments,
             cwd=folder,
-            env=environment(url, BROADCAST_EXIT_TIMEOUT_S=PATIENT_S, PYTHONPATH=str(folder), **QUIET, **more),
+            env=environment(url, BROADCAST_EXIT_TIMEOUT_S=PATIENT_S, **QUIET, **more),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -195,7 +196,16 @@ def test_under_uwsgi_which_forks_unseen_master_and_workers_each_emit_their_own(
     bind = [f"--http-socket=127.0.0.1:{port}", "--master", "--processes=3", "--need-app", "--die-on-term"]
     run_it = "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])"
     threads = ["--enable-threads", told] if told != "--threads=2" else [told]
-    command = [sys.executable, "-c", run_it, *bind, *threads, f"--virtualenv={sys.prefix}", "--module=app"]
+    command = [
+        sys.executable,
+        "-c",
+        run_it,
+        *bind,
+        *threads,
+        f"--virtualenv={sys.prefix}",
+        "--pythonpath=.",
+        "--module=app",
+    ]
     code, answers = serve(command, port, tmp_path, valkey_server.url, SETTLE="yes")
 
     assert 0 == code, (tmp_path / "log").read_text()

@@ -1,4 +1,4 @@
-"""Where an interpreter begins and ends: subinterpreters, the first event at the last moment, no descriptors left."""
+"""Where an interpreter begins and ends: subinterpreters, events at the last moment, descriptors that run out."""
 
 from __future__ import annotations
 
