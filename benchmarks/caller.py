@@ -7,9 +7,9 @@ A process for each, so that what one leaves running (threads, queues, garbage) d
 - `paced`: one call each millisecond, like a busy mind. Caches are cold after a sleep, for all that is measured alike.
   How late each sleep ended is measured, too: what a sender does to its host outside of `emit()` shows there.
 
-Before the first measured call each peer is called so often that a buffer of 10,000 events is full: memory that was never
-used before costs several times what a call costs, and would make the floor and the idle case look slow. The garbage
-collector is left as it is. Times are kept in an array made before the first call.
+Before the first measured call each peer is called so often that a buffer of 10,000 events is full: memory that was
+never used before costs several times what a call costs, and would make the floor and the idle case look slow. The
+garbage collector is left as it is. Times are kept in an array made before the first call.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Measured is `broadcast.emit`, the one line that a mind writes. The cost of the m
 call, is taken off every figure; without that, ratios would look smaller than they are. The span is the cheapest that
 can be written, started and ended, never made the current one. The floor's deque is emptied between the bursts, as a
 sender would do; left alone it grows into memory that was never used before, which costs several times as much, and
-that is shown, too, so that nobody takes the one for the other. Where the rounds of the floor differ by more than a half,
-the machine was too busy for a verdict.
+that is shown, too, so that nobody takes the one for the other. Where the rounds of the floor differ by more than a
+half, the machine was too busy for a verdict.
 """
 
 from __future__ import annotations

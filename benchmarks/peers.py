@@ -69,10 +69,9 @@ class Nothing(Peer):
 class Floor(Peer):
     """The least that can be done: the same dict encoded, and appended to a deque; emptied between, as by a sender."""
 
-    kept: deque[bytes] = deque()
-
     def prepare(self) -> Callable[[], object]:
-        kept = self.kept
+        kept: deque[bytes] = deque()
+        self.kept = kept
         event = {"type": "sense.project", "ts": "2026-02-14T19:01:23.456Z", "cycle": 42, "day": 1551, "data": DATA}
         return lambda: kept.append(orjson.dumps(event))
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def serve(arguments: list[str], port: int, folder: Path, url: str, **more: str) 
     try:
         wait_until(lambda: is_up(port) or server.poll() is not None, what="the server")
         answers = [get(port, f"/{n}") for n in range(60)]
+        time.sleep(1)  # a worker of gunicorn that has not yet begun to serve misses its SIGTERM, with us or without
         server.terminate()
         return server.wait(30), answers
     except (OSError, AssertionError, subprocess.TimeoutExpired) as error:
