@@ -6,5 +6,7 @@ import os
 
 
 def environment(redis_url: str, **variables: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BROADCAST_", "REDIS_URL"))}
+    # Nor without the byte code that every other start of a program finds.
+    unwanted = ("BROADCAST_", "REDIS_URL", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "REDIS_URL": redis_url, **variables}

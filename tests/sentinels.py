@@ -137,6 +137,12 @@ class Pair:
             return is_linked(replica)
 
 
+def promote(pair: Pair) -> None:
+    """Let the Sentinel name the replica, without a failover."""
+    pair.sentinel.ask("remove", "kai")
+    pair.sentinel.ask("monitor", "kai", "127.0.0.1", str(pair.replica.port), "1")
+
+
 def is_linked(replica: redis.Redis) -> bool:
     facts: Any = replica.info("replication")
     return bool(facts["role"] == "slave" and facts["master_link_status"] == "up")

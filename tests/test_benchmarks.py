@@ -94,6 +94,14 @@ def test_imports_load_nothing_heavy() -> None:
     assert rows["loaded of redis, asyncio"].reached
 
 
+def test_append_compares_itself_with_pipelines_in_processes_of_their_own(valkey_server: RedisServer) -> None:
+    rows = rows_of(append.run(valkey_server.url))
+
+    assert set(append.PEERS) == set(rows)
+    assert 1 == sum(row.reached is not None for row in rows.values())
+    assert all(rate > 0 for row in rows.values() for rate in row.rounds)
+
+
 def test_the_command_writes_what_it_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

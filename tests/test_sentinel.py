@@ -39,6 +39,7 @@ from tests.sentinels import (
     emitting_to,
     listening,
     logged,
+    promote,
     watched_pair,
 )
 from tests.servers import RedisServer, free_port, redis_binary, valkey_binary
@@ -148,12 +149,6 @@ def test_an_idle_emitter_leaves_too_and_gives_the_new_master_what_it_lacks(pair:
         assert is_master(pair.master)
         wait_until(lambda: len(logged(pair.replica)[1]) == 10)
     assert_whole(pair.replica, 10)
-
-
-def promote(pair: Pair) -> None:
-    """Let the Sentinel name the replica, without a failover."""
-    pair.sentinel.ask("remove", "kai")
-    pair.sentinel.ask("monitor", "kai", "127.0.0.1", str(pair.replica.port), "1")
 
 
 async def test_sentinels_that_do_not_answer_hold_nobody_up(trio: Pair) -> None:
