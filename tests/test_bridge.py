@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 import redis
+import socketio  # type: ignore[import-untyped]
 
 from broadcast import Broadcaster
 from broadcast.bridge.access import issue_token
@@ -766,8 +768,14 @@ async def test_a_token_that_ends_ends_the_viewer(closed_bridge: BridgeProcess) -
 
 async def test_more_viewers_than_allowed_are_told_to_come_back(valkey_server: RedisServer, tmp_path: Path) -> None:
     with serving(valkey_server.url, tmp_path, BROADCAST_MAX_CONNECTIONS="1") as bridge:
-        async with Client(bridge.url) as first, Client(bridge.url) as second:
+        async with Client(bridge.url) as first:
             await first.until_got("position")
-            bye = await second.until_got("bye")
-            assert ("too_many_requests", True) == (bye["code"], bye["reconnect"])
-            assert [] == second.all("hello")
+            # At the handshake, with a status that says "later": stock clients come back after it.
+            for transport in ("websocket", "polling"):
+                with pytest.raises(socketio.exceptions.ConnectionError):
+                    await Client(bridge.url, [transport]).__aenter__()
+            status, body = bridge.get("/socket.io/?EIO=4&transport=polling")
+            assert (503, True) == (status, "too many connections" in body), body
+            status, body = bridge.get("/events")
+            assert (503, "too_many_connections") == (status, json.loads(body)["code"])
+            assert bridge.get("/healthz")[0] == 200

@@ -31,11 +31,12 @@ def test_a_handshake_without_anything_is_the_specification_s_page() -> None:
 
 
 def test_a_handshake_says_filter_place_count_and_token() -> None:
-    auth = {"types": "a.*", "since": {"id": "5-1", "n": 3, "epoch": "e"}, "catchup": 2000.0, "token": "t", "policy": 1}
+    since = {"id": "5-1", "n": 3, "epoch": "e"}
+    auth = {"types": "a.*", "since": since, "catchup": 2000.0, "token": "t", "policy": "latest"}
     handshake = parse_handshake(auth, now=NOW)
     assert ("a.*",) == handshake.filter.patterns
     assert Position(EntryId(5, 1), 3, "e") == handshake.since.position
-    assert (1000, "t") == (handshake.catchup, handshake.token)
+    assert (1000, "t", "latest") == (handshake.catchup, handshake.token, handshake.policy)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,21 @@ class Settings:
         64 * 1024 * 1024, "BROADCAST_RING_BYTES_MAX", "bytes of them, whichever is first", _count
     )
     connections_max: int = _setting(10_000, "BROADCAST_MAX_CONNECTIONS", "viewers of one bridge; 0 = no limit", _count)
+    connections_per_address_max: int = _setting(
+        1_000,
+        "BROADCAST_MAX_CONNECTIONS_PER_ADDRESS",
+        "connections from one address; 0 = no limit. A proxy in front is one address: 0 then, and a limit there",
+        _count,
+    )
+    connect_rate: float = _setting(
+        0.0, "BROADCAST_CONNECT_RATE", "new connections per second, of all together; 0 = no limit", _number
+    )
+    waiting_bytes_max: int = _setting(
+        256 * 1024 * 1024,
+        "BROADCAST_WAITING_BYTES_MAX",
+        "what may wait for all viewers together; above it, nobody gets more while anything waits for it",
+        _count,
+    )
     grace_s: float = _setting(5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", _number)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,8 @@ class Grant:
     subject: str = "anonymous"
     expires_at: float | None = None
     """Seconds since 1970; None for no end."""
+    is_admin: bool = False
+    """Whether it may see who is connected."""
 
 
 class Access:
@@ -76,10 +78,10 @@ class Access:
             raise RequestError("expired", "auth.token: it has expired") from None
         except (jwt.PyJWTError, FilterError) as error:
             raise RequestError("unauthorized", f"auth.token: not valid ({error})") from None
-        return Grant(allowed, str(claims["sub"]), float(claims["exp"]))
+        return Grant(allowed, str(claims["sub"]), float(claims["exp"]), claims.get("admin") is True)
 
 
-def issue_token(secret: str, *, subject: str, types: str | None, ttl_s: float) -> str:
+def issue_token(secret: str, *, subject: str, types: str | None, ttl_s: float, is_admin: bool = False) -> str:
     """Make a token.
 
     Args:
@@ -87,6 +89,7 @@ def issue_token(secret: str, *, subject: str, types: str | None, ttl_s: float) -
         subject: whom it is for.
         types: the filter it is limited to; None for none.
         ttl_s: how long it is valid, seconds.
+        is_admin: whether it may see who is connected.
 
     Raises:
         FilterError: `types` holds what is no pattern.
@@ -98,6 +101,8 @@ def issue_token(secret: str, *, subject: str, types: str | None, ttl_s: float) -
     claims: dict[str, Any] = {"sub": subject, "aud": AUDIENCE, "iat": now, "exp": now + int(ttl_s)}
     if types is not None:
         claims["types"] = list(parse_filter(types).patterns)
+    if is_admin:
+        claims["admin"] = True
     return cast("Any", jwt).encode(claims, secret, algorithm=ALGORITHM)
 
 

@@ -1,48 +1,61 @@
-"""From the stream to the viewers: one reader fills the ring, every viewer is woken."""
+"""From the stream to the viewers: one reader fills the ring, and rounds write what is new to all who are live.
+
+Rules:
+1. A viewer is *live* once it has had everything: then it is a member of its audience, without a task of its own. What
+   waits for it is only that its index in the ring is behind the ring's end.
+2. A round visits every live member once, in slices of at most `SLICE_S`, and yields between them. Each slice writes up
+   to what is newest when it begins.
+3. Whoever cannot be served like that (it is full, it asks something, the ring has moved past it) leaves its audience
+   and is served by its own task until it has had everything again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
+from broadcast.bridge.audience import Audience, Member
+from broadcast.bridge.beat import Beat
 from broadcast.bridge.history import History
 from broadcast.bridge.ring import Ring, RingEvent
+from broadcast.bridge.wire import Form
 from broadcast.errors import UnreachableError
+from broadcast.filters import Filter
 from broadcast.log.entry import Entry, numbered
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, Seen
 from broadcast.log.stream import LinkUp, StreamReader, TailItem
 
-__all__ = ["Fanout", "Woken"]
+if TYPE_CHECKING:
+    from broadcast.bridge.viewer import Viewer
+
+__all__ = ["Fanout"]
 
 LOAD_PAGE_EVENTS: Final = 500
 RETRY_S: Final = 0.5
-
-
-class Woken(Protocol):
-    """Whoever wants to know that something is new."""
-
-    def wake(self) -> None:
-        """There is something new to look at."""
-        ...
-
-    def dismiss(self, code: str) -> None:
-        """The bridge wants it to go."""
-        ...
+SLICE_S: Final = 0.005
+CHUNK_MEMBERS: Final = 32
+"""So many are written to between two looks at the clock."""
+LOOK_INTERVAL_S: Final = 1.0
+TELL_PLACE_LOOKS: Final = 5
+"""With every so many looks, who sees nothing of what passes is told where it stands."""
 
 
 class Fanout:
-    """The log as this bridge has it.
+    """The log as this bridge has it, and everybody who gets it.
 
     Args:
         reader: reads the stream; only `follow` uses its tail.
         ring: the newest events.
+        waiting_bytes_max: above this, all viewers together, nobody gets more while anything waits for it.
     """
 
-    def __init__(self, reader: StreamReader, ring: Ring) -> None:
+    def __init__(self, reader: StreamReader, ring: Ring, *, waiting_bytes_max: int = 256 * 1024 * 1024) -> None:
         self.reader = reader
         self.ring = ring
         self.history = History(ring, reader)
@@ -53,11 +66,20 @@ class Fanout:
         self.down_reason = "no contact with Redis yet"
         self.loaded = asyncio.Event()
         """Set once the ring holds what the stream holds."""
-        self.viewers: set[Woken] = set()
+        self.viewers: set[Viewer] = set()
+        self.waiting_bytes_max = waiting_bytes_max
+        self.is_crowded = False
+        """Whether more than that waits: then nobody gets more while anything waits for it."""
+        self.beat = Beat()
+        self.rounds = 0
         self.malformed = 0
         self.repeated = 0
+        self.on_fault: Callable[[Exception], None] = lambda _: None
+        """Told of what should never happen."""
         self._bounds = Bounds(None, START, None, 0, None)
         self._seen = Seen()
+        self._news = asyncio.Event()
+        self._audiences: WeakValueDictionary[tuple[Filter, Filter, Form], Audience] = WeakValueDictionary()
 
     @property
     def is_loaded(self) -> bool:
@@ -69,6 +91,8 @@ class Fanout:
         """The wall clock."""
         return time.time_ns()
 
+    # --- from the stream
+
     async def follow(self) -> None:
         """Load the ring and follow the stream, for ever."""
         while not self.loaded.is_set():
@@ -79,8 +103,7 @@ class Fanout:
                 await asyncio.sleep(RETRY_S)
         async with aclosing(self.reader.tail(self.head)) as items:
             async for item in items:
-                self._take_in(item)
-                self.wake_all()
+                self.take_in(item)
 
     async def _load(self) -> None:
         page, bounds = await self.reader.newest(LOAD_PAGE_EVENTS)
@@ -100,9 +123,11 @@ class Fanout:
         self._bounds = bounds
         self.is_up = True
         self.loaded.set()
-        self.wake_all()
+        self._news.set()
 
-    def _take_in(self, item: TailItem) -> None:
+    def take_in(self, item: TailItem) -> None:
+        """Take in what the stream's reader has found."""
+        self._news.set()
         if isinstance(item, list):
             self._append(item)
         elif isinstance(item, Gap):
@@ -122,7 +147,7 @@ class Fanout:
         """The log cannot be read at the moment."""
         self.is_up = False
         self.down_reason = reason
-        self.wake_all()
+        self._news.set()
 
     def _append(self, entries: list[Entry]) -> None:
         fresh = [entry for entry in entries if self._seen.is_new(entry.by)]
@@ -133,10 +158,85 @@ class Fanout:
             last = entries[-1]
             self.head = Position(last.id, last.n, self.head.epoch or self._bounds.epoch)
 
-    def wake_all(self) -> None:
-        """Let every viewer look."""
-        for viewer in self.viewers:
-            viewer.wake()
+    # --- to the viewers
+
+    def audience(self, wanted: Filter, granted: Filter, form: Form) -> Audience:
+        """The audience of everybody with the same filter, grant and form."""
+        key = (wanted, granted, form)
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(self.ring, wanted, granted, form)
+        return audience
+
+    async def deliver(self) -> None:
+        """Write to the live whatever is new, round after round, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            if (wait_s := self.beat.wait_s(loop.time())) > 0:
+                await asyncio.sleep(wait_s)
+            self._news.clear()
+            self.beat.start(loop.time())
+            await self._in_slices(self._round())
+            self.beat.end(loop.time())
+            self.rounds += 1
+
+    async def look_after(self) -> None:
+        """Once a second, look after what no event brings about: ends of grants, untold places, what waits for all."""
+        for turn in count(1):
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            await self._in_slices(self._look(tells_place=turn % TELL_PLACE_LOOKS == 0))
+
+    def _look(self, *, tells_place: bool) -> Iterator[None]:
+        waiting = 0
+        for viewer in tuple(self.viewers):
+            waiting += viewer.connection.waiting_bytes
+            viewer.look(tells_place=tells_place)
+            yield
+        self.is_crowded = waiting > self.waiting_bytes_max
+
+    async def _in_slices(self, steps: Iterator[None]) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + SLICE_S
+        for _ in steps:
+            if loop.time() >= until_s:
+                await asyncio.sleep(0)
+                until_s = loop.time() + SLICE_S
+
+    def _round(self) -> Iterator[None]:
+        for audience in tuple(self._audiences.values()):
+            members = tuple(audience.members)
+            for first in range(0, len(members), CHUNK_MEMBERS):
+                self._write_to(audience, members[first : first + CHUNK_MEMBERS])
+                yield
+
+    def _write_to(self, audience: Audience, members: tuple[Member, ...]) -> None:
+        ring, is_up, epoch = self.ring, self.is_up, self.head.epoch
+        start, end = ring.start, ring.end
+        for member in members:
+            at = member.at
+            if member.live_in is not audience:
+                continue
+            if at < start or self.is_crowded or member.told_up is not is_up:
+                member.rouse()
+                continue
+            if at >= end:
+                continue
+            stretch = audience.stretch(at, epoch)
+            member.at = stretch.end
+            member.place = stretch.place
+            if stretch.data:
+                member.told = stretch.told or member.told
+                member.sent += stretch.sent
+                member.gaps += stretch.gaps
+                try:
+                    member.write(stretch.data)
+                except Exception as error:  # noqa: BLE001 - whatever it was, it ends this viewer alone
+                    member.failed(error)
+            if stretch.end < end:
+                self._news.set()  # there was more than is written at once
+
+    # --- the past
 
     def ring_bounds(self) -> Bounds:
         """The ring as if it were the whole stream: decides whether it can serve a position."""

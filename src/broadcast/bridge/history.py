@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from itertools import islice
 from typing import Final
 
-from broadcast.bridge.ring import Ring, RingEvent, ring_event
+from broadcast.bridge.ring import Ring, RingEvent
 from broadcast.log.entry import numbered
 from broadcast.log.position import EntryId, Gap, Position
 from broadcast.log.stream import StreamReader
@@ -67,7 +67,7 @@ class History:
             async with self._turn:
                 page = await self._reader.older(before, count=PAGE_EVENTS)
             page = numbered(page, None if n is None else n - len(page))
-            found += [ring_event(entry) for entry in reversed(page) if matches(entry.event["type"])]
+            found += [RingEvent(entry) for entry in reversed(page) if matches(entry.event["type"])]
             if len(page) < PAGE_EVENTS:
                 break
             before, n = page[0].id, page[0].n
@@ -88,4 +88,4 @@ class History:
             if gap is not None:
                 yield gap
             at, n = page[-1].id, page[-1].n
-            yield [ring_event(entry) for entry in page]
+            yield [RingEvent(entry) for entry in page]

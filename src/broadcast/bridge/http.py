@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +13,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
+from broadcast.bridge.trace import Trace, is_local
 from broadcast.bridge.viewer import Viewer
 from broadcast.errors import RequestError
 
-__all__ = ["make_http_app"]
+__all__ = ["HttpRoutes", "with_cors"]
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -37,51 +39,86 @@ _PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 
-Serve = Callable[[Viewer], Awaitable[None]]
 
-
-def make_http_app(*, fanout: Fanout, access: Access, serve: Serve) -> Starlette:
-    """Make the Starlette application of everything that is not a socket.
+class HttpRoutes:
+    """The routes, and what stands behind each.
 
     Args:
         fanout: the log as this bridge has it.
         access: who may see what.
-        serve: runs a viewer to its end.
+        trace: what can be said of the viewers.
+        admit: takes in a viewer, or sends it away.
+        on_gone: told of each viewer that is gone.
+        is_crowded: whether there are as many viewers as may be.
     """
 
-    async def page(request: Request) -> Response:
+    def __init__(
+        self,
+        *,
+        fanout: Fanout,
+        access: Access,
+        trace: Trace,
+        admit: Callable[[Viewer], None],
+        on_gone: Callable[[Viewer], None],
+        is_crowded: Callable[[], bool],
+    ) -> None:
+        self._fanout = fanout
+        self._access = access
+        self._trace = trace
+        self._admit = admit
+        self._on_gone = on_gone
+        self._is_crowded = is_crowded
+
+    def make_app(self) -> Starlette:
+        """Make the Starlette application of everything that is not a socket."""
+        routes = [
+            Route("/", self._page),
+            Route("/client.js", self._client),
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/events", self._events),
+            Route("/clients", self._clients),
+            Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
+        ]
+        return Starlette(routes=routes, exception_handlers={RequestError: _problem})
+
+    async def _page(self, request: Request) -> Response:
+        del request
         return _static("index.html", "text/html")
 
-    async def client(request: Request) -> Response:
+    async def _client(self, request: Request) -> Response:
+        del request
         return _static("client.js", "text/javascript")
 
-    async def healthz(request: Request) -> Response:
+    async def _healthz(self, request: Request) -> Response:
+        del request
         return JSONResponse({"healthy": True})
 
-    async def readyz(request: Request) -> Response:
-        reasons = [] if fanout.is_up else [f"redis: {fanout.down_reason}"]
+    async def _readyz(self, request: Request) -> Response:
+        del request
+        reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
-    async def events(request: Request) -> Response:
-        try:
-            viewer, connection = _sse_viewer(request, fanout, access)
-        except RequestError as error:
-            return _problem(error)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    async def _events(self, request: Request) -> Response:
+        handshake = _sse_handshake(request)
+        grant = self._access.grant(handshake.token)
         if request.method == "HEAD":
-            return Response(headers=headers, media_type="text/event-stream")
-        body = _streamed(viewer, connection, serve)
-        return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+            return Response(headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
+        if self._is_crowded():
+            raise RequestError("too_many_connections", "there are as many viewers as may be; come back later")
+        connection = SseConnection(request.client.host if request.client else "")
+        viewer = Viewer(connection, self._fanout, handshake=handshake, grant=grant, on_gone=self._on_gone)
+        connection.viewer = viewer
+        self._admit(viewer)
+        return _EventStream(connection)
 
-    routes = [
-        Route("/", page),
-        Route("/client.js", client),
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
-        Route("/events", events),
-        Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
-    ]
-    return Starlette(routes=routes)
+    async def _clients(self, request: Request) -> Response:
+        if not is_local(request.client.host if request.client else "", request.headers):
+            token = bearer_token(request.headers.get("authorization"))
+            if token is None or not self._access.grant(token).is_admin:
+                raise RequestError("forbidden", "who is connected is told to this machine, and to administrators")
+        told = self._trace.answer(now_s=asyncio.get_running_loop().time())
+        return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
 
 def with_cors(app: Any, origins: frozenset[str]) -> Any:
@@ -103,19 +140,17 @@ class _PageFiles(StaticFiles):
         return response
 
 
-def _sse_viewer(request: Request, fanout: Fanout, access: Access) -> tuple[Viewer, SseConnection]:
+def _sse_handshake(request: Request) -> Handshake:
     query = request.query_params
     asked = {
         "types": query.get("types"),
         # A browser that comes back says where it was; that is newer than what its address says.
         "since": request.headers.get("last-event-id") or query.get("since"),
         "catchup": _number(query.get("catchup")),
+        "policy": query.get("policy"),
         "token": bearer_token(request.headers.get("authorization")),
     }
-    handshake = parse_handshake({k: v for k, v in asked.items() if v is not None}, now=utc_now())
-    connection = SseConnection()
-    grant = access.grant(handshake.token)
-    return Viewer(connection, fanout, handshake=handshake, grant=grant), connection
+    return parse_handshake({k: v for k, v in asked.items() if v is not None}, now=utc_now())
 
 
 def _number(text: str | None) -> int | str | None:
@@ -130,30 +165,25 @@ def _static(name: str, media_type: str) -> Response:
     return FileResponse(path, media_type=media_type, headers=_PAGE_HEADERS)
 
 
-async def _streamed(viewer: Viewer, connection: SseConnection, serve: Serve) -> AsyncGenerator[str]:
-    task = asyncio.create_task(_served(viewer, connection, serve))
-    try:
-        async for frames in connection.frames():
-            yield frames
-    finally:
-        task.cancel()
+class _EventStream(StreamingResponse):
+    """A response that ends its viewer, however it ends itself."""
+
+    def __init__(self, connection: SseConnection) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(connection.frames(), media_type="text/event-stream", headers=headers)
+        self._connection = connection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._connection.lost()
 
 
-async def _served(viewer: Viewer, connection: SseConnection, serve: Serve) -> None:
-    try:
-        await serve(viewer)
-    finally:
-        await connection.close(may_return=True)
-
-
-def bearer_token(authorization: str | None) -> str | None:
-    """The token of an Authorization header; None if there is none."""
-    scheme, _, token = (authorization or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
-
-
-def _problem(error: RequestError) -> Response:
+def _problem(request: Request, error: Exception) -> Response:
     """RFC 9457."""
+    del request
+    assert isinstance(error, RequestError)
     body = {
         "type": "about:blank",
         "title": error.code.meaning,

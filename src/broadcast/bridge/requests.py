@@ -8,17 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast, get_args
 
 from broadcast.errors import FilterError, PositionError, RequestError
 from broadcast.filters import Filter, parse_filter
 from broadcast.log.position import Since, parse_since
 
-__all__ = ["Handshake", "Replay", "parse_handshake", "parse_replay", "parse_subscribe", "wants_recovery"]
+__all__ = [
+    "Handshake",
+    "Replay",
+    "bearer_token",
+    "parse_handshake",
+    "parse_replay",
+    "parse_subscribe",
+    "wants_recovery",
+]
 
 CATCHUP_DEFAULT: Final = 50
 REPLAY_DEFAULT: Final = 100
 REPLAY_MAX: Final = 1_000
+Policy = Literal["gap", "latest", "close"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,9 @@ class Handshake:
     catchup: int
     """How many of those."""
     token: str | None
+    policy: Policy = "gap"
+    """What is to be done if it is too slow: `gap` tells what it lacks and goes on, `latest` leaves out all that it did
+    not take in time, `close` ends it rather than leave anything out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,7 @@ def parse_handshake(auth: object, *, now: datetime) -> Handshake:
         since=_later(recovered, _since(fields.get("since"), now)),
         catchup=_count("auth.catchup", fields.get("catchup"), CATCHUP_DEFAULT, least=0),
         token=token,
+        policy=_policy(fields.get("policy")),
     )
 
 
@@ -120,6 +133,12 @@ def parse_replay(data: object, *, now: datetime) -> Replay:
     return Replay(None if types is None else _filter(types), count, _since(begin, now), until.ts)
 
 
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an Authorization header; None if there is none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
 def utc_now() -> datetime:
     """The present time, for those who hand it to the functions here."""
     return datetime.now(UTC)
@@ -138,6 +157,14 @@ def _filter(types: object) -> Filter:
         return parse_filter(cast("Any", types))
     except FilterError as error:
         raise RequestError("bad_request", str(error)) from None
+
+
+def _policy(value: object) -> Policy:
+    if value is None:
+        return "gap"
+    if value in get_args(Policy):
+        return cast("Policy", value)
+    raise _refused("auth.policy", "'gap', 'latest' or 'close'", value)
 
 
 def _since(value: object, now: datetime) -> Since:

@@ -7,28 +7,47 @@ fallen off the end is one comparison. A gap of the log stands among the events, 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from heapq import merge
 
 import orjson
 
+from broadcast.bridge.wire import Form
 from broadcast.log.entry import Entry
-from broadcast.log.position import EntryId, Gap
+from broadcast.log.position import EntryId, Gap, Position
 
-__all__ = ["Ring", "RingEvent", "RingItem", "ring_event"]
+__all__ = ["Ring", "RingEvent", "RingItem"]
 
 
-@dataclass(frozen=True, slots=True)
 class RingEvent:
-    """An event as the ring holds it."""
+    """An event as the ring holds it.
 
-    id: EntryId
-    n: int | None
-    type: str
-    json: str
-    """The delivered form, encoded once for all viewers."""
-    ts: str
+    Args:
+        entry: the event in its place in the log.
+    """
+
+    __slots__ = ("_encoded", "id", "json", "n", "ts", "type")
+
+    def __init__(self, entry: Entry) -> None:
+        self.id = entry.id
+        self.n = entry.n
+        self.type: str = entry.event["type"]
+        self.ts: str = entry.event["ts"]
+        self.json = orjson.dumps(entry.event)
+        """The delivered form, encoded once for all viewers."""
+        self._encoded: dict[Form, bytes] = {}
+
+    def encoded(self, form: Form) -> bytes:
+        """What is written to a viewer of this form; made once."""
+        data = self._encoded.get(form)
+        if data is None:
+            data = self._encoded[form] = form.write("event", self.json, str(self.id))
+        return data
+
+    def position(self, epoch: str | None) -> Position:
+        """Where a cursor stands that has had this event."""
+        return Position(self.id, self.n, epoch)
 
 
 RingItem = RingEvent | Gap
@@ -47,15 +66,14 @@ class Ring:
         self.bytes_max = bytes_max
         self.start = 0
         """Index of the oldest item."""
+        self.end = 0
+        """Index behind the newest item."""
         self.bytes = 0
         self._items: list[RingItem] = []
         self._keys: list[tuple[EntryId, bool]] = []
         """The id of each item; a gap has the id of the event before it, and stands behind it (True)."""
-
-    @property
-    def end(self) -> int:
-        """Index behind the newest item."""
-        return self.start + len(self._items)
+        self._of_type: dict[str, deque[int]] = {}
+        """The indexes of each type's events, ascending."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -63,35 +81,45 @@ class Ring:
     def append(self, entries: list[Entry]) -> None:
         """Add entries at the end; the oldest items go where a bound is passed."""
         for entry in entries:
-            item = ring_event(entry)
-            self._items.append(item)
-            self._keys.append((item.id, False))
-            self.bytes += len(item.json)
+            event = RingEvent(entry)
+            self._items.append(event)
+            self._keys.append((event.id, False))
+            self._of_type.setdefault(event.type, deque()).append(self.end)
+            self.end += 1
+            self.bytes += len(event.json)
         self._trim()
 
     def append_gap(self, gap: Gap) -> None:
         """Mark that the log lacks something here."""
-        self._items.append(gap)
         self._keys.append((self._keys[-1][0] if self._keys else gap.after, True))
+        self._items.append(gap)
+        self.end += 1
 
     def clear(self) -> None:
         """Forget all events (the log they belong to is gone); indexes go on."""
         self.start = self.end
         self._items.clear()
         self._keys.clear()
+        self._of_type.clear()
         self.bytes = 0
 
     def _trim(self) -> None:
-        drop = max(0, len(self._items) - self.events_max)
-        bytes_left = self.bytes - sum(_size(item) for item in self._items[:drop])
-        while bytes_left > self.bytes_max and drop < len(self._items) - 1:
-            bytes_left -= _size(self._items[drop])
+        drop, spare = 0, len(self._items) - self.events_max
+        while drop < spare or (self.bytes > self.bytes_max and drop < len(self._items) - 1):
+            self._forget(self._items[drop])
             drop += 1
         if drop:
             del self._items[:drop]
             del self._keys[:drop]
             self.start += drop
-            self.bytes = bytes_left
+
+    def _forget(self, item: RingItem) -> None:
+        if isinstance(item, RingEvent):
+            self.bytes -= len(item.json)
+            indexes = self._of_type[item.type]
+            indexes.popleft()  # the oldest event of all is the oldest of its type
+            if not indexes:
+                del self._of_type[item.type]
 
     def read(self, index: int, count: int) -> list[RingItem]:
         """Up to `count` items from an index on; the index must not be older than `start`."""
@@ -107,17 +135,10 @@ class Ring:
         return next((item for item in self._items if isinstance(item, RingEvent)), None)
 
     def newest_first(self, matches: Callable[[str], bool], *, until: EntryId) -> Iterator[RingEvent]:
-        """The events up to an id whose type matches, the newest first."""
-        for item in islice(reversed(self._items), self.end - self.index_after(until), None):
-            if isinstance(item, RingEvent) and matches(item.type):
+        """The events up to an id whose type matches, the newest first; those of other types are not looked at."""
+        end = self.index_after(until)
+        columns = [reversed(indexes) for event_type, indexes in self._of_type.items() if matches(event_type)]
+        for index in merge(*columns, reverse=True):
+            item = self._items[index - self.start]
+            if index < end and isinstance(item, RingEvent):
                 yield item
-
-
-def ring_event(entry: Entry) -> RingEvent:
-    """An entry as viewers get it."""
-    event = entry.event
-    return RingEvent(entry.id, entry.n, event["type"], orjson.dumps(event).decode(), event["ts"])
-
-
-def _size(item: RingItem) -> int:
-    return len(item.json) if isinstance(item, RingEvent) else 0

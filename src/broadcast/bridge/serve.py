@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator
@@ -12,13 +13,16 @@ from typing import Any, Final, cast
 import structlog
 import uvicorn
 
-from broadcast.bridge.app import Bridge
+from broadcast.bridge.app import SPARE_CONNECTIONS, Bridge
+from broadcast.bridge.door import make_door
 from broadcast.errors import SettingError
 from broadcast.settings import Settings
 
 __all__ = ["serve"]
 
 STALLED_MS: Final = 30_000
+BACKLOG: Final = 4096
+"""Connections that the kernel holds for us: everybody comes back at once after a restart."""
 
 _log: Any = structlog.get_logger("broadcast.bridge")
 
@@ -55,6 +59,17 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
+def _raise_descriptor_limit(settings: Settings) -> None:
+    """Each viewer is a descriptor, and a shell's limit is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard not in (resource.RLIM_INFINITY, -1) and hard < settings.connections_max + SPARE_CONNECTIONS:
+        _log.warning(
+            "fewer descriptors than connections may be", descriptors=hard, connections=settings.connections_max
+        )
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
@@ -64,6 +79,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> None:
+    _raise_descriptor_limit(settings)
     bridge = Bridge(settings)  # before anything is bound: it may find that nobody has said who may read
     listener = _bind(settings)
     config = uvicorn.Config(
@@ -72,6 +88,8 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
         log_config=None,
         access_log=False,
         server_header=False,
+        http=make_door(bridge.admission),
+        backlog=BACKLOG,
         interface="asgi3",
         ws=cast("Any", bridge.socket),  # a WebSocket per call, as its own classes are
         proxy_headers=False,

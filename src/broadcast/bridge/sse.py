@@ -3,39 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final, Protocol
+
+from broadcast.bridge.wire import SSE, Form
 
 __all__ = ["SseConnection"]
 
-FRAMES_MAX: Final = 256
-CHARS_MAX: Final = 256 * 1024
+BYTES_MAX: Final = 256 * 1024
 HEARTBEAT_S: Final = 15.0
+HEARTBEAT: Final = b": still here\n\n"
+
+
+class Roused(Protocol):
+    """Who writes to it."""
+
+    def rouse(self) -> None:
+        """It is full."""
+        ...
+
+    def gone(self) -> None:
+        """It is over."""
+        ...
 
 
 class SseConnection:
-    """One stream; the viewer writes frames, the HTTP response takes them."""
+    """One stream: what is written waits here until the HTTP response takes it.
 
-    def __init__(self) -> None:
-        self._frames: deque[str] = deque()
-        self._chars = 0
+    Args:
+        address: where it goes to.
+    """
+
+    form: Form = SSE
+
+    def __init__(self, address: str) -> None:
+        self.viewer: Roused | None = None
+        self.waiting_bytes = 0
+        self.is_closed = False
+        self._address = address
+        self._frames: list[bytes] = []
         self._filled = asyncio.Event()
         self._taken = asyncio.Event()
-        self._closed = False
 
-    async def send(self, name: str, payload: str, *, event_id: str | None = None) -> None:
-        """Write one event; events of the mind come unnamed, so that `onmessage` gets them."""
-        place = f"id: {event_id}\n" if event_id is not None else ""
-        kind = "" if name == "event" else f"event: {name}\n"
-        frame = f"{place}{kind}data: {payload}\n\n"
-        self._frames.append(frame)
-        self._chars += len(frame)
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that nothing more should be written."""
+        return self.waiting_bytes >= BYTES_MAX and not self.is_closed
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Writes frames; the same bytes may go to many."""
+        return self._write
+
+    def _write(self, frames: bytes) -> None:
+        if self.is_closed:
+            return
+        self._frames.append(frames)
+        self.waiting_bytes += len(frames)
         self._filled.set()
+        if self.is_full and self.viewer is not None:
+            self.viewer.rouse()
 
-    async def wait_for_room(self, patience_s: float) -> bool:
-        """Wait while too many frames wait; False if none was taken for so long."""
-        while (len(self._frames) >= FRAMES_MAX or self._chars >= CHARS_MAX) and not self._closed:
+    async def wait_for_room(self, patience_s: float, *, until_empty: bool) -> bool:
+        """Wait while too much waits; False if nothing was taken for so long."""
+        del until_empty  # whoever takes anything takes all of it
+        while self.is_full:
             self._taken.clear()
             try:
                 async with asyncio.timeout(patience_s):
@@ -44,29 +76,40 @@ class SseConnection:
                 return False
         return True
 
-    async def close(self, *, may_return: bool, abort: bool = False) -> None:
+    def close(self, *, may_return: bool, abort: bool = False) -> None:
         """End the stream; an EventSource comes back by itself unless it is told 204."""
         del may_return
         if abort:
             self._frames.clear()
-        self._closed = True
+        self.is_closed = True
         self._taken.set()
         self._filled.set()
 
-    async def frames(self) -> AsyncGenerator[str]:
+    def describe(self) -> dict[str, Any]:
+        """What is known of it."""
+        return {"id": None, "transport": "sse", "address": self._address}
+
+    async def frames(self) -> AsyncGenerator[bytes]:
         """What goes out, with a comment now and then so that nobody between takes the silence for an end."""
-        while True:
-            while self._frames:
-                batch = "".join(self._frames)
-                self._frames.clear()
-                self._chars = 0
-                self._taken.set()
-                yield batch
-            if self._closed:
-                return
+        while self._frames or not self.is_closed:
+            yield await self._next()
+
+    def lost(self) -> None:
+        """The response is over, whoever ended it."""
+        self.close(may_return=True, abort=True)
+        if self.viewer is not None:
+            self.viewer.gone()
+
+    async def _next(self) -> bytes:
+        if not self._frames:
             self._filled.clear()
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._filled.wait()
             except TimeoutError:
-                yield ": still here\n\n"
+                return HEARTBEAT
+        frames = b"".join(self._frames)
+        self._frames.clear()
+        self.waiting_bytes = 0
+        self._taken.set()
+        return frames

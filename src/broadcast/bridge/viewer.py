@@ -1,378 +1,246 @@
-"""One viewer: a cursor on the log, and the only writer of its connection.
+"""One viewer's life: its cursor is moved by the fan-out's rounds, or by a task of its own, never by both.
+
+    greeting ──► catching up ──had everything──► live ──asks, is full, is lapped, upgrades──┐
+                     ▲                                                                      │
+                     └──────────────────────────────────────────────────────────────────────┘
+    each of them ──dismissed, too slow, left──► gone
 
 Rules:
-1. Everything a viewer gets (hello, history, live, answers, control) is written by `run`, in one order; nothing can
-   overtake anything.
-2. The cursor moves over every event, wanted or not; so a filtered viewer, too, knows where it stands.
-3. Nothing waits in a queue of its own: a viewer that takes nothing stays where it is in the ring. When the ring has
-   moved on, it gets a `gap`, and goes on from the oldest event there is.
+1. While it is live, it has no task; the rounds write to it. In every other state its own task writes (hello, history,
+   answers, control), in one order. So nothing can overtake anything.
+2. It becomes live only when it has had everything, and has been told whatever is to be told: between this look and
+   its being live nothing else can happen.
+3. Requests are answered in the order in which they came. Too many at once are refused, each in its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, Final, Protocol
-
-import orjson
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
 from broadcast.bridge.access import Grant
+from broadcast.bridge.answers import Request, answer, unavailable
+from broadcast.bridge.audience import Audience
+from broadcast.bridge.cursor import Connection, Cursor, TooSlowError
+from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.requests import Handshake, Replay, parse_replay, parse_subscribe, utc_now
-from broadcast.bridge.ring import RingEvent, RingItem
-from broadcast.errors import CODES, BroadcastError, Code, RequestError, UnreachableError
-from broadcast.event import timestamp
-from broadcast.filters import Filter
-from broadcast.log.position import START, EntryId, Gap, Position, judge
+from broadcast.bridge.greeting import greet, hello
+from broadcast.bridge.requests import Handshake
+from broadcast.errors import CODES, Code, UnreachableError
+from broadcast.log.position import Position
 
-__all__ = ["Connection", "Request", "Viewer"]
+__all__ = ["Viewer"]
 
 REQUESTS_MAX: Final = 16
+"""So many may wait for their answer."""
 REFUSALS_MAX: Final = 256
-SLICE_EVENTS: Final = 64
-POSITION_INTERVAL_S: Final = 5.0
-PATIENCE_S: Final = 30.0
+REQUESTS_RATE: Final = 10.0
+"""So many per second in the long run."""
+REQUESTS_BURST: Final = 100
 
 
-class Connection(Protocol):
-    """One way to a viewer, whatever the transport."""
-
-    async def send(self, name: str, payload: str, *, event_id: str | None = None) -> None:
-        """Write one event; `payload` is JSON, `event_id` a place from which the viewer could go on."""
-        ...
-
-    async def wait_for_room(self, patience_s: float) -> bool:
-        """Wait while too much is waiting to be written; False if nothing moved for so long."""
-        ...
-
-    async def close(self, *, may_return: bool, abort: bool = False) -> None:
-        """End the connection; with `abort` at once, else behind what was sent."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a viewer asked; its answer goes out in its turn."""
-
-    name: object
-    data: object
-    answer: Callable[[str], Awaitable[None]] | None
-    """Sends the acknowledgement, JSON; None if the viewer wants none."""
-    is_one_too_many: bool = False
-    """Whether it is refused, because too many were waiting when it came."""
-
-
-class Viewer:
-    """A cursor.
+class Viewer(Cursor):
+    """A cursor with a life.
 
     Args:
         connection: the way to it.
         fanout: the log as this bridge has it.
         handshake: what it asked for when it came.
         grant: what it may see.
+        on_gone: called once, when it is served no more.
     """
 
-    def __init__(self, connection: Connection, fanout: Fanout, *, handshake: Handshake, grant: Grant) -> None:
-        self.connection = connection
+    __slots__ = (
+        "_allowance",
+        "_handshake",
+        "_on_gone",
+        "_pinged",
+        "_requests",
+        "_task",
+        "_wake",
+        "came_s",
+        "confirmed",
+        "ended",
+        "is_gone",
+        "left",
+        "live_in",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        fanout: Fanout,
+        *,
+        handshake: Handshake,
+        grant: Grant,
+        on_gone: Callable[[Viewer], None],
+    ) -> None:
+        super().__init__(connection, fanout, handshake=handshake, grant=grant)
+        self.live_in: Audience | None = None
+        """The audience of which it is a member while it is live."""
         self.ended: Code | None = None
         """Why it was told to go; None if it went by itself."""
-        self.sent = 0
-        self.position: Position = fanout.head
-        self._fanout = fanout
-        self._ring = fanout.ring
-        self._handshake = handshake
-        self._grant = grant
-        self._filter: Filter = handshake.filter
-        self._since_ts = handshake.since.ts
-        self._at = self._ring.end
-        self._told_id: EntryId | None = None
-        self._tick_due_s = 0.0
-        self._told_state: bool | None = None
-        self._requests: deque[Request] = deque()
-        self._wake = asyncio.Event()
+        self.left = ""
+        """How its connection came to an end, in the transport's words."""
+        self.is_gone = False
+        self.confirmed: Position | None = None
+        """Where it stood when the last ping that it has answered was written: it has had everything up to there."""
+        self.came_s = asyncio.get_running_loop().time()
+        self._handshake: Handshake | None = handshake
+        self._on_gone = on_gone
+        self._pinged = self.place
+        self._requests: deque[Request] | None = None
+        self._allowance: Allowance | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake: asyncio.Event | None = None
+        fanout.viewers.add(self)
 
-    def wake(self) -> None:
-        """There is something new to look at."""
-        self._wake.set()
+    # --- what others tell it
+
+    def rouse(self) -> None:
+        """There is something that the rounds cannot do for it."""
+        if self._wake is not None:
+            self._wake.set()
+        if self.is_gone or self._task is not None:
+            return
+        self._leave()
+        self._task = asyncio.create_task(self._serve())
 
     def submit(self, request: Request) -> None:
         """Put a request in line; too many are refused, each in its turn, and far too many end the viewer."""
-        if len(self._requests) >= REQUESTS_MAX:
+        if self._requests is None:
+            self._requests = deque()
+        if self._allowance is None:
+            self._allowance = Allowance(rate=REQUESTS_RATE, burst=REQUESTS_BURST)
+        waiting, now_s = len(self._requests), asyncio.get_running_loop().time()
+        if waiting >= REQUESTS_MAX or not self._allowance.has(1, now_s):
             request = replace(request, is_one_too_many=True)
-        if len(self._requests) >= REQUESTS_MAX + REFUSALS_MAX:
+        if waiting >= REQUESTS_MAX + REFUSALS_MAX:
             self.dismiss("too_many_requests")
         else:
             self._requests.append(request)
-        self._wake.set()
+            self.rouse()
 
     def dismiss(self, code: str) -> None:
         """Tell it to go, in its turn."""
         self.ended = self.ended or CODES[code]
-        self._wake.set()
+        self.rouse()
 
-    async def run(self) -> None:
-        """Serve it until it is dismissed or the task is cancelled."""
-        try:
-            if self.ended is None:
-                await self._greet()
-            while self.ended is None:
-                self._wake.clear()
-                await self._answer_requests()
-                if not await self._advance() and not self._wake.is_set():
-                    await self._rest()
-                await self._tick()
-            await self._take_leave(self.ended)
-        except _StalledError:
-            self.ended = CODES["too_slow"]
-            await self.connection.close(may_return=True, abort=True)
-        except UnreachableError as error:  # it stands where only the stream reaches, which is away: let it come back
-            self.ended = CODES["unavailable"]
-            await self._take_leave(self.ended, _unavailable(error).message)
+    def transport_changed(self) -> None:
+        """It is reached in another way from here on."""
+        self.write = self.connection.write
+        self.rouse()
 
-    # --- the beginning
+    def pinged(self) -> None:
+        """A ping has been written, behind all that was written before."""
+        self._pinged = self.place
 
-    async def _greet(self) -> None:
-        since = self._handshake.since.position
-        if not self._fanout.is_loaded:
-            await self._send("hello", self._hello(None))
-            while not self._fanout.is_loaded:
-                await self._tell_state()
-                await self._answer_requests()
-                if self.ended is not None:
-                    return
-                await self._wake.wait()
-                self._wake.clear()
-        self._at, self.position = self._ring.end, self._fanout.head
-        if since is None:
-            await self._send("hello", self._hello(self.position))
-            await self._tell_state()
-            await self._catch_up()
-        else:
-            await self._send("hello", self._hello(since))
-            await self._tell_state()
-            await self._resume(since)
-        await self._tell_position()
+    def ponged(self) -> None:
+        """The last ping was answered."""
+        self.confirmed = self._pinged
 
-    def _hello(self, position: Position | None) -> dict[str, Any]:
-        return {
-            "epoch": self._fanout.head.epoch,
-            "id": None if position is None else str(position.id),
-            "n": None if position is None else position.n,
-            "server_time": timestamp(self._fanout.now_ns()),
-            "types": list(self._filter.patterns),
-        }
-
-    async def _catch_up(self) -> None:
-        history, until, count = self._fanout.history, self.position.id, self._handshake.catchup
-        try:
-            events = await history.newest(self._wants, count=count, until=until)
-        except UnreachableError:  # what there is, is better than nobody let in
-            events = history.newest_in_ring(self._wants, count=count, until=until)
-        for event in events:
-            await self._send_event(event)
-
-    async def _resume(self, since: Position) -> None:
-        """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does."""
-        start, gap = judge(since, self._fanout.ring_bounds())
-        is_trimmed = gap is not None and gap.reason == "trimmed"
-        if is_trimmed or (start.id == START and not self._fanout.history.is_ring_whole):
-            bounds = await self._fanout.reader.bounds()
-            # Of another epoch: the log has just ended, and the ring will say so.
-            if bounds.epoch == self._fanout.head.epoch and self._fanout.is_longer(bounds):
-                start, gap = judge(since, bounds)
-        self.position = start
-        if gap is not None:
-            await self._send_gap(gap)
-        while not self._fanout.ring_reaches(self.position):
-            before = self.position.id
-            async for page in self._fanout.history.forward(self.position, until=self._fanout.head.id):
-                await self._pass_over([page] if isinstance(page, Gap) else list(page))
-            if self.position.id == before:  # the stream has just lost what it was asked for
-                await self._catch_up_with_the_ring()
-                return
-        self._at = max(self._ring.start, self._ring.index_after(self.position.id))
-        if _begins_anew(self._ring.read(self._at, 1)):  # the beginning of this log, to one who begins with it
-            self._at += 1
-
-    # --- the way
-
-    async def _advance(self) -> bool:
-        """Move over the next items of the ring; False if there is none."""
-        await self._tell_state()
-        if self._at < self._ring.start:
-            await self._catch_up_with_the_ring()
-        items = self._ring.read(self._at, SLICE_EVENTS)
-        for item in items:
-            # Before the item, not behind it: what is not sent now stays ours to send.
-            if self._at < self._ring.start:
-                return True
-            await self._pass_over([item])
-            self._at += 1
-            if self._requests or self.ended is not None:
-                return True
-        return bool(items)
-
-    async def _pass_over(self, items: list[RingItem]) -> None:
-        for item in items:
-            if isinstance(item, Gap):
-                await self._pass_over_gap(item)
-                continue
-            if self._wants(item.type) and (self._since_ts is None or item.ts >= self._since_ts):
-                await self._send_event(item)
-                self._told_id = item.id
-            self.position = Position(item.id, item.n, self._fanout.head.epoch)
-
-    async def _pass_over_gap(self, gap: Gap) -> None:
-        epoch = self._fanout.head.epoch
-        if gap.reason == "reset":
-            self.position = Position(START, None, epoch)
-        elif gap.reason == "rewound":
-            self.position = Position(self.position.id, None, epoch)
-        await self._send_gap(gap)
-        if gap.reason != "trimmed":
-            await self._tell_position()  # it names the epoch that holds from here on
-
-    async def _catch_up_with_the_ring(self) -> None:
-        """The ring has moved on without this viewer: say what it lacks."""
-        self._at = self._ring.start
-        if _begins_anew(self._ring.read(self._at, 1)):
-            return  # the log it lacks something of is gone altogether, and that is said next
-        first, n = self._ring.first_event(), self.position.n
-        lost = None if first is None or first.n is None or n is None else first.n - 1 - n
-        if lost != 0:
-            before = None if first is None else first.id
-            await self._send_gap(Gap(self.position.id, before, lost, "slow"))
-
-    async def _rest(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POSITION_INTERVAL_S):
-                await self._wake.wait()
-
-    async def _tick(self) -> None:
-        """Now and then: say where a viewer stands who sees nothing of what passes."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s < self._tick_due_s:
-            return
-        self._tick_due_s = now_s + POSITION_INTERVAL_S
-        if self._expired():
+    def look(self, *, tells_place: bool) -> None:
+        """Now and then: see whether its grant has ended, and say where it stands to who sees nothing of what passes."""
+        expires_at = self.grant.expires_at
+        if expires_at is not None and self.fanout.now_ns() > expires_at * 1e9:
             self.dismiss("expired")
-        elif self._told_id != self.position.id:
-            await self._tell_position()
+        elif tells_place and self.live_in is not None and (self.told is None or self.told.id != self.place.id):
+            self.tell_position()
 
-    def _expired(self) -> bool:
-        expires_at = self._grant.expires_at
-        return expires_at is not None and self._fanout.now_ns() > expires_at * 1e9
+    def failed(self, error: Exception) -> None:
+        """Something went wrong with it; that ends it alone."""
+        self.fanout.on_fault(error)
+        self.cut()
 
-    def _wants(self, event_type: str) -> bool:
-        return self._filter.matches(event_type) and self._grant.filter.matches(event_type)
+    def cut(self) -> None:
+        """End it now; nothing can be said to it."""
+        self.connection.close(may_return=True, abort=True)
+        self.gone()
 
-    # --- requests
+    def gone(self) -> None:
+        """Its connection is over, or about to be."""
+        if self.is_gone:
+            return
+        self.is_gone = True
+        self._leave()
+        self.fanout.viewers.discard(self)
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._on_gone(self)
 
-    async def _answer_requests(self) -> None:
-        while self._requests and self.ended is None:
-            request = self._requests.popleft()
-            try:
-                reply = orjson.dumps(await self._answer(request)).decode()
-            except RequestError as error:
-                reply = _error(error)
-            except UnreachableError as error:
-                reply = _error(_unavailable(error))
-            if request.answer is not None:
-                await self._room()
-                await request.answer(reply)
+    # --- its own task
 
-    async def _answer(self, request: Request) -> dict[str, Any]:
-        if request.is_one_too_many:
-            raise RequestError("too_many_requests", f"at most {REQUESTS_MAX} requests may wait for an answer")
-        if request.name == "subscribe":
-            self._filter = parse_subscribe(request.data)
-            return {"types": list(self._filter.patterns), "id": str(self.position.id)}
-        if request.name == "replay":
-            return await self._replay(parse_replay(request.data, now=utc_now()))
-        raise RequestError("not_found", "there are two requests: 'subscribe' and 'replay'")
+    async def _serve(self) -> None:
+        try:
+            await self._run()
+        except Exception as error:  # noqa: BLE001 - whatever it was, it ends this viewer alone
+            self.failed(error)
+        finally:
+            self._task = None
 
-    async def _replay(self, replay: Replay) -> dict[str, Any]:
-        """Send past events again, up to where the cursor stands: what lies ahead of it comes anyway."""
-        wanted = replay.filter
-        if not self._fanout.is_loaded:
-            raise UnreachableError("it has not been read yet")
+    async def _run(self) -> None:
+        """Write whatever the rounds cannot, until it is live or gone."""
+        try:
+            if self._handshake is not None:
+                await self._begin(self._handshake)
+            while self.ended is None:
+                if self.is_full:
+                    await self.wait_for_room()
+                    if self.policy == "latest":
+                        self.skip_to_the_newest()
+                elif self._requests:
+                    await answer(self, self._requests.popleft())
+                elif self.advance():
+                    await asyncio.sleep(0)
+                else:
+                    self._go_live()
+                    return
+            self._take_leave(self.ended)
+        except TooSlowError as error:
+            self._take_leave(CODES["too_slow"], abort=error.is_stuck)
+        except UnreachableError as error:  # it stands where only the stream reaches: let it come back
+            self._take_leave(CODES["unavailable"], unavailable(error).message)
 
-        def matches(event_type: str) -> bool:
-            plain = self._filter if wanted is None else wanted
-            return plain.matches(event_type) and self._grant.filter.matches(event_type)
+    async def _begin(self, handshake: Handshake) -> None:
+        if not self.fanout.is_loaded and self.ended is None:
+            self.send("hello", hello(self, None))
+            await self._await_the_log()
+        if self.ended is None:
+            await greet(self, handshake)
+        self._handshake = None
 
-        if replay.since.position is None and replay.until_ts is None:
-            events = await self._fanout.history.newest(matches, count=replay.count, until=self.position.id)
-        else:
-            events = await self._between(replay, matches)
-        for event in events:  # without their places: they do not bring the viewer anywhere
-            await self._room()
-            await self.connection.send("event", event.json)
-            self.sent += 1
-        first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
-        return {"count": len(events), "first": first, "last": last}
+    async def _await_the_log(self) -> None:
+        self._wake = wake = asyncio.Event()
+        loaded = asyncio.create_task(self.fanout.loaded.wait())
+        loaded.add_done_callback(lambda _: wake.set())
+        try:
+            while not self.fanout.is_loaded and self.ended is None:
+                wake.clear()
+                self.tell_state()
+                while self._requests:
+                    await answer(self, self._requests.popleft())
+                await wake.wait()
+        finally:
+            self._wake = None
+            loaded.cancel()
 
-    async def _between(self, replay: Replay, matches: Callable[[str], bool]) -> list[RingEvent]:
-        begin = replay.since.position or Position(START)
-        found: list[RingEvent] = []
-        async for page in self._fanout.past(begin, until=self.position.id):
-            for event in () if isinstance(page, Gap) else page:
-                if replay.covers(event.ts) and matches(event.type):
-                    found.append(event)
-            if len(found) >= replay.count:
-                break
-        return list(islice(found, replay.count))
+    def _go_live(self) -> None:
+        self.since_ts = self._requests = None
+        self.write = self.connection.write
+        self.live_in = audience = self.audience()
+        audience.members[self] = None
 
-    # --- writing
+    def _leave(self) -> None:
+        audience, self.live_in = self.live_in, None
+        if audience is not None:
+            del audience.members[self]
 
-    async def _send_event(self, event: RingEvent) -> None:
-        await self._room()
-        await self.connection.send("event", event.json, event_id=str(event.id))
-        self.sent += 1
-
-    async def _send_gap(self, gap: Gap) -> None:
-        await self._send("gap", gap.as_data())
-
-    async def _tell_position(self) -> None:
-        self._told_id = at = self.position.id
-        place = {"id": str(at), "n": self.position.n, "epoch": self.position.epoch}
-        await self._send("position", place, event_id=str(at))
-
-    async def _tell_state(self) -> None:
-        is_up = self._fanout.is_up
-        if is_up is not self._told_state:
-            self._told_state = is_up
-            await self._send("state", {"redis": "up" if is_up else "down"})
-
-    async def _send(self, name: str, payload: dict[str, Any], *, event_id: str | None = None) -> None:
-        await self._room()
-        await self.connection.send(name, orjson.dumps(payload).decode(), event_id=event_id)
-
-    async def _room(self) -> None:
-        if not await self.connection.wait_for_room(PATIENCE_S):
-            raise _StalledError
-
-    async def _take_leave(self, code: Code, message: str | None = None) -> None:
-        bye = {"code": code.name, "reason": message or code.meaning, "reconnect": code.reconnect}
-        await self.connection.send("bye", orjson.dumps(bye).decode())
-        await self.connection.close(may_return=code.reconnect)
-
-
-class _StalledError(BroadcastError):
-    """The viewer took nothing for too long."""
-
-
-def _begins_anew(items: list[RingItem]) -> bool:
-    return bool(items) and isinstance(items[0], Gap) and items[0].reason == "reset"
-
-
-def _unavailable(error: UnreachableError) -> RequestError:
-    return RequestError("unavailable", f"the log cannot be read: {error}"[:200])
-
-
-def _error(error: RequestError) -> str:
-    return orjson.dumps({"error": {"code": error.code.name, "message": error.message}}).decode()
+    def _take_leave(self, code: Code, message: str | None = None, *, abort: bool = False) -> None:
+        self.ended = code
+        bye: dict[str, Any] = {"code": code.name, "reason": message or code.meaning, "reconnect": code.reconnect}
+        self.send("bye", bye)
+        self.connection.close(may_return=code.reconnect, abort=abort)
+        self.gone()

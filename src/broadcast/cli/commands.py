@@ -203,10 +203,11 @@ def issue(
     *,
     types: Types = None,
     ttl: Annotated[str, typer.Option(help="How long it is valid: 30m, 1h, 7d.")] = "1h",
+    admin: Annotated[bool, typer.Option("--admin", help="It may see who is connected.")] = False,
 ) -> None:
     """Print a token, signed with BROADCAST_SECRET."""
     from broadcast.bridge.access import issue_token
     from broadcast.cli.duration import seconds_of
 
     secret = Settings.from_environment().secret
-    typer.echo(issue_token(secret, subject=sub, types=types, ttl_s=seconds_of(ttl)))
+    typer.echo(issue_token(secret, subject=sub, types=types, ttl_s=seconds_of(ttl), is_admin=admin))

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from broadcast.bridge.engine.namespaces import Connected, Disconnected, Namespaces, Refused, Sent
-from broadcast.bridge.engine.packets import MESSAGE, EnginePacket, Kind, Packet, PacketError, encoded
+from broadcast.bridge.engine.packets import MESSAGE, SEPARATOR, EnginePacket, Kind, Packet, PacketError, encoded
 from broadcast.bridge.engine.session import Session, Step
 
 if TYPE_CHECKING:
     from broadcast.bridge.engine.websocket import WebSocket
 
-__all__ = ["Client", "Handlers"]
+__all__ = ["Client", "Handlers", "Watcher"]
 
 POLLING_PACKETS_MAX: Final = 64
 POLLING_CHARS_MAX: Final = 256 * 1024
@@ -44,6 +44,26 @@ class Handlers(Protocol):
 
     def disconnected(self, client: Client, namespace: str, reason: str) -> None:
         """A client has left a namespace, or is gone."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who writes to a client, and has to know how it fares."""
+
+    def rouse(self) -> None:
+        """It is full."""
+        ...
+
+    def transport_changed(self) -> None:
+        """It is reached by WebSocket from here on."""
+        ...
+
+    def pinged(self) -> None:
+        """A ping has been written, behind all that was written before."""
+        ...
+
+    def ponged(self) -> None:
+        """The last ping was answered."""
         ...
 
 
@@ -74,6 +94,7 @@ class Client:
         self.poll: asyncio.Future[str] | None = None
         self.socket: WebSocket | None = None
         self.probe: WebSocket | None = None
+        self.watcher: Watcher | None = None
         self.on_closed: Callable[[Client], None] | None = None
         """Called once, after everything else, when its session is over."""
         self.recovers = False
@@ -81,8 +102,9 @@ class Client:
         self._handlers = handlers
         self._namespaces = Namespaces(handlers.exists)
         self._now = now
+        self._pongs = 0
         self._connect_due_s: float | None = now() + session.limits.connect_timeout_s
-        self._room = asyncio.Event()
+        self._room: asyncio.Event | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -101,62 +123,93 @@ class Client:
         if self._connect_due_s is not None and now_s >= self._connect_due_s:
             self.fail("connect timeout")
         else:
+            pings = self.session.pings
             self.do(self.session.tick(now_s))
+            if self.watcher is not None and self.session.pings > pings:
+                self.watcher.pinged()
 
     # --- what it is told
 
-    async def send(self, name: str, payload: str, *, event_id: str | None = None) -> None:
-        """Write one event of the default namespace; `payload` is JSON.
-
-        Args:
-            event_id: the place to which it brings a client that recovers; None where it brings it nowhere.
-        """
-        offset = f',"{event_id}"' if event_id is not None and self.recovers else ""
-        self.write(f'2["{name}",{payload}{offset}]')
-
-    async def acknowledge(self, ack_id: int, payload: str) -> None:
-        """Answer one request."""
-        self.write(f"3{ack_id}[{payload}]")
+    def id_in(self, namespace: str) -> str:
+        """Its id in a namespace, which is no secret; empty if it is not there."""
+        return self._namespaces.inside.get(namespace, "")
 
     def write(self, message: str | bytes) -> None:
         """Write one Socket.IO message."""
         self.do(self.session.send(EnginePacket(MESSAGE, message)))
 
-    async def wait_for_room(self, patience_s: float) -> bool:
-        """Wait while too much waits for it; False if it took nothing for so long."""
+    def acknowledge(self, ack_id: int, payload: str) -> None:
+        """Answer one request of the default namespace; `payload` is JSON."""
+        self.write(f"3{ack_id}[{payload}]")
+
+    @property
+    def write_shared(self) -> Callable[[bytes], None]:
+        """Writes messages that are encoded for the transport as it is now; the same bytes may go to many.
+
+        Over WebSocket they are frames, over polling packets with a separator behind each.
+        """
+        return self._write_packets if self.socket is None else self.socket.write_frame
+
+    def _write_packets(self, packets: bytes) -> None:
+        texts = packets.decode().split(SEPARATOR)[:-1]
+        self.do(self.session.send_all([EnginePacket(text[0], text[1:]) for text in texts]))
+        if self.is_full and self.watcher is not None:
+            self.watcher.rouse()
+
+    async def wait_for_room(self, patience_s: float, *, until_empty: bool = False) -> bool:
+        """Wait while too much waits for it, or while anything does; False if it took nothing for so long."""
         loop = asyncio.get_running_loop()
-        least, deadline_s = self._waiting, loop.time() + patience_s
-        while not (self._has_room or self.is_closed):
+        least, deadline_s = self.waiting_bytes, loop.time() + patience_s
+        while self.waiting_bytes and not (self.is_closed or (self._is_roomy and not until_empty)):
+            self._room = self._room or asyncio.Event()
             self._room.clear()
             try:
                 async with asyncio.timeout(min(1.0, patience_s)):
                     await self._room.wait()
             except TimeoutError:
                 pass
-            if self._waiting < least:
-                least, deadline_s = self._waiting, loop.time() + patience_s
+            if self.waiting_bytes < least:
+                least, deadline_s = self.waiting_bytes, loop.time() + patience_s
             elif loop.time() > deadline_s:
                 return False
         return True
 
     @property
-    def _has_room(self) -> bool:
-        if self.socket is not None:
-            return not self.socket.is_full
-        return len(self.session.waiting) < POLLING_PACKETS_MAX and self._waiting < POLLING_CHARS_MAX
+    def is_websocket(self) -> bool:
+        """By which transport it is reached."""
+        return self.socket is not None
 
     @property
-    def _waiting(self) -> int:
+    def is_full(self) -> bool:
+        """Whether so much waits for it that nothing more should be written."""
+        if self.socket is not None:
+            return self.socket.is_full
+        return len(self.session.waiting) >= POLLING_PACKETS_MAX or self.waiting_bytes >= POLLING_CHARS_MAX
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits for it, in bytes or characters."""
         if self.socket is not None:
             return self.socket.waiting_bytes
         return sum(len(packet.data) for packet in self.session.waiting)
 
+    @property
+    def _is_roomy(self) -> bool:
+        """Whether it has taken so much that it is worth going on."""
+        return not self.is_full if self.socket is not None else len(self.session.waiting) <= POLLING_PACKETS_MAX // 2
+
     def make_room(self) -> None:
         """Something of what waited has gone out."""
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
 
-    async def close(self, *, may_return: bool, abort: bool = False) -> None:
-        """End the connection, behind what was sent unless `abort`."""
+    def full(self) -> None:
+        """Its WebSocket takes no more for now."""
+        if self.watcher is not None:
+            self.watcher.rouse()
+
+    def close(self, *, may_return: bool, abort: bool = False) -> None:
+        """End the connection, behind what was written unless `abort`."""
         if abort:
             socket = self.socket
             self.fail("server abort")
@@ -179,6 +232,22 @@ class Client:
             self.do(self.session.received(data, self._now(), socket="probe" if is_probe else "main"))
         except PacketError:
             self.fail("parse error")
+        self._look_for_pong()
+
+    def posted(self, body: bytes) -> None:
+        """A payload has come.
+
+        Raises:
+            PacketError: it is none; that ends the session, see `fail`.
+        """
+        self.do(self.session.posted(body, self._now()))
+        self._look_for_pong()
+
+    def _look_for_pong(self) -> None:
+        if self.session.pongs > self._pongs:
+            self._pongs = self.session.pongs
+            if self.watcher is not None:
+                self.watcher.ponged()
 
     def do(self, steps: Iterable[Step]) -> None:
         """Do what the session says, in its order."""
@@ -199,9 +268,7 @@ class Client:
         elif what == "write_probe" and self.probe is not None:
             self.probe.write(data)
         elif what == "upgrade" and self.probe is not None:
-            self.socket, self.probe = self.probe, None
-            self.socket.is_probe = False
-            self.make_room()
+            self._upgraded(self.probe)
         elif what == "close" and self.socket is not None:
             self.socket.close()
         elif what == "close_probe" and self.probe is not None:
@@ -209,6 +276,13 @@ class Client:
             self.probe = None
         elif what == "closed":
             self._closed(str(data))
+
+    def _upgraded(self, socket: WebSocket) -> None:
+        self.socket, self.probe = socket, None
+        socket.is_probe = False
+        self.make_room()
+        if self.watcher is not None:
+            self.watcher.transport_changed()
 
     def _received_message(self, data: str | bytes) -> None:
         if self.is_closed:

@@ -52,6 +52,8 @@ class Engine:
         self.clients: dict[str, Client] = {}
         self.limits = limits or Limits()
         self.message_bytes_max = self.limits.payload_bytes_max
+        self.intake_bytes_per_s = self.limits.intake_bytes_per_s
+        self.intake_bytes_burst = self.limits.intake_bytes_burst
         self._handlers = handlers
         self._refuse = refuse
         self._name = name or secrets.token_hex(3)
@@ -75,7 +77,7 @@ class Engine:
         """Leave whoever is still there, and stop the timer."""
         self._is_stopping = True
         for client in list(self.clients.values()):
-            await client.close(may_return=True, abort=True)
+            client.close(may_return=True, abort=True)
         if self._turning is not None:
             self._turning.cancel()
             with suppress(asyncio.CancelledError):

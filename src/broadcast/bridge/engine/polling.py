@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from starlette.requests import ClientDisconnect, Request
@@ -34,10 +33,6 @@ class Sessions(Protocol):
         """Make a client that polls."""
         ...
 
-    def now(self) -> float:
-        """The event loop's clock."""
-        ...
-
 
 def refusal_of(query: Any, *, transport: str) -> Refusal | None:
     """What is wrong with a request's query; None if nothing is."""
@@ -62,7 +57,7 @@ async def answer(request: Request, sessions: Sessions) -> Response:
     if request.method == "GET":
         return await _poll(request, client)
     if request.method == "POST":
-        return await _post(request, client, sessions.now)
+        return await _post(request, client)
     return _refused(BAD_METHOD)
 
 
@@ -104,7 +99,7 @@ async def _lost(request: Request) -> None:
         await request.receive()
 
 
-async def _post(request: Request, client: Client, now: Callable[[], float]) -> Response:
+async def _post(request: Request, client: Client) -> Response:
     bytes_max = client.session.limits.payload_bytes_max
     body = bytearray()
     try:
@@ -116,7 +111,7 @@ async def _post(request: Request, client: Client, now: Callable[[], float]) -> R
     except ClientDisconnect:
         return Response(status_code=400)
     try:
-        client.do(client.session.posted(bytes(body), now()))
+        client.posted(bytes(body))
     except PacketError:
         if client.session.state != "websocket":
             client.fail("parse error")

@@ -19,6 +19,7 @@ Whoever drives it does what the `Step`s say, in their order.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -57,6 +58,9 @@ class Limits:
     """Packets that answer one poll; python-socketio's client refuses more."""
     connect_timeout_s: float = 10.0
     """By then a client has to be in a namespace."""
+    intake_bytes_per_s: float = 16 * 1024
+    """What a WebSocket may send in the long run; faster ones are read more slowly. 0 for no limit."""
+    intake_bytes_burst: float = 128 * 1024
     linger_s: float = 5.0
     """How long what was said last may wait for a poll."""
 
@@ -86,7 +90,18 @@ class Session:
         is_websocket: whether it has come by WebSocket; else by polling.
     """
 
-    __slots__ = ("_is_polled", "_pong_due_s", "_why", "limits", "ping_due_s", "sid", "state", "waiting")
+    __slots__ = (
+        "_is_polled",
+        "_pong_due_s",
+        "_why",
+        "limits",
+        "ping_due_s",
+        "pings",
+        "pongs",
+        "sid",
+        "state",
+        "waiting",
+    )
 
     def __init__(self, sid: str, *, limits: Limits, now_s: float, is_websocket: bool) -> None:
         self.sid = sid
@@ -95,6 +110,10 @@ class Session:
         self.waiting: deque[EnginePacket] = deque()
         """What the next poll will fetch."""
         self.ping_due_s = now_s + limits.ping_interval_s
+        self.pings = 0
+        """How many pings were written."""
+        self.pongs = 0
+        """How many of them were answered."""
         self._pong_due_s: float | None = None
         self._is_polled = False
         self._why = ""
@@ -114,12 +133,16 @@ class Session:
 
     def send(self, packet: EnginePacket) -> list[Step]:
         """Send one packet, in its turn."""
+        return self.send_all((packet,))
+
+    def send_all(self, packets: Sequence[EnginePacket]) -> list[Step]:
+        """Send some packets; a poll that waits gets as many of them as it may."""
         if self.state in ("closing", "closed"):
             return []
         if self.state == "websocket":
-            return [_written(packet)]
-        self.waiting.append(packet)
-        return self._answered() if self._is_polled else []
+            return [_written(packet) for packet in packets]
+        self.waiting.extend(packets)
+        return self._answered() if self._is_polled and packets else []
 
     def close(self, reason: str, now_s: float) -> list[Step]:
         """End the session behind what was sent; over polling, that has first to be fetched."""
@@ -245,6 +268,7 @@ class Session:
         timeout_s = self.limits.ping_timeout_s
         pinged_s = self.ping_due_s if now_s - self.ping_due_s < timeout_s / 2 else now_s
         self._pong_due_s = self.ping_due_s = pinged_s + timeout_s
+        self.pings += 1
         return self.send(EnginePacket(PING))
 
     # --- both ways
@@ -257,6 +281,7 @@ class Session:
         if packet.kind == PONG:
             if self._pong_due_s is not None:
                 self._pong_due_s = None
+                self.pongs += 1
                 self.ping_due_s = now_s + self.limits.ping_interval_s
             return []
         if packet.kind == CLOSE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket as sockets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,9 +17,15 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from broadcast.bridge.engine.allowance import Allowance
+
 __all__ = ["Door", "Owner", "WebSocket"]
 
 WRITE_BYTES_MAX: Final = 256 * 1024
+FRAGMENTS_MAX: Final = 256
+"""Of one message: its size is bounded, but empty fragments add nothing to that."""
+INTAKE_BYTES: Final = 2048
+"""So much of what a client sends is looked at at once: some hundred tiny frames."""
 NOTSENT_BYTES_MAX: Final = 128 * 1024
 """What the kernel may hold for a client before it says that it is full; the rest waits where we can see it."""
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -32,6 +38,10 @@ class Owner(Protocol):
         """A message has come."""
         ...
 
+    def full(self) -> None:
+        """The transport takes no more for now."""
+        ...
+
     def make_room(self) -> None:
         """The transport takes more."""
         ...
@@ -41,6 +51,8 @@ class Door(Protocol):
     """Who decides about a WebSocket that wants in."""
 
     message_bytes_max: int
+    intake_bytes_per_s: float
+    intake_bytes_burst: float
 
     def knocked(self, socket: WebSocket, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """A request to upgrade has come: call `accept` or `reject`."""
@@ -64,6 +76,8 @@ class WebSocket(asyncio.Protocol):
         self.is_probe = False
         self.is_full = False
         self.transport: Any = None
+        self.on_lost: Callable[[], None] | None = None
+        """Called when its connection is gone."""
         self._door = door
         self._connections: set[Any] = server_state.connections
         self._protocol = ServerProtocol(max_size=door.message_bytes_max)
@@ -71,6 +85,10 @@ class WebSocket(asyncio.Protocol):
         self._fragments: list[bytes] = []
         self._is_text = True
         self._closing: asyncio.TimerHandle | None = None
+        self._intake: Allowance | None = None
+        self._backlog = bytearray()
+        self._pace: asyncio.TimerHandle | None = None
+        self._is_reading = True
 
     # --- what the door and the owner call
 
@@ -136,9 +154,32 @@ class WebSocket(asyncio.Protocol):
             connection.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, NOTSENT_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
+        """Bytes of the client: looked at a few at once, and no faster than it may send them."""
+        self._backlog += data
+        if self._pace is None:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        self._pace = None
+        data = bytes(self._backlog[:INTAKE_BYTES])
+        del self._backlog[:INTAKE_BYTES]
+        loop, door = asyncio.get_running_loop(), self._door
+        if self._intake is None:
+            self._intake = Allowance(rate=door.intake_bytes_per_s, burst=door.intake_bytes_burst)
+        wait_s = self._intake.take(len(data), loop.time())
         self._protocol.receive_data(data)
         self._handle_events()
+        if self.transport.is_closing():
+            self._backlog.clear()
+        elif self._backlog or wait_s:
+            self._pace = loop.call_later(wait_s, self._take_in)
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        wants_more = not self.is_full and self._pace is None
+        if wants_more is not self._is_reading and not self.transport.is_closing():
+            self._is_reading = wants_more
+            (self.transport.resume_reading if wants_more else self.transport.pause_reading)()
 
     def eof_received(self) -> None:
         """The client says no more."""
@@ -148,19 +189,24 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._connections.discard(self)
-        if self._closing is not None:
-            self._closing.cancel()
+        for timer in (self._closing, self._pace):
+            if timer is not None:
+                timer.cancel()
         self._door.lost(self)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def pause_writing(self) -> None:
         """The client does not take what it is sent: nor is anything more taken from it."""
         self.is_full = True
-        self.transport.pause_reading()
+        self._read_or_not()
+        if self.owner is not None:
+            self.owner.full()
 
     def resume_writing(self) -> None:
         """It takes something again."""
         self.is_full = False
-        self.transport.resume_reading()
+        self._read_or_not()
         if self.owner is not None:
             self.owner.make_room()
 
@@ -187,6 +233,10 @@ class WebSocket(asyncio.Protocol):
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
         self._fragments.append(bytes(frame.data))
+        if len(self._fragments) > FRAGMENTS_MAX:
+            self._fragments.clear()
+            self._protocol.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAGMENTS_MAX} fragments")
+            return
         if not frame.fin:
             return
         raw, self._fragments = b"".join(self._fragments), []

@@ -1,0 +1,55 @@
+"""How many connections there may be: in all, from one address, and how many new ones a second. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from broadcast.bridge.engine.allowance import Allowance
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """Counts connections.
+
+    Args:
+        connections_max: in all; 0 for no limit.
+        per_address_max: from one address; 0 for no limit.
+        rate: new ones per second, in the long run; 0 for no limit. A second's worth may come at once.
+    """
+
+    def __init__(self, *, connections_max: int, per_address_max: int, rate: float) -> None:
+        self.connections = 0
+        self.refused: Counter[str] = Counter()
+        """How many were refused, by reason."""
+        self._connections_max = connections_max or float("inf")
+        self._per_address_max = per_address_max or float("inf")
+        self._from: Counter[str] = Counter()
+        self._allowance = Allowance(rate=rate, burst=max(1.0, rate))
+
+    def enter(self, address: str, now_s: float) -> str | None:
+        """Count one more connection, also if it is refused: until `leave`, it is there.
+
+        Returns:
+            Why it is refused, None if it is let in.
+        """
+        self.connections += 1
+        self._from[address] += 1
+        refusal = self._refusal(address, now_s)
+        if refusal is not None:
+            self.refused[refusal] += 1
+        return refusal
+
+    def leave(self, address: str) -> None:
+        """It is gone."""
+        self.connections -= 1
+        self._from[address] -= 1
+        if not self._from[address]:
+            del self._from[address]
+
+    def _refusal(self, address: str, now_s: float) -> str | None:
+        if self.connections > self._connections_max:
+            return "too many connections"
+        if self._from[address] > self._per_address_max:
+            return "too many connections from this address"
+        return None if self._allowance.has(1, now_s) else "too many new connections at once"

@@ -1,0 +1,123 @@
+"""The door of the server: counts connections, and lets nobody stand in it who does not say what he wants.
+
+uvicorn's own HTTP protocol knows no limit for a request that is never finished, nor for one that is all headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from broadcast.bridge.admission import Admission
+
+__all__ = ["HttpDoor", "make_door"]
+
+REQUEST_TIMEOUT_S: Final = 15.0
+"""By then a request has to be there, body and all."""
+HEAD_BYTES_MAX: Final = 32 * 1024
+
+
+class HttpDoor(HttpToolsProtocol):
+    """One connection, until it is a WebSocket's."""
+
+    admission: Admission
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._refusal: str | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._is_inside = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Somebody knocks."""
+        super().connection_made(transport)
+        self._is_inside = True
+        self._refusal = self.admission.enter(self._address, self.loop.time())
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """He is gone."""
+        self._disarm()
+        self._leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request."""
+        if self._refusal is not None:
+            # Only now: whoever is answered before he has asked sees a connection that breaks.
+            self._answer(503, "Service Unavailable", "too_many_connections", self._refusal)
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._answer(431, "Request Header Fields Too Large", "bad_request", "the request's head is too large")
+
+    def on_message_begin(self) -> None:
+        """A request begins; another one, on a connection that is kept."""
+        super().on_message_begin()
+        self._arm()
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body is there."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        self._head_bytes = 0
+        self._disarm()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """From here on the connection is a WebSocket's."""
+        self._disarm()
+        super().handle_websocket_upgrade()
+        protocol: Any = self.transport.get_protocol()
+        protocol.on_lost = self._leave
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def _arm(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _leave(self) -> None:
+        if self._is_inside:
+            self._is_inside = False
+            self.admission.leave(self._address)
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        self.transport.abort()
+
+    def _answer(self, status: int, title: str, code: str, detail: str) -> None:
+        if self.transport.is_closing():
+            return
+        body = orjson.dumps({"title": title, "status": status, "code": code, "detail": detail})
+        head = (
+            f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"
+            "retry-after: 5\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+def make_door(admission: Admission) -> type[HttpDoor]:
+    """The class that uvicorn makes one of for each connection: its `http` setting."""
+    return type("HttpDoor", (HttpDoor,), {"admission": admission})

@@ -1,0 +1,91 @@
+"""How a viewer begins: `hello`, its history or what it missed, and where it then stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broadcast.bridge.cursor import Cursor, begins_anew
+from broadcast.bridge.requests import Handshake
+from broadcast.bridge.ring import RingEvent
+from broadcast.errors import UnreachableError
+from broadcast.event import timestamp
+from broadcast.log.position import START, Gap, Position, judge
+
+__all__ = ["greet", "hello"]
+
+
+async def greet(cursor: Cursor, handshake: Handshake) -> None:
+    """Bring a viewer to where the ring goes on; the log has been read.
+
+    Raises:
+        UnreachableError: it stands where only the stream reaches, which cannot be read.
+        TooSlowError: it takes too little of it.
+    """
+    since, fanout = handshake.since.position, cursor.fanout
+    cursor.at, cursor.place = fanout.ring.end, fanout.head
+    cursor.send("hello", hello(cursor, cursor.place if since is None else since))
+    cursor.tell_state()
+    if since is None:
+        await _catch_up(cursor, handshake.catchup)
+    else:
+        await _resume(cursor, since)
+    cursor.tell_position()
+
+
+def hello(cursor: Cursor, position: Position | None) -> dict[str, Any]:
+    """The first thing that a viewer is told; the position is None while the log has not been read."""
+    return {
+        "epoch": cursor.fanout.head.epoch,
+        "id": None if position is None else str(position.id),
+        "n": None if position is None else position.n,
+        "server_time": timestamp(cursor.fanout.now_ns()),
+        "types": list(cursor.wanted.patterns),
+    }
+
+
+async def _catch_up(cursor: Cursor, count: int) -> None:
+    history, until, wants = cursor.fanout.history, cursor.place.id, cursor.audience().wants
+    try:
+        events = await history.newest(wants, count=count, until=until)
+    except UnreachableError:  # what there is, is better than nobody let in
+        events = history.newest_in_ring(wants, count=count, until=until)
+    form = cursor.audience().form
+    await cursor.send_events(event.encoded(form) for event in events)
+
+
+async def _resume(cursor: Cursor, since: Position) -> None:
+    """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does."""
+    fanout, ring = cursor.fanout, cursor.fanout.ring
+    start, gap = judge(since, fanout.ring_bounds())
+    is_trimmed = gap is not None and gap.reason == "trimmed"
+    if is_trimmed or (start.id == START and not fanout.history.is_ring_whole):
+        bounds = await fanout.reader.bounds()
+        # Of another epoch: the log has just ended, and the ring will say so.
+        if bounds.epoch == fanout.head.epoch and fanout.is_longer(bounds):
+            start, gap = judge(since, bounds)
+    cursor.place = start
+    if gap is not None:
+        cursor.send_gap(gap)
+    while not fanout.ring_reaches(cursor.place):
+        before = cursor.place.id
+        async for page in fanout.history.forward(cursor.place, until=fanout.head.id):
+            await _pass_over(cursor, page)
+        if cursor.place.id == before:  # the stream has just lost what it was asked for
+            cursor.catch_up_with_the_ring()
+            return
+    cursor.at = max(ring.start, ring.index_after(cursor.place.id))
+    if begins_anew(ring.read(cursor.at, 1)):  # the beginning of this log, to one who begins with it
+        cursor.at += 1
+
+
+async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent]) -> None:
+    """Move over what was read from the stream."""
+    if isinstance(page, Gap):
+        cursor.send_gap(page)
+        return
+    audience, ts, epoch = cursor.audience(), cursor.since_ts or "", cursor.fanout.head.epoch
+    wanted = [event for event in page if audience.wants(event.type) and event.ts >= ts]
+    await cursor.send_events(event.encoded(audience.form) for event in wanted)
+    cursor.place = page[-1].position(epoch)
+    if wanted:
+        cursor.told = wanted[-1].position(epoch)

@@ -1,0 +1,380 @@
+"""Ring, cursors, filters, beat and writers together, under any interleaving of what can happen to them.
+
+The log is `memory_log.py`, the time is virtual, everything else is the bridge's own. What every viewer is told is
+checked against all that was ever delivered, in its order: no event of its filter is missing without a `gap`, none comes
+twice, none is overtaken, and a `gap` counts exactly what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from broadcast.bridge.access import Grant
+from broadcast.bridge.answers import Request
+from broadcast.bridge.cursor import PATIENCE_S
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.ring import Ring
+from broadcast.bridge.viewer import Viewer
+from broadcast.bridge.wire import SSE, Form
+from broadcast.filters import ALL, Filter, parse_filter
+from broadcast.log.position import EntryId, Gap, parse_id
+from broadcast.log.stream import LinkDown, LinkUp
+from tests.memory_log import MemoryLog, VirtualLoop
+
+RING_EVENTS = 12
+STREAM_EVENTS = 30
+ROOM_BYTES = 4_000
+TYPES = ["a.x", "a.y", "b.x", "c"]
+FILTERS = ["*", "a.*", "a.x,c", "-a.x", "nothing"]
+GRANTS = ["*", "a.*,c"]
+
+
+@dataclass
+class Line:
+    """A connection that holds `ROOM_BYTES`, and what came out at its other end."""
+
+    form: Form = SSE
+    written: bytearray = field(default_factory=bytearray)
+    taken: int = 0
+    is_stalled: bool = False
+    is_closed: bool = False
+    viewer: Viewer | None = None
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        assert not self.is_closed, "written behind the end"
+        self.written += data
+        if not self.is_stalled:
+            self.taken = len(self.written)
+        if self.is_full and self.viewer is not None:
+            self.viewer.rouse()
+
+    @property
+    def waiting_bytes(self) -> int:
+        return len(self.written) - self.taken
+
+    @property
+    def is_full(self) -> bool:
+        return self.waiting_bytes >= ROOM_BYTES
+
+    async def wait_for_room(self, patience_s: float, *, until_empty: bool) -> bool:
+        for _ in range(int(patience_s)):
+            if not (self.is_full or (until_empty and self.waiting_bytes)):
+                return True
+            await asyncio.sleep(1)
+        return False
+
+    def close(self, *, may_return: bool, abort: bool = False) -> None:
+        self.is_closed = True
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def frames(self) -> list[tuple[str, str | None, dict[str, Any]]]:
+        """Name, place and content of everything that was written."""
+        found = []
+        for frame in self.written.decode().split("\n\n")[:-1]:
+            fields = dict(line.split(": ", 1) for line in frame.split("\n"))
+            found.append((fields.get("event", "event"), fields.get("id"), json.loads(fields["data"])))
+        return found
+
+
+@dataclass
+class Person:
+    """A viewer over all its connections, and what is known of where it stands."""
+
+    wanted: Filter
+    granted: Filter
+    policy: str
+    line: Line
+    viewer: Viewer
+    known: dict[str, Any] | None = None
+    """The `{id, n, epoch}` with which it comes back."""
+    looked_at: int = 0
+    at: int | None = None
+    """The index, in all that was delivered, of the last thing it has passed; None if that is not known."""
+    asked: list[Filter] = field(default_factory=list)
+
+    def wants(self, event_type: str) -> bool:
+        return self.wanted.matches(event_type) and self.granted.matches(event_type)
+
+
+class Bridge(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = MemoryLog()
+        self.delivered: list[tuple[EntryId, str, int]] = []
+        """Everything that ever came into the ring: id, type, ordinal."""
+        self.people: list[Person] = []
+        self.faults: list[Exception] = []
+        self.numbers = iter(range(10**9))
+        self.seq = 0
+        self.lost_tail: list[Any] = []
+        self.was_rewound = False
+
+    @initialize(before=st.integers(0, 40))
+    def begin(self, before: int) -> None:
+        for _ in range(before):
+            self._append_one(TYPES[before % len(TYPES)])
+        self.log.trim(STREAM_EVENTS)
+        self.loop = VirtualLoop()
+        self.loop.run_until_complete(self._start())
+
+    async def _start(self) -> None:
+        reader: Any = self.log
+        self.fanout = Fanout(reader, Ring(events_max=RING_EVENTS, bytes_max=10**6), waiting_bytes_max=3 * ROOM_BYTES)
+        self.fanout.on_fault = self.faults.append
+        await self.fanout._load()
+        self.tasks = [asyncio.ensure_future(self.fanout.deliver()), asyncio.ensure_future(self.fanout.look_after())]
+
+    def teardown(self) -> None:
+        if not hasattr(self, "loop"):
+            return
+        for person in self.people:
+            self._in_loop(person.viewer.gone)
+        for task in self.tasks:
+            task.cancel()
+        self.loop.pass_time(0.1)
+        self.loop.close()
+
+    def _in_loop(self, act: Callable[[], object]) -> None:
+        async def do() -> None:
+            act()
+
+        self.loop.run_until_complete(do())
+
+    def _append_one(self, event_type: str) -> Any:
+        self.seq += 1
+        entry = self.log.append(event_type, next(self.numbers), f"mind:{self.seq}")
+        self.delivered.append((entry.id, entry.event["type"], entry.n or 0))
+        return entry
+
+    # --- what happens to the log
+
+    @rule(types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=2 * RING_EVENTS))
+    def append(self, types: list[str]) -> None:
+        entries = [self._append_one(event_type) for event_type in types]
+        self.log.trim(STREAM_EVENTS)
+        self.fanout.take_in(entries)
+
+    @rule(keep=st.integers(0, STREAM_EVENTS))
+    def trim(self, keep: int) -> None:
+        self.log.trim(keep)
+
+    @rule(is_up=st.booleans())
+    def redis(self, is_up: bool) -> None:
+        if self.log.is_up is not is_up:
+            self.log.is_up = is_up
+            self.fanout.take_in(LinkUp(self.log.now()) if is_up else LinkDown("away"))
+
+    @precondition(lambda self: self.log.entries)
+    @rule(lost=st.integers(1, 5), back=st.booleans())
+    def rewind(self, lost: int, back: bool) -> None:
+        """Redis loses its tail; what a producer still keeps of it is appended again under its old identity."""
+        stood = self.log.last
+        gone = self.log.rewind(min(lost, len(self.log.entries)))
+        self.was_rewound = True
+        self.fanout.take_in(LinkUp(self.log.now()))
+        self.fanout.take_in(Gap(stood, None, None, "rewound"))
+        if back:
+            again = [self.log.append(entry.event["type"], entry.event["data"]["i"], entry.by or "") for entry in gone]
+            self.fanout.take_in(again)
+
+    @rule()
+    def reset(self) -> None:
+        stood = self.log.last
+        self.log.reset()
+        self.was_rewound = True
+        self.fanout.take_in(LinkUp(self.log.now()))
+        self.fanout.take_in(Gap(stood, None, None, "reset"))
+
+    # --- what viewers do
+
+    @precondition(lambda self: len(self.people) < 6)
+    @rule(
+        types=st.sampled_from(FILTERS),
+        grant=st.sampled_from(GRANTS),
+        policy=st.sampled_from(["gap", "latest", "close"]),
+        catchup=st.sampled_from([0, 3, 50]),
+    )
+    def connect(self, types: str, grant: str, policy: str, catchup: int) -> None:
+        wanted, granted = parse_filter(types), parse_filter(grant)
+        auth = {"types": types, "policy": policy, "catchup": catchup}
+        line, viewer = self._viewer(auth, granted)
+        self.people.append(Person(wanted, granted, policy, line, viewer))
+
+    def _viewer(self, auth: dict[str, Any], granted: Filter) -> tuple[Line, Viewer]:
+        async def make() -> tuple[Line, Viewer]:
+            line = Line()
+            handshake = parse_handshake(auth, now=utc_now())
+            viewer = line.viewer = Viewer(
+                line, self.fanout, handshake=handshake, grant=Grant(granted), on_gone=lambda _: None
+            )
+            viewer.rouse()
+            return line, viewer
+
+        return self.loop.run_until_complete(make())
+
+    @precondition(lambda self: self.people)
+    @rule(which=st.integers(0, 5), away=st.booleans())
+    def drop_and_resume(self, which: int, away: bool) -> None:
+        """A connection breaks; the viewer comes back with the last place that it knows of."""
+        person = self.people[which % len(self.people)]
+        self._look_at(person)
+        self._in_loop(person.viewer.gone)
+        person.line.is_closed = True
+        if person.known is None:
+            self.people.remove(person)
+            return
+        if away:
+            self.append(["a.x", "c", "b.x"] * 3)
+        auth = {"types": list(person.wanted.patterns), "policy": person.policy, "since": person.known}
+        person.line, person.viewer = self._viewer(auth, person.granted)
+        person.looked_at, person.asked = 0, []
+
+    @precondition(lambda self: self.people)
+    @rule(which=st.integers(0, 5), is_stalled=st.booleans())
+    def stall(self, which: int, is_stalled: bool) -> None:
+        line = self.people[which % len(self.people)].line
+        line.is_stalled = is_stalled
+        if not is_stalled:
+            line.taken = len(line.written)
+
+    @precondition(lambda self: self.people)
+    @rule(which=st.integers(0, 5), types=st.sampled_from(FILTERS))
+    def subscribe(self, which: int, types: str) -> None:
+        person = self.people[which % len(self.people)]
+        if not person.viewer.is_gone:
+            person.asked.append(parse_filter(types))
+            self._ask(person, Request("subscribe", {"types": types}, self._reply(person, "subscribed")))
+
+    @precondition(lambda self: self.people)
+    @rule(which=st.integers(0, 5), count=st.integers(1, 40))
+    def replay(self, which: int, count: int) -> None:
+        person = self.people[which % len(self.people)]
+        if not person.viewer.is_gone:
+            self._ask(person, Request("replay", {"count": count}, self._reply(person, "replayed")))
+
+    def _ask(self, person: Person, request: Request) -> None:
+        self._in_loop(lambda: person.viewer.submit(request))
+
+    def _reply(self, person: Person, name: str) -> Callable[[str], None]:
+        line = person.line
+        return lambda payload: line.write(f"event: {name}\ndata: {payload}\n\n".encode())
+
+    @rule(seconds=st.sampled_from([0.0, 0.002, 0.1, 6.0, PATIENCE_S + 5]))
+    def time_passes(self, seconds: float) -> None:
+        self.loop.pass_time(seconds)
+
+    # --- what has to be so
+
+    @invariant()
+    def nothing_failed_and_nothing_grows(self) -> None:
+        assert not self.faults, self.faults
+        if hasattr(self, "fanout"):
+            assert len(self.fanout.ring) <= RING_EVENTS + 8  # gaps stand beside the events
+            assert len(self.fanout.viewers) <= len(self.people)
+            for viewer in self.fanout.viewers:
+                # A stretch, an answer or a page behind the bound; never what keeps coming.
+                assert viewer.connection.waiting_bytes < ROOM_BYTES + 16_000
+
+    @invariant()
+    def what_was_told_is_right(self) -> None:
+        for person in self.people:
+            self._look_at(person)
+
+    @rule()
+    def everything_arrives(self) -> None:
+        """Once nothing stalls, whoever is still here has everything of its filter, or has been told what not."""
+        if not self.log.is_up:
+            self.redis(True)
+        for person in self.people:
+            person.line.is_stalled = False
+            person.line.taken = len(person.line.written)
+        self.loop.pass_time(PATIENCE_S + 8)
+        for person in self.people:
+            if person.viewer.is_gone:
+                continue
+            self._look_at(person)
+            assert person.viewer.live_in is not None
+            if person.at is not None:
+                self._nothing_between(person, person.at, len(self.delivered))
+
+    def _look_at(self, person: Person) -> None:
+        frames = person.line.frames()
+        for name, place, data in frames[person.looked_at :]:
+            self._check(person, name, place, data)
+        person.looked_at = len(frames)
+
+    def _check(self, person: Person, name: str, place: str | None, data: dict[str, Any]) -> None:
+        if name == "hello" and data["id"] is not None:
+            # A new viewer's history ends where hello says; whoever comes back goes on behind it.
+            person.at = self._index(data["id"]) if person.known is not None else None
+            person.known = person.known or {"id": data["id"], "n": data["n"], "epoch": data["epoch"]}
+        elif name == "event" and place is not None:
+            self._check_event(person, data)
+        elif name == "position":
+            self._pass_to(person, self._index(data["id"]))
+            person.known = data
+        elif name == "gap":
+            self._check_gap(person, data)
+        elif name == "subscribed":
+            self._pass_to(person, self._index(data["id"]))
+            person.wanted = person.asked.pop(0)
+
+    def _check_event(self, person: Person, event: dict[str, Any]) -> None:
+        index = self._index(event["id"])
+        assert index is not None, "an event that never was"
+        assert person.wants(event["type"]), "an event outside filter or grant"
+        if person.at is not None:
+            assert index > person.at, "twice, or overtaken"
+        self._pass_to(person, index)
+        assert person.known is not None
+        person.known = {**person.known, "id": event["id"], "n": event["n"]}
+
+    def _check_gap(self, person: Person, gap: dict[str, Any]) -> None:
+        after, before = self._index(gap["after"]), gap["before"]
+        if gap["reason"] in ("rewound", "reset"):
+            person.at = None
+            return
+        self._pass_to(person, after)
+        index = None if before is None else self._index(before)
+        if gap["lost"] is not None:
+            assert gap["lost"] > 0, "a gap of nothing"
+            if after is not None and index is not None and not self.was_rewound:
+                assert gap["lost"] == index - after - 1
+        person.at = None if index is None else index - 1
+
+    def _pass_to(self, person: Person, index: int | None) -> None:
+        if person.at is not None and index is not None:
+            self._nothing_between(person, person.at, index)
+        person.at = index if index is None or person.at is None else max(index, person.at)
+
+    def _nothing_between(self, person: Person, at: int, index: int) -> None:
+        missed = [event for event in self.delivered[at + 1 : index] if person.wants(event[1])]
+        assert not missed, f"missing without a gap: {missed}"
+
+    def _index(self, text: str) -> int | None:
+        entry_id = parse_id(text)
+        if entry_id == EntryId(0, 0):
+            return -1 if not self.was_rewound else None
+        return next((i for i, (each, _, _) in enumerate(self.delivered) if each == entry_id), None)
+
+
+Bridge.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_any_interleaving = Bridge.TestCase
+assert ALL
