@@ -121,7 +121,9 @@ class Bridge(RuleBasedStateMachine):
         self.faults: list[Exception] = []
         self.numbers = iter(range(10**9))
         self.seq = 0
-        self.lost_tail: list[Any] = []
+        self.again: set[EntryId] = set()
+        self.forgotten: set[EntryId] = set()
+        """What was in the log once: who is told of the log that is now need not hear of it."""
         self.was_rewound = False
 
     @initialize(before=st.integers(0, 40))
@@ -177,7 +179,7 @@ class Bridge(RuleBasedStateMachine):
     def redis(self, is_up: bool) -> None:
         if self.log.is_up is not is_up:
             self.log.is_up = is_up
-            self.fanout.take_in(LinkUp(self.log.now()) if is_up else LinkDown("away"))
+            self.fanout.take_in(LinkUp(self.log.now(), self.fanout.head) if is_up else LinkDown("away"))
 
     @precondition(lambda self: self.log.entries)
     @rule(lost=st.integers(1, 5), back=st.booleans())
@@ -185,19 +187,23 @@ class Bridge(RuleBasedStateMachine):
         """Redis loses its tail; what a producer still keeps of it is appended again under its old identity."""
         stood = self.log.last
         gone = self.log.rewind(min(lost, len(self.log.entries)))
+        self.forgotten |= {entry.id for entry in gone}
         self.was_rewound = True
-        self.fanout.take_in(LinkUp(self.log.now()))
+        self.fanout.take_in(LinkUp(self.log.now(), self.log.now().end))
         self.fanout.take_in(Gap(stood, None, None, "rewound"))
         if back:
             again = [self.log.append(entry.event["type"], entry.event["data"]["i"], entry.by or "") for entry in gone]
+            # The bridge has had them; who comes back to what only the stream has, gets them under their new ids.
+            self.again |= {entry.id for entry in again}
             self.fanout.take_in(again)
 
     @rule()
     def reset(self) -> None:
         stood = self.log.last
+        self.forgotten |= {entry.id for entry in self.log.entries}
         self.log.reset()
         self.was_rewound = True
-        self.fanout.take_in(LinkUp(self.log.now()))
+        self.fanout.take_in(LinkUp(self.log.now(), self.log.now().end))
         self.fanout.take_in(Gap(stood, None, None, "reset"))
 
     # --- what viewers do
@@ -310,7 +316,7 @@ class Bridge(RuleBasedStateMachine):
             self._look_at(person)
             assert person.viewer.live_in is not None
             if person.at is not None:
-                self._nothing_between(person, person.at, len(self.delivered))
+                self._nothing_between(person, person.at, len(self.delivered) - 1)
 
     def _look_at(self, person: Person) -> None:
         frames = person.line.frames()
@@ -335,12 +341,15 @@ class Bridge(RuleBasedStateMachine):
             person.wanted = person.asked.pop(0)
 
     def _check_event(self, person: Person, event: dict[str, Any]) -> None:
+        if parse_id(event["id"]) in self.again:
+            return
         index = self._index(event["id"])
         assert index is not None, "an event that never was"
         assert person.wants(event["type"]), "an event outside filter or grant"
         if person.at is not None:
             assert index > person.at, "twice, or overtaken"
-        self._pass_to(person, index)
+        self._pass_to(person, index - 1)
+        person.at = index if person.at is None else max(index, person.at)
         assert person.known is not None
         person.known = {**person.known, "id": event["id"], "n": event["n"]}
 
@@ -350,6 +359,7 @@ class Bridge(RuleBasedStateMachine):
             person.at = None
             return
         self._pass_to(person, after)
+        after = person.at
         index = None if before is None else self._index(before)
         if gap["lost"] is not None:
             assert gap["lost"] > 0, "a gap of nothing"
@@ -358,12 +368,14 @@ class Bridge(RuleBasedStateMachine):
         person.at = None if index is None else index - 1
 
     def _pass_to(self, person: Person, index: int | None) -> None:
+        """It has everything up to this index, that included."""
         if person.at is not None and index is not None:
             self._nothing_between(person, person.at, index)
         person.at = index if index is None or person.at is None else max(index, person.at)
 
     def _nothing_between(self, person: Person, at: int, index: int) -> None:
-        missed = [event for event in self.delivered[at + 1 : index] if person.wants(event[1])]
+        passed = self.delivered[at + 1 : index + 1]
+        missed = [event for event in passed if person.wants(event[1]) and event[0] not in self.forgotten]
         assert not missed, f"missing without a gap: {missed}"
 
     def _index(self, text: str) -> int | None:

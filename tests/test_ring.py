@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.bridge.ring import Ring, RingEvent, RingItem
+from broadcast.bridge.ring import Ring, RingEvent, RingGap, RingItem
 from broadcast.log.entry import Entry
-from broadcast.log.position import EntryId, Gap
+from broadcast.log.position import EntryId, Gap, Position
 
 STEPS = st.lists(st.one_of(st.integers(1, 7), st.just("gap"), st.just("clear")), max_size=30)
 
@@ -35,8 +35,8 @@ def filled(steps: list[int | str], ring: Ring) -> list[RingItem]:
             everything += [RingEvent(each) for each in entries]
         elif step == "gap":
             gap = Gap(EntryId(i, 0), None, None, "trimmed")
-            ring.append_gap(gap)
-            everything.append(gap)
+            ring.append_gap(gap, Position(gap.after))
+            everything.append(RingGap(gap, Position(gap.after)))
         else:
             ring.clear()
     return everything
@@ -74,7 +74,9 @@ def test_a_cursor_that_goes_on_behind_an_id_gets_all_that_is_left_behind_it(
     events = [item for item in held if isinstance(item, RingEvent)]
     assert [told(e) for e in events if e.id.ms > at] == [told(e) for e in behind if isinstance(e, RingEvent)]
     # A gap right behind the event it went on from is among it.
-    assert all(gap in behind for gap in held if isinstance(gap, Gap) and gap.after.ms >= at and at > 0) or not held
+    assert (
+        all(gap in behind for gap in held if isinstance(gap, RingGap) and gap.gap.after.ms >= at and at > 0) or not held
+    )
     newest = list(ring.newest_first(lambda kind: kind == "even", until=EntryId(at, 0)))
     assert [told(e) for e in newest] == [told(e) for e in reversed(events) if e.id.ms <= at and e.type == "even"]
     assert ring.read(index, count) == behind[:count]
@@ -84,8 +86,8 @@ def test_a_gap_right_behind_the_event_it_went_on_from_is_told() -> None:
     ring = Ring(events_max=10, bytes_max=10**6)
     ring.append([entry(1), entry(2)])
     gap = Gap(EntryId(2, 0), EntryId(5, 0), 2, "trimmed")
-    ring.append_gap(gap)
+    ring.append_gap(gap, Position(gap.after))
     ring.append([entry(5)])
     read = [told(item) for item in ring.read(ring.index_after(EntryId(2, 0)), 10)]
-    assert [gap, told(RingEvent(entry(5)))] == read
+    assert [RingGap(gap, Position(gap.after)), told(RingEvent(entry(5)))] == read
     assert read[1:] == [told(item) for item in ring.read(ring.index_after(EntryId(3, 0)), 10)]

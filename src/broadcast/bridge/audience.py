@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
-from broadcast.bridge.ring import Ring, RingEvent
+from broadcast.bridge.ring import Ring, RingEvent, RingGap
 from broadcast.bridge.wire import Form
 from broadcast.filters import Filter
-from broadcast.log.position import START, Gap, Position
+from broadcast.log.position import Position
 
 __all__ = ["Audience", "Member", "Stretch"]
 
@@ -121,9 +121,11 @@ class Audience:
         end = at
         for item in self._ring.read(at, STRETCH_ITEMS_MAX):
             end += 1
-            if isinstance(item, Gap):
-                data, place, behind = self._gap(item, last.position(epoch) if last else place, epoch)
-                gaps, last, told = gaps + 1, None, behind or told
+            if isinstance(item, RingGap):
+                place, last = item.place, None
+                data, gaps = self.control("gap", item.gap.as_data()), gaps + 1
+                if item.gap.reason != "trimmed":
+                    data, told = data + self.position(place), place  # it names the epoch that holds from here on
             else:
                 last = item
                 if not self.wants(item.type) or (since_ts is not None and item.ts < since_ts):
@@ -140,18 +142,6 @@ class Audience:
         if isinstance(told, RingEvent):
             told = place if told is last else told.position(epoch)
         return Stretch(end, b"".join(parts), sent, gaps, place, told)
-
-    def _gap(self, gap: Gap, before: Position | None, epoch: str | None) -> tuple[bytes, Position, Position | None]:
-        """What is told of a gap, where a cursor stands behind it, and what it then knows of that."""
-        place = Position(gap.after, None, epoch) if before is None else before
-        if gap.reason == "reset":
-            place = Position(START, None, epoch)
-        elif gap.reason == "rewound":
-            place = Position(place.id, None, epoch)
-        data = self.control("gap", gap.as_data())
-        if gap.reason == "trimmed":
-            return data, place, None
-        return data + self.position(place), place, place  # it names the epoch that holds from here on
 
     def control(self, name: str, payload: dict[str, Any], place: str | None = None) -> bytes:
         """What tells a viewer something besides the mind's events."""

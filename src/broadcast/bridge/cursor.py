@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from broadcast.bridge.access import Grant
 from broadcast.bridge.audience import STRETCH_BYTES_MAX, Audience
 from broadcast.bridge.requests import Handshake
-from broadcast.bridge.ring import RingItem
+from broadcast.bridge.ring import RingGap, RingItem
 from broadcast.bridge.wire import Form
 from broadcast.errors import BroadcastError
-from broadcast.log.position import Gap, Position
+from broadcast.log.position import Gap, Position, judge
 
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
@@ -170,18 +171,24 @@ class Cursor:
         self.at = ring.start
         if begins_anew(ring.read(self.at, 1)):
             return  # the log it lacks something of is gone altogether, and that is said next
-        first, n = ring.first_event(), self.place.n
-        lost = None if first is None or first.n is None or n is None else first.n - 1 - n
-        if lost == 0:
+        # The ring may have moved past another gap, too: that of a log that was rewound, or that ended.
+        self.place, gap = judge(self.place, self.fanout.ring_bounds())
+        if gap is not None and gap.reason != "trimmed":
+            self.at = max(self.at, ring.epoch_start)
+        if gap is None:
             return
         if self.policy == "close":
             raise TooSlowError(is_stuck=False)
-        self.send_gap(Gap(self.place.id, None if first is None else first.id, lost, "slow"))
+        if gap.reason == "trimmed":
+            gap = replace(gap, reason="slow")
+        self.send_gap(gap)
+        if gap.reason != "slow":
+            self.tell_position()
 
     def skip_to_the_newest(self) -> None:
         """What it did not take in time is not for it any more."""
         ring, head = self.fanout.ring, self.fanout.head
-        if self.at >= ring.end or any(isinstance(item, Gap) for item in ring.read(max(self.at, ring.start), len(ring))):
+        if self.at >= ring.end or ring.epoch_start > self.at:
             return  # a log that began anew is told as it is
         lost = None if self.place.n is None or head.n is None else head.n - self.place.n
         gap = Gap(self.place.id, None, lost, "slow")
@@ -253,4 +260,4 @@ class Cursor:
 
 def begins_anew(items: list[RingItem]) -> bool:
     """Whether the first of these items says that another log begins."""
-    return bool(items) and isinstance(items[0], Gap) and items[0].reason == "reset"
+    return bool(items) and isinstance(items[0], RingGap) and items[0].gap.reason == "reset"

@@ -134,12 +134,14 @@ class Fanout:
             if item.reason == "reset":
                 self.ring.clear()
                 self._seen = Seen()
-                self.head = Position(START, self._bounds.trimmed, self._bounds.epoch)
-            self.ring.append_gap(item)
+            elif item.reason == "trimmed":
+                n = None if self.head.n is None or item.lost is None else self.head.n + item.lost
+                self.head = replace(self.head, n=n)
+            self.ring.append_gap(item, self.head)
         elif isinstance(item, LinkUp):
             self.is_up = True
             self._bounds = item.bounds
-            self.head = replace(self.head, epoch=item.bounds.epoch)
+            self.head = item.position
         else:
             self.lost(item.error)
 
@@ -263,7 +265,7 @@ class Fanout:
         if self.ring_reaches(begin):
             at = self.ring.index_after(begin.id)
             items = self.ring.read(max(at, self.ring.start), len(self.ring))
-            yield [item for item in items if isinstance(item, RingEvent) and item.id <= until]
+            yield [item for item in items if isinstance(item, RingEvent) and item.id <= until and not item.is_forgotten]
             return
         async for page in self.history.forward(begin, until=until):
             yield page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broadcast.bridge.cursor import Cursor, begins_anew
+from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.requests import Handshake
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import UnreachableError
@@ -74,8 +74,18 @@ async def _resume(cursor: Cursor, since: Position) -> None:
             cursor.catch_up_with_the_ring()
             return
     cursor.at = max(ring.start, ring.index_after(cursor.place.id))
-    if begins_anew(ring.read(cursor.at, 1)):  # the beginning of this log, to one who begins with it
-        cursor.at += 1
+    if cursor.at < ring.epoch_start:
+        await _pass_into_this_epoch(cursor)
+
+
+async def _pass_into_this_epoch(cursor: Cursor) -> None:
+    """Go on in the log as it is now, without what the ring still holds of the log that was."""
+    ring = cursor.fanout.ring
+    events = ring.before_this_epoch(cursor.at)
+    cursor.at = ring.epoch_start
+    if events:
+        await _pass_over(cursor, events)
+    cursor.place = ring.epoch_place
 
 
 async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent]) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from heapq import merge
 
 import orjson
 
 from broadcast.bridge.wire import Form
 from broadcast.log.entry import Entry
-from broadcast.log.position import EntryId, Gap, Position
+from broadcast.log.position import START, EntryId, Gap, Position
 
-__all__ = ["Ring", "RingEvent", "RingItem"]
+__all__ = ["Ring", "RingEvent", "RingGap", "RingItem"]
 
 
 class RingEvent:
@@ -27,7 +28,7 @@ class RingEvent:
         entry: the event in its place in the log.
     """
 
-    __slots__ = ("_encoded", "id", "json", "n", "ts", "type")
+    __slots__ = ("_encoded", "id", "is_forgotten", "json", "n", "ts", "type")
 
     def __init__(self, entry: Entry) -> None:
         self.id = entry.id
@@ -36,6 +37,8 @@ class RingEvent:
         self.ts: str = entry.event["ts"]
         self.json = orjson.dumps(entry.event)
         """The delivered form, encoded once for all viewers."""
+        self.is_forgotten = False
+        """Whether the log has lost it: Redis came back without it. Who was on the way to it gets it still."""
         self._encoded: dict[Form, bytes] = {}
 
     def encoded(self, form: Form) -> bytes:
@@ -50,7 +53,16 @@ class RingEvent:
         return Position(self.id, self.n, epoch)
 
 
-RingItem = RingEvent | Gap
+@dataclass(frozen=True, slots=True)
+class RingGap:
+    """What the log lacks here, as the ring holds it."""
+
+    gap: Gap
+    place: Position
+    """Where a cursor stands behind it."""
+
+
+RingItem = RingEvent | RingGap
 
 
 class Ring:
@@ -68,6 +80,10 @@ class Ring:
         """Index of the oldest item."""
         self.end = 0
         """Index behind the newest item."""
+        self.epoch_start = 0
+        """Index behind the newest gap that begins another epoch: what stands before it may be in the log no more."""
+        self.epoch_place = Position(START)
+        """Where a cursor stands there."""
         self.bytes = 0
         self._items: list[RingItem] = []
         self._keys: list[tuple[EntryId, bool]] = []
@@ -89,11 +105,23 @@ class Ring:
             self.bytes += len(event.json)
         self._trim()
 
-    def append_gap(self, gap: Gap) -> None:
-        """Mark that the log lacks something here."""
+    def append_gap(self, gap: Gap, place: Position) -> None:
+        """Mark that the log lacks something here, and where a cursor stands behind it."""
+        if gap.reason == "rewound":
+            self._forget_behind(place.id)
         self._keys.append((self._keys[-1][0] if self._keys else gap.after, True))
-        self._items.append(gap)
+        self._items.append(RingGap(gap, place))
         self.end += 1
+        if gap.reason != "trimmed":
+            self.epoch_start, self.epoch_place = self.end, place
+
+    def _forget_behind(self, entry_id: EntryId) -> None:
+        # Their ids may come again, by a clock that is behind: from here on they count as what follows this id.
+        for at in range(self.index_after(entry_id) - self.start, len(self._items)):
+            item = self._items[at]
+            self._keys[at] = (entry_id, True)
+            if isinstance(item, RingEvent):
+                item.is_forgotten = True
 
     def clear(self) -> None:
         """Forget all events (the log they belong to is gone); indexes go on."""
@@ -130,6 +158,11 @@ class Ring:
         """The index of the first item behind this id; a gap behind it counts."""
         return self.start + bisect_right(self._keys, (entry_id, False))
 
+    def before_this_epoch(self, index: int) -> list[RingEvent]:
+        """From an index on, the events that stand before the newest epoch's beginning and are in its log, too."""
+        items = self.read(max(index, self.start), max(0, self.epoch_start - max(index, self.start)))
+        return [item for item in items if isinstance(item, RingEvent) and not item.is_forgotten]
+
     def first_event(self) -> RingEvent | None:
         """The oldest event held; None if there is none."""
         return next((item for item in self._items if isinstance(item, RingEvent)), None)
@@ -140,5 +173,5 @@ class Ring:
         columns = [reversed(indexes) for event_type, indexes in self._of_type.items() if matches(event_type)]
         for index in merge(*columns, reverse=True):
             item = self._items[index - self.start]
-            if index < end and isinstance(item, RingEvent):
+            if index < end and isinstance(item, RingEvent) and not item.is_forgotten:
                 yield item

@@ -35,6 +35,8 @@ class LinkUp:
     """The log can be read (again)."""
 
     bounds: Bounds
+    position: Position
+    """Behind this, reading goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class StreamReader:
             try:
                 server = await self._servers.located()
                 position, gap, bounds = await self._contact(server, position, trail)
-                yield LinkUp(bounds)
+                yield LinkUp(bounds, position)
                 if gap is not None:
                     yield gap
                 backoff_s, is_down = 0.0, False
