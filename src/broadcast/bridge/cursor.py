@@ -171,19 +171,22 @@ class Cursor:
         self.at = ring.start
         if begins_anew(ring.read(self.at, 1)):
             return  # the log it lacks something of is gone altogether, and that is said next
-        # The ring may have moved past another gap, too: that of a log that was rewound, or that ended.
         self.place, gap = judge(self.place, self.fanout.ring_bounds())
         if gap is not None and gap.reason != "trimmed":
+            # The ring has moved past another gap, too: that of a log that was rewound, or that ended.
+            self._tell_lack(gap)
             self.at = max(self.at, ring.epoch_start)
-        if gap is None:
-            return
+            if self.place.id == ring.epoch_place.id:
+                self.place = ring.epoch_place  # it knows its ordinal
+            self.tell_position()
+            self.place, gap = judge(self.place, self.fanout.ring_bounds())
+        if gap is not None:
+            self._tell_lack(replace(gap, reason="slow"))
+
+    def _tell_lack(self, gap: Gap) -> None:
         if self.policy == "close":
             raise TooSlowError(is_stuck=False)
-        if gap.reason == "trimmed":
-            gap = replace(gap, reason="slow")
         self.send_gap(gap)
-        if gap.reason != "slow":
-            self.tell_position()
 
     def skip_to_the_newest(self) -> None:
         """What it did not take in time is not for it any more."""

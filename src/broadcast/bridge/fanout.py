@@ -131,6 +131,7 @@ class Fanout:
         if isinstance(item, list):
             self._append(item)
         elif isinstance(item, Gap):
+            self.history.forget()
             if item.reason == "reset":
                 self.ring.clear()
                 self._seen = Seen()
