@@ -290,7 +290,7 @@ class Bridge(RuleBasedStateMachine):
     def nothing_failed_and_nothing_grows(self) -> None:
         assert not self.faults, self.faults
         if hasattr(self, "fanout"):
-            assert len(self.fanout.ring) <= RING_EVENTS + 8  # gaps stand beside the events
+            assert len(self.fanout.ring) <= RING_EVENTS
             assert len(self.fanout.viewers) <= len(self.people)
             for viewer in self.fanout.viewers:
                 # A stretch, an answer or a page behind the bound; never what keeps coming.

@@ -114,6 +114,7 @@ class Ring:
         self.end += 1
         if gap.reason != "trimmed":
             self.epoch_start, self.epoch_place = self.end, place
+        self._trim()
 
     def _forget_behind(self, entry_id: EntryId) -> None:
         # Their ids may come again, by a clock that is behind: from here on they count as what follows this id.
