@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 
+from broadcast.bridge.admission import Admission
+from broadcast.bridge.door import make_door
 from broadcast.bridge.engine.client import Client
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.namespaces import Sent
@@ -51,18 +53,19 @@ def _send(client: Client, namespace: str, data: list[Any], ack_id: int | None) -
         client.write(attachment)
 
 
-class EchoEngine(Engine):
+class EchoClient(Client):
     """Engine.IO: every message back."""
 
-    def _make(self, *arguments: Any, **options: Any) -> Client:
-        client = super()._make(*arguments, **options)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._connect_due_s = None
 
-        def echo(data: str | bytes) -> None:
-            client.do(client.session.send(EnginePacket(MESSAGE, data)))
+    def _received_message(self, data: str | bytes) -> None:
+        self.do(self.session.send(EnginePacket(MESSAGE, data)))
 
-        client._received_message = echo  # type: ignore[method-assign]
-        client._connect_due_s = None
-        return client
+
+class EchoEngine(Engine):
+    client_class = EchoClient
 
 
 def serve(protocol: str, port: int) -> None:
@@ -72,10 +75,12 @@ def serve(protocol: str, port: int) -> None:
         if protocol == "socket.io"
         else EchoEngine(handlers, limits=LIMITS, path="/engine.io/")
     )
-    door: Any = engine.socket
-    uvicorn.run(
-        engine.app, port=port, interface="asgi3", lifespan="off", ws=door, log_level="warning", access_log=False
+    sockets: Any = engine.socket
+    door = make_door(Admission(connections_max=0, per_address_max=0, rate=0))
+    config = uvicorn.Config(
+        engine.app, port=port, interface="asgi3", lifespan="off", http=door, ws=sockets, log_level="warning"
     )
+    uvicorn.Server(config).run()
 
 
 if __name__ == "__main__":

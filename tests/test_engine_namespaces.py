@@ -10,8 +10,15 @@ from broadcast.bridge.engine.namespaces import Connected, Disconnected, Namespac
 from broadcast.bridge.engine.packets import PacketError
 
 
+class Known:
+    """The server's namespaces."""
+
+    def exists(self, namespace: str) -> bool:
+        return namespace in ("/", "/custom")
+
+
 def namespaces(*inside: str) -> Namespaces:
-    made = Namespaces(lambda name: name in ("/", "/custom"))
+    made = Namespaces(Known())
     for name in inside:
         made.accept(name, "sid")
     return made

@@ -6,6 +6,7 @@ uvicorn's own HTTP protocol knows no limit for a request that is never finished,
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -78,11 +79,16 @@ class HttpDoor(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """From here on the connection is a WebSocket's."""
+        """From here on the connection is a WebSocket's; nothing of this door stays with it."""
         self._disarm()
-        super().handle_websocket_upgrade()
-        protocol: Any = self.transport.get_protocol()
-        protocol.on_lost = self._leave
+        self._is_inside = False
+        self.connections.discard(self)
+        make: Any = self.ws_protocol_class
+        socket = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        socket.on_lost = partial(self.admission.leave, self._address)
+        self.transport.set_protocol(socket)
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
+        socket.upgrade(self.transport, self.scope["method"], self.url.decode("latin-1"), headers)
 
     @property
     def _address(self) -> str:

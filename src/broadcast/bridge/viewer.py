@@ -231,6 +231,7 @@ class Viewer(Cursor):
         self.since_ts = self._requests = None
         self.write = self.connection.write
         self.live_in = audience = self.audience()
+        self.wanted = audience.wanted  # the same for all of them
         audience.members[self] = None
 
     def _leave(self) -> None:

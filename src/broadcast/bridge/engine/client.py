@@ -78,6 +78,25 @@ class Client:
         now: the event loop's clock.
     """
 
+    __slots__ = (
+        "_connect_due_s",
+        "_handlers",
+        "_namespaces",
+        "_now",
+        "_pongs",
+        "_room",
+        "address",
+        "headers",
+        "id",
+        "on_closed",
+        "poll",
+        "probe",
+        "recovers",
+        "session",
+        "socket",
+        "watcher",
+    )
+
     def __init__(
         self,
         session: Session,
@@ -100,7 +119,7 @@ class Client:
         self.recovers = False
         """Whether it keeps its place by itself: Socket.IO's connection state recovery."""
         self._handlers = handlers
-        self._namespaces = Namespaces(handlers.exists)
+        self._namespaces = Namespaces(handlers)
         self._now = now
         self._pongs = 0
         self._connect_due_s: float | None = now() + session.limits.connect_timeout_s

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from starlette.requests import Request
+from websockets.server import ServerProtocol
 
 from broadcast.bridge.engine import polling
 from broadcast.bridge.engine.client import Client, Handlers
@@ -40,6 +41,8 @@ class Engine:
         path: where it is served.
     """
 
+    client_class: type[Client] = Client
+
     def __init__(
         self,
         handlers: Handlers,
@@ -54,6 +57,10 @@ class Engine:
         self.message_bytes_max = self.limits.payload_bytes_max
         self.intake_bytes_per_s = self.limits.intake_bytes_per_s
         self.intake_bytes_burst = self.limits.intake_bytes_burst
+        self.readers: list[ServerProtocol] = []
+        # Bound once, not for each client.
+        self._forgetting = self._forget
+        self._clock = self.now
         self._handlers = handlers
         self._refuse = refuse
         self._name = name or secrets.token_hex(3)
@@ -121,8 +128,8 @@ class Engine:
     def _make(self, headers: Mapping[str, str], address: str, *, is_websocket: bool) -> Client:
         sid = f"{self._name}-{secrets.token_urlsafe(15)}"
         session = Session(sid, limits=self.limits, now_s=self.now(), is_websocket=is_websocket)
-        client = Client(session, handlers=self._handlers, headers=headers, address=address, now=self.now)
-        client.on_closed = self._forget
+        client = self.client_class(session, handlers=self._handlers, headers=headers, address=address, now=self._clock)
+        client.on_closed = self._forgetting
         self.clients[sid] = client
         if self._wheel is None or self._turning is None:
             limits = self.limits

@@ -6,8 +6,7 @@ packet, ends its connection, as the protocol has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from broadcast.bridge.engine.packets import Kind, Packet, PacketError, encoded, parse_packet, with_attachments
 
@@ -48,21 +47,29 @@ class Disconnected(NamedTuple):
 Incoming = Connected | Refused | Sent | Disconnected
 
 
+class Known(Protocol):
+    """Who knows the server's namespaces."""
+
+    def exists(self, namespace: str) -> bool:
+        """Whether there is a namespace of this name."""
+        ...
+
+
 class Namespaces:
     """The namespaces of one client.
 
     Args:
-        exists: whether there is a namespace of this name.
+        known: those of the server.
     """
 
-    __slots__ = ("_announced", "_attachments", "_exists", "inside")
+    __slots__ = ("_announced", "_attachments", "_known", "inside")
 
-    def __init__(self, exists: Callable[[str], bool]) -> None:
+    def __init__(self, known: Known) -> None:
         self.inside: dict[str, str] = {}
         """Where the client is, and its id there."""
-        self._exists = exists
+        self._known = known
         self._announced: Packet | None = None
-        self._attachments: list[bytes] = []
+        self._attachments: tuple[bytes, ...] = ()
 
     def received(self, data: str | bytes) -> Incoming | None:
         """One message has come; None if it says nothing yet, or nothing new.
@@ -88,11 +95,11 @@ class Namespaces:
     def _received_attachment(self, data: bytes) -> Incoming | None:
         if self._announced is None:
             raise PacketError("packet: an attachment came that nothing announced")
-        self._attachments.append(data)
+        self._attachments += (data,)
         if len(self._attachments) < self._announced.attachments:
             return None
         packet, attachments = self._announced, self._attachments
-        self._announced, self._attachments = None, []
+        self._announced, self._attachments = None, ()
         return self._received_whole(packet._replace(data=with_attachments(packet.data, attachments)))
 
     def _received_whole(self, packet: Packet) -> Incoming | None:
@@ -110,6 +117,6 @@ class Namespaces:
     def _wanted(self, packet: Packet) -> Incoming:
         if packet.namespace in self.inside:
             raise PacketError(f"packet: the client is in {packet.namespace[:40]!r} already")
-        if not self._exists(packet.namespace):
+        if not self._known.exists(packet.namespace):
             return Refused(encoded(Packet(Kind.CONNECT_ERROR, packet.namespace, {"message": "Invalid namespace"})))
         return Connected(packet.namespace, packet.data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -197,7 +198,7 @@ def _begins_with_name(arguments: list[object]) -> bool:
     return (isinstance(name, str) and name not in RESERVED) or type(name) is int
 
 
-def with_attachments(data: Any, attachments: list[bytes]) -> Any:
+def with_attachments(data: Any, attachments: Sequence[bytes]) -> Any:
     """Put the binary messages where their placeholders stand.
 
     Raises:

@@ -18,7 +18,6 @@ Whoever drives it does what the `Step`s say, in their order.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
@@ -107,7 +106,7 @@ class Session:
         self.sid = sid
         self.limits = limits
         self.state: State = "websocket" if is_websocket else "polling"
-        self.waiting: deque[EnginePacket] = deque()
+        self.waiting: list[EnginePacket] = []
         """What the next poll will fetch."""
         self.ping_due_s = now_s + limits.ping_interval_s
         self.pings = 0
@@ -295,7 +294,8 @@ class Session:
             # In a poll of its own: python-socketio's client would not look at what stands before it.
             return self.fail("")
         self._is_polled = False
-        packets = [self.waiting.popleft() for _ in range(min(len(self.waiting), self.limits.packets_max))]
+        packets = self.waiting[: self.limits.packets_max]
+        del self.waiting[: self.limits.packets_max]
         return [Step("answer", joined(packets))]
 
 

@@ -1,7 +1,8 @@
-"""The door for WebSockets: uvicorn hands over the connection, `websockets` reads and writes its frames.
+"""A WebSocket: `websockets` reads and writes its frames, and what is written goes straight to the transport.
 
-uvicorn makes one `WebSocket` for each request to upgrade (its hook for protocol classes), and hands it the request. No
-task, no queue, no coroutine for a client: what is written goes straight to the transport.
+The server's door makes one for each request to upgrade, and hands it the request. No task, no queue, no coroutine for a
+client; nor a frame reader for one that says nothing: that is taken from a pool when something comes, and goes back
+there when all of it has been read.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import State
+from websockets.protocol import OPEN, State
 from websockets.server import ServerProtocol
 
 from broadcast.bridge.engine.allowance import Allowance
@@ -22,13 +24,14 @@ from broadcast.bridge.engine.allowance import Allowance
 __all__ = ["Door", "Owner", "WebSocket"]
 
 WRITE_BYTES_MAX: Final = 256 * 1024
+NOTSENT_BYTES_MAX: Final = 128 * 1024
+"""What the kernel may hold for a client before it says that it is full; the rest waits where we can see it."""
+CLOSE_TIMEOUT_S: Final = 5.0
 FRAGMENTS_MAX: Final = 256
 """Of one message: its size is bounded, but empty fragments add nothing to that."""
 INTAKE_BYTES: Final = 2048
 """So much of what a client sends is looked at at once: some hundred tiny frames."""
-NOTSENT_BYTES_MAX: Final = 128 * 1024
-"""What the kernel may hold for a client before it says that it is full; the rest waits where we can see it."""
-CLOSE_TIMEOUT_S: Final = 5.0
+READERS_MAX: Final = 64
 
 
 class Owner(Protocol):
@@ -53,6 +56,8 @@ class Door(Protocol):
     message_bytes_max: int
     intake_bytes_per_s: float
     intake_bytes_burst: float
+    readers: list[ServerProtocol]
+    """Frame readers that nobody needs just now."""
 
     def knocked(self, socket: WebSocket, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """A request to upgrade has come: call `accept` or `reject`."""
@@ -71,6 +76,26 @@ class WebSocket(asyncio.Protocol):
         server_state: uvicorn's own list of connections; what it does at its end needs it.
     """
 
+    __slots__ = (
+        "_backlog",
+        "_closing",
+        "_connections",
+        "_door",
+        "_fragments",
+        "_intake",
+        "_is_reading",
+        "_is_text",
+        "_owed",
+        "_pace",
+        "_protocol",
+        "_request",
+        "is_full",
+        "is_probe",
+        "on_lost",
+        "owner",
+        "transport",
+    )
+
     def __init__(self, door: Door, *, server_state: Any, **_: Any) -> None:
         self.owner: Owner | None = None
         self.is_probe = False
@@ -80,15 +105,40 @@ class WebSocket(asyncio.Protocol):
         """Called when its connection is gone."""
         self._door = door
         self._connections: set[Any] = server_state.connections
-        self._protocol = ServerProtocol(max_size=door.message_bytes_max)
+        self._protocol: ServerProtocol | None = None
+        """None while there is nothing to read, and nothing to say but messages."""
+        self._owed = 0
+        """Bytes that were read and are not yet part of a whole frame."""
         self._request: Request | None = None
-        self._fragments: list[bytes] = []
+        self._fragments: list[bytes] | None = None
         self._is_text = True
         self._closing: asyncio.TimerHandle | None = None
         self._intake: Allowance | None = None
-        self._backlog = bytearray()
+        self._backlog: bytearray | None = None
         self._pace: asyncio.TimerHandle | None = None
         self._is_reading = True
+
+    # --- what the server calls
+
+    def upgrade(self, transport: Any, method: str, path: str, headers: list[tuple[str, str]]) -> None:
+        """Take over a connection on which a request to upgrade has come.
+
+        Args:
+            transport: the connection.
+            method: the request's.
+            path: its target.
+            headers: as they came.
+        """
+        self.connection_made(transport)
+        request = self._request = Request(path, Headers(headers), method)
+        self._protocol = ServerProtocol(max_size=self._door.message_bytes_max)
+        address = urlsplit(request.path)
+        query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
+        self._door.knocked(self, address.path, query, {name.lower(): value for name, value in headers})
+
+    def shutdown(self) -> None:
+        """uvicorn is at its end."""
+        self.close(CloseCode.SERVICE_RESTART)
 
     # --- what the door and the owner call
 
@@ -100,15 +150,22 @@ class WebSocket(asyncio.Protocol):
 
     def accept(self) -> bool:
         """Let it in; False if its request was none that WebSockets begin with."""
-        assert self._request is not None
-        self._protocol.send_response(self._protocol.accept(self._request))
-        self._flush()
-        return self._protocol.state is State.OPEN
+        protocol, request = self._protocol, self._request
+        assert protocol is not None and request is not None
+        self._request = None
+        protocol.send_response(protocol.accept(request))
+        self._flush(protocol)
+        if protocol.state is not State.OPEN:
+            return False
+        self._protocol = None  # it has read nothing: it would wait for the request
+        return True
 
     def reject(self, status: int, text: str) -> None:
         """Send it away with an HTTP status."""
+        assert self._protocol is not None
+        self._request = None
         self._protocol.send_response(self._protocol.reject(status, text))
-        self._flush()
+        self._flush(self._protocol)
 
     def write(self, data: str | bytes) -> None:
         """Write one message."""
@@ -118,8 +175,8 @@ class WebSocket(asyncio.Protocol):
             self.write_frame(Frame(Opcode.BINARY, data).serialize(mask=False))
 
     def write_frame(self, frame: bytes) -> None:
-        """Write a message that is framed already; the same bytes may go to many."""
-        if self._protocol.state is State.OPEN:
+        """Write messages that are framed already; the same bytes may go to many."""
+        if self._protocol is None or self._protocol.state is OPEN:
             self.transport.write(frame)
 
     @property
@@ -129,23 +186,20 @@ class WebSocket(asyncio.Protocol):
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE) -> None:
         """End it behind what was written, and cut it if the other side does not follow."""
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(code)
-            self._flush()
+        protocol = self._reader()
+        if protocol.state is State.OPEN:
+            protocol.send_close(code)
+            self._flush(protocol)
         self._closing = self._closing or asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
     def abort(self) -> None:
         """Cut it."""
         self.transport.abort()
 
-    def shutdown(self) -> None:
-        """uvicorn is at its end."""
-        self.close(CloseCode.SERVICE_RESTART)
-
     # --- what asyncio calls
 
     def connection_made(self, transport: Any) -> None:
-        """Take over the connection from uvicorn's HTTP."""
+        """Take over the connection."""
         self.transport = transport
         self._connections.add(self)
         transport.set_write_buffer_limits(high=WRITE_BYTES_MAX, low=WRITE_BYTES_MAX // 4)
@@ -155,36 +209,16 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client: looked at a few at once, and no faster than it may send them."""
-        self._backlog += data
+        if self._pace is not None or len(data) > INTAKE_BYTES:
+            self._backlog = (self._backlog or bytearray()) + data
         if self._pace is None:
-            self._take_in()
-
-    def _take_in(self) -> None:
-        self._pace = None
-        data = bytes(self._backlog[:INTAKE_BYTES])
-        del self._backlog[:INTAKE_BYTES]
-        loop, door = asyncio.get_running_loop(), self._door
-        if self._intake is None:
-            self._intake = Allowance(rate=door.intake_bytes_per_s, burst=door.intake_bytes_burst)
-        wait_s = self._intake.take(len(data), loop.time())
-        self._protocol.receive_data(data)
-        self._handle_events()
-        if self.transport.is_closing():
-            self._backlog.clear()
-        elif self._backlog or wait_s:
-            self._pace = loop.call_later(wait_s, self._take_in)
-        self._read_or_not()
-
-    def _read_or_not(self) -> None:
-        wants_more = not self.is_full and self._pace is None
-        if wants_more is not self._is_reading and not self.transport.is_closing():
-            self._is_reading = wants_more
-            (self.transport.resume_reading if wants_more else self.transport.pause_reading)()
+            self._take_in(data if self._backlog is None else b"")
 
     def eof_received(self) -> None:
         """The client says no more."""
-        self._protocol.receive_eof()
-        self._handle_events()
+        protocol = self._reader()
+        protocol.receive_eof()
+        self._handle_events(protocol)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -210,49 +244,85 @@ class WebSocket(asyncio.Protocol):
         if self.owner is not None:
             self.owner.make_room()
 
-    # --- how it is done
+    # --- reading
 
-    def _handle_events(self) -> None:
-        for event in self._protocol.events_received():
-            if isinstance(event, Request):
-                self._request = event
-                self._knock(event)
-            else:
-                self._handle_frame(event)  # pyright: ignore[reportArgumentType] - a server receives nothing else
-        self._flush()
+    def _take_in(self, data: bytes = b"") -> None:
+        self._pace = None
+        if self._backlog is not None:
+            data, rest = bytes(self._backlog[:INTAKE_BYTES]), self._backlog[INTAKE_BYTES:]
+            self._backlog = rest or None
+        loop, door = asyncio.get_running_loop(), self._door
+        if self._intake is None:
+            self._intake = Allowance(rate=door.intake_bytes_per_s, burst=door.intake_bytes_burst)
+        wait_s = self._intake.take(len(data), loop.time())
+        protocol = self._reader()
+        self._owed += len(data)
+        protocol.receive_data(data)
+        self._handle_events(protocol)
+        if self.transport.is_closing():
+            self._backlog = None
+        elif self._backlog is not None or wait_s:
+            self._pace = loop.call_later(wait_s, self._take_in)
+        self._read_or_not()
 
-    def _knock(self, request: Request) -> None:
-        address = urlsplit(request.path)
-        query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
-        headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        self._door.knocked(self, address.path, query, headers)
+    def _read_or_not(self) -> None:
+        wants_more = not self.is_full and self._pace is None
+        if wants_more is not self._is_reading and not self.transport.is_closing():
+            self._is_reading = wants_more
+            (self.transport.resume_reading if wants_more else self.transport.pause_reading)()
 
-    def _handle_frame(self, frame: Frame) -> None:
+    def _reader(self) -> ServerProtocol:
+        if self._protocol is None:
+            readers = self._door.readers
+            made = readers.pop() if readers else ServerProtocol(max_size=self._door.message_bytes_max, state=OPEN)
+            self._protocol = made
+        return self._protocol
+
+    def _handle_events(self, protocol: ServerProtocol) -> None:
+        for frame in protocol.events_received():
+            assert isinstance(frame, Frame)
+            self._owed -= _wire_bytes(frame)
+            self._handle_frame(protocol, frame)
+        self._flush(protocol)
+        # Between two messages, it knows nothing of this client: the next one can have it.
+        if not self._owed and self._fragments is None and protocol.state is OPEN:
+            self._protocol = None
+            if len(self._door.readers) < READERS_MAX:
+                self._door.readers.append(protocol)
+
+    def _handle_frame(self, protocol: ServerProtocol, frame: Frame) -> None:
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             return  # pings and closes the protocol has answered by itself
         if frame.opcode is not Opcode.CONT:
-            self._is_text = frame.opcode is Opcode.TEXT
-        self._fragments.append(bytes(frame.data))
-        if len(self._fragments) > FRAGMENTS_MAX:
-            self._fragments.clear()
-            self._protocol.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAGMENTS_MAX} fragments")
+            self._is_text, self._fragments = frame.opcode is Opcode.TEXT, []
+        fragments = self._fragments = self._fragments or []
+        fragments.append(bytes(frame.data))
+        if len(fragments) > FRAGMENTS_MAX:
+            self._fragments = None
+            protocol.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAGMENTS_MAX} fragments")
             return
         if not frame.fin:
             return
-        raw, self._fragments = b"".join(self._fragments), []
+        raw, self._fragments = b"".join(fragments), None
         try:
             data = raw.decode() if self._is_text else raw
         except UnicodeDecodeError:
-            self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8")
+            protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8")
             return
-        if self.owner is not None and self._protocol.state is State.OPEN:
+        if self.owner is not None and protocol.state is State.OPEN:
             self.owner.received(data, is_probe=self.is_probe)
 
-    def _flush(self) -> None:
-        for data in self._protocol.data_to_send():
+    def _flush(self, protocol: ServerProtocol) -> None:
+        for data in protocol.data_to_send():
             if data:
                 self.transport.write(data)
             else:  # the protocol has nothing more to say
                 self.transport.close()
-        if self._protocol.close_expected() and self._closing is None:
+        if protocol.close_expected() and self._closing is None:
             self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
+
+
+def _wire_bytes(frame: Frame) -> int:
+    """What a client's frame takes on the wire, with its length in the shortest form and its mask."""
+    size = len(frame.data)
+    return size + 6 + (0 if size < 126 else 2 if size < 65536 else 8)
