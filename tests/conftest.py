@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -12,6 +14,12 @@ from broadcast import Broadcaster
 from broadcast.settings import Settings
 from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary, running_postgresql
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
+
+# The gate tries the same examples each time, and lets a busy machine take its time: what lands must not depend on luck.
+# `make chaos` looks for new ones.
+hypothesis.settings.register_profile("gate", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -200,7 +200,7 @@ class Bridge(RuleBasedStateMachine):
     @rule()
     def reset(self) -> None:
         stood = self.log.last
-        self.forgotten |= {entry.id for entry in self.log.entries}
+        self.forgotten |= {entry_id for entry_id, _, _ in self.delivered}
         self.log.reset()
         self.was_rewound = True
         self.fanout.take_in(LinkUp(self.log.now(), self.log.now().end))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.requests import Handshake
@@ -56,44 +56,73 @@ async def _catch_up(cursor: Cursor, count: int) -> None:
 async def _resume(cursor: Cursor, since: Position) -> None:
     """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does."""
     fanout, ring = cursor.fanout, cursor.fanout.ring
-    start, gap = judge(since, fanout.ring_bounds())
-    is_trimmed = gap is not None and gap.reason == "trimmed"
-    if is_trimmed or (start.id == START and not fanout.history.is_ring_whole):
-        bounds = await fanout.reader.bounds()
-        # Of another epoch: the log has just ended, and the ring will say so.
-        if bounds.epoch == fanout.head.epoch and fanout.is_longer(bounds):
-            start, gap = judge(since, bounds)
-    cursor.place = start
-    if gap is not None:
-        cursor.send_gap(gap)
-    while not fanout.ring_reaches(cursor.place):
-        before = cursor.place.id
-        async for page in fanout.history.forward(cursor.place, until=fanout.head.id):
-            await _pass_over(cursor, page)
-        if cursor.place.id == before:  # the stream has just lost what it was asked for
-            cursor.catch_up_with_the_ring()
-            return
+    place, came = since, "parted"
+    while came == "parted":
+        epoch = fanout.head.epoch
+        start, gap = await _judged(cursor, place)
+        if fanout.head.epoch != epoch:
+            continue  # the log has changed meanwhile: it is to be told of that
+        cursor.place = start
+        if gap is not None:
+            cursor.send_gap(gap)
+        came = await _come_to_the_ring(cursor)
+        place = cursor.place
+    if came == "lost":
+        cursor.catch_up_with_the_ring()
+        return
     cursor.at = max(ring.start, ring.index_after(cursor.place.id))
     if cursor.at < ring.epoch_start:
         await _pass_into_this_epoch(cursor)
 
 
+async def _judged(cursor: Cursor, place: Position) -> tuple[Position, Gap | None]:
+    fanout = cursor.fanout
+    start, gap = judge(place, fanout.ring_bounds())
+    is_trimmed = gap is not None and gap.reason == "trimmed"
+    if is_trimmed or (start.id == START and not fanout.history.is_ring_whole):
+        bounds = await fanout.reader.bounds()
+        # Of another epoch: the log has just ended, and the ring will say so.
+        if bounds.epoch == fanout.head.epoch and fanout.is_longer(bounds):
+            return judge(place, bounds)
+    return start, gap
+
+
+async def _come_to_the_ring(cursor: Cursor) -> Literal["arrived", "parted", "lost"]:
+    """Read the stream up to where the ring begins.
+
+    Returns:
+        `parted` if another log has begun on the way, `lost` if the stream has just lost what it was asked for.
+    """
+    fanout, epoch = cursor.fanout, cursor.fanout.head.epoch
+    while not fanout.ring_reaches(cursor.place):
+        before = cursor.place.id
+        async for page in fanout.history.forward(cursor.place, until=fanout.head.id):
+            if fanout.head.epoch != epoch:
+                return "parted"
+            await _pass_over(cursor, page, epoch)
+        if fanout.head.epoch != epoch:
+            return "parted"
+        if cursor.place.id == before:
+            return "lost"
+    return "arrived" if fanout.head.epoch == epoch else "parted"
+
+
 async def _pass_into_this_epoch(cursor: Cursor) -> None:
     """Go on in the log as it is now, without what the ring still holds of the log that was."""
     ring = cursor.fanout.ring
-    events = ring.before_this_epoch(cursor.at)
+    events, place = ring.before_this_epoch(cursor.at), ring.epoch_place
     cursor.at = ring.epoch_start
     if events:
-        await _pass_over(cursor, events)
-    cursor.place = ring.epoch_place
+        await _pass_over(cursor, events, cursor.fanout.head.epoch)
+    cursor.place = place
 
 
-async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent]) -> None:
+async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent], epoch: str | None) -> None:
     """Move over what was read from the stream."""
     if isinstance(page, Gap):
         cursor.send_gap(page)
         return
-    audience, ts, epoch = cursor.audience(), cursor.since_ts or "", cursor.fanout.head.epoch
+    audience, ts = cursor.audience(), cursor.since_ts or ""
     wanted = [event for event in page if audience.wants(event.type) and event.ts >= ts]
     await cursor.send_events(event.encoded(audience.form) for event in wanted)
     cursor.place = page[-1].position(epoch)
