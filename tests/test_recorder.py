@@ -149,6 +149,42 @@ def test_an_event_of_yesterday_does_not_open_yesterdays_file_again(tmp_path: Pat
     assert [0, 1, 2] == numbers_in(path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello\nworld\n",
+        b"no newline",
+        b"[]\n",
+        b'{"id":"5-0"}\n',
+        b'{"type":"x","ts":"2026-11-22T10:00:00.000Z","id":"x"}\n',
+        b'{"type":"x","ts":"2026-11-22T10:00:00.000Z","id":"5-0"}\n[half',
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused_and_left_as_it_was(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    for _ in range(2):  # and its lock is given back
+        with pytest.raises(BroadcastError, match=r"notes\.txt: .* is no recorded event"):
+            Recorder(path)
+
+    assert content == path.read_bytes()
+
+
+@pytest.mark.parametrize("half", [b"", b"{", b'{"type":"x.', b"\0\0\0"])
+def test_half_a_line_of_its_own_is_taken_away_at_once(half: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    recorder = Recorder(path)
+    recorder.write(event_at("2026-11-22T10:00:00.000Z", 1))
+    recorder.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + half)
+    again = Recorder(path)
+
+    assert whole == path.read_bytes()
+    assert "2-0" == str(again.position.id)
+    again.close()
+
+
 def test_two_recorders_cannot_share_a_file(tmp_path: Path) -> None:
     first = Recorder(tmp_path / "events.jsonl")
     with pytest.raises(BroadcastError, match="another process"):

@@ -7,12 +7,13 @@ import contextlib
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from broadcast.consumers.linefile import LineFile, last_lines_of
-from broadcast.event import Event
+from broadcast.errors import BroadcastError, EventError, PositionError
+from broadcast.event import Event, decode
 from broadcast.log.listen import Listener
 from broadcast.log.position import START, Position, Seen, parse_id
 from broadcast.log.stream import LinkDown, LinkUp
@@ -36,7 +37,7 @@ class Recorder:
         on_wait: told what is waited for: the disk, or Redis.
 
     Raises:
-        BroadcastError: another process writes the file.
+        BroadcastError: another process writes the file, or it holds something else; it is left as it was then.
     """
 
     def __init__(
@@ -57,7 +58,12 @@ class Recorder:
         self._epoch = self._read_epoch()
         self._day = ""
         self.seen = Seen()
-        self.position = self._resume()
+        try:
+            self.position = self._resume()
+        except BaseException:
+            self._file.close()
+            raise
+        self._file.mend()
 
     def _read_epoch(self) -> str | None:
         with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -66,17 +72,21 @@ class Recorder:
 
     def _resume(self) -> Position:
         """Where the file ends; before everything that is left if there is no file yet."""
-        lines = list(self._file.last_lines())
+        path, lines = self._file.path, list(self._file.last_lines())
         rotated = self._file.rotated()
         if not lines and rotated:
-            lines = last_lines_of(rotated[-1])
+            path, lines = rotated[-1], last_lines_of(rotated[-1])
         position = Position(START)
         for line in lines:
-            event: Any = orjson.loads(line)
+            event = _recorded(line, path)
             self.seen.is_new(event.get("by"))
             if "id" in event:
                 position = Position(parse_id(event["id"]), event.get("n"), self._epoch)
                 self._day = event["ts"][:10]
+        # A machine that lost its power may leave zeros where a line was to be.
+        half = self._file.half_line().strip(b"\0")
+        if not b'{"'.startswith(half[:2]):
+            raise _foreign(half, self._file.path)
         return position
 
     async def run(self, types: str | Iterable[str] | None = None, *, redis_url: str | None = None) -> None:
@@ -140,6 +150,23 @@ class Recorder:
     def close(self) -> None:
         """Write the file out."""
         self._file.close()
+
+
+def _recorded(line: bytes, path: Path) -> Event:
+    """The event in a line; a file of somebody else's is not gone on with."""
+    try:
+        event = decode(line)
+        parse_id(event.get("id", str(START)))
+    except (EventError, PositionError):
+        raise _foreign(line, path) from None
+    return event
+
+
+def _foreign(line: bytes, path: Path) -> BroadcastError:
+    shown = line[:60].decode("utf-8", "replace")
+    return BroadcastError(
+        f"{path}: {shown!r} is no recorded event; expected a new file, or one that `broadcast record` has written"
+    )
 
 
 def _ignore(reason: str) -> None:
