@@ -146,7 +146,10 @@ def _lock_folder(folder: Path) -> IO[str]:
         lock.seek(0)
         owner = lock.read().strip() or "unknown"
         lock.close()
-        raise BroadcastError(f"{folder} is in use by another `broadcast up` (process {owner})") from None
+        raise BroadcastError(
+            f"{folder} is in use by another `broadcast up` (process {owner}): "
+            "end that one, or name another folder with --data"
+        ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
