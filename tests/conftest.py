@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import redis
 
 from broadcast import Broadcaster
 from broadcast.settings import Settings
+from tests.containers import NativeBuild, StepFailedError
 from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary, running_postgresql
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
 
@@ -53,6 +55,22 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         pytest.skip(MISSING)
     with running_postgresql() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> NativeBuild:
+    """The image's /opt/broadcast, made by the Dockerfile's own steps in a folder that stands for its root.
+
+    Its wheel is the one that is built from a bare checkout, page and all: the only test that fetches with npm.
+    """
+    build = NativeBuild(tmp_path_factory.mktemp("image"))
+    try:
+        build.run({name: value for name, value in os.environ.items() if not name.startswith("BROADCAST_")})
+    except StepFailedError as error:
+        if "UnreachableNpmError" in str(error) and not os.environ.get("CI"):
+            pytest.skip("npm cannot be reached here, and an image without page is refused")
+        raise
+    return build
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from tests.containers import (
     ROOT,
     MissingVariableError,
     NativeBuild,
-    StepFailedError,
     environment_of,
     read_compose,
     read_dockerfile,
@@ -129,23 +128,6 @@ def test_the_example_env_file_names_every_variable_and_lets_nobody_in() -> None:
 
 
 # --- the image, made natively
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> NativeBuild:
-    """The image's /opt/broadcast, made by the Dockerfile's own steps in a folder that stands for its root."""
-    build = NativeBuild(tmp_path_factory.mktemp("image"))
-    try:
-        build.run(host_environment())
-    except StepFailedError as error:
-        if "UnreachableNpmError" in str(error) and not os.environ.get("CI"):
-            pytest.skip("npm cannot be reached here, and an image without page is refused")
-        raise
-    return build
-
-
-def host_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("BROADCAST_")}
 
 
 def test_the_wheel_carries_the_page_the_script_and_the_example(image: NativeBuild) -> None:
