@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 import redis
 
 from broadcast import Broadcaster
+from broadcast.cli import commands
 from broadcast.settings import Settings
 from tests.containers import NativeBuild, StepFailedError
 from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary, running_postgresql
+from tests.programs import Command, environment
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
 
 
@@ -71,6 +75,24 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> NativeBuild:
             pytest.skip("npm cannot be reached here, and an image without page is refused")
         raise
     return build
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The `broadcast` command in this process: for whatever needs no terminal, no signal and no process of its own."""
+
+    def run(*arguments: str, redis_url: str | None = None, text: str = "", **more: str) -> tuple[int, str, str]:
+        for name in os.environ.keys() - environment(redis_url, **more).keys():
+            monkeypatch.delenv(name)
+        for name, value in environment(redis_url, **more).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["broadcast", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        capsys.readouterr()
+        code = commands.run()
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture
