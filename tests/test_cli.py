@@ -134,12 +134,15 @@ def test_doctor_says_what_to_do_about_a_redis_that_is_not_there(command: Command
         ("allkeys-lru", "evict the whole stream"),
         ("volatile-ttl", "evict producers' seqs"),
         ("volatile-lru", "evict producers' seqs"),
+        ("allkeys-lfu", "evict the whole stream"),
     ],
 )
 def test_doctor_warns_of_a_policy_that_evicts_what_the_log_needs(
     own_server: RedisServer, policy: str, said: str, command: Command
 ) -> None:
     with own_server.client() as client:
+        client.set("{v5:stream}:producer:somebody", 1)
+        client.xadd("v5:stream", {"event": "{}", "by": "somebody:1"})
         client.config_set("maxmemory-policy", policy)
         code, out, _ = command("doctor", redis_url=own_server.url)
         assert (0, True) == (code, f"note   redis     maxmemory-policy {policy} may {said}" in out), out
@@ -157,6 +160,38 @@ def test_doctor_finds_the_file_that_shadows_the_package(tmp_path: Path) -> None:
     assert ["ok", "wrong"] == [finding.verdict for finding in package_findings(tmp_path, "")]
     assert ["ok", "wrong"] == [finding.verdict for finding in package_findings(tmp_path / "x", f"/nowhere:{tmp_path}")]
     assert ["ok"] == [finding.verdict for finding in package_findings(tmp_path / "x", "")]
+
+
+def test_doctor_says_since_when_a_producer_is_silent_and_looking_changes_nothing(
+    valkey_server: RedisServer, redis_client: redis.Redis, command: Command
+) -> None:
+    week_ms = 7 * 24 * 3600 * 1000
+    redis_client.xadd("v5:stream", {"event": "{}", "by": "x:1"})
+    for name, silent_s in (("fresh", 2), ("gone", 150), ("older", 90_000)):
+        redis_client.set(f"{{v5:stream}}:producer:{name}", 7, px=week_ms - silent_s * 1000)
+    # Whoever may write may name itself as it likes, and write what is no seq.
+    redis_client.set("{v5:stream}:producer:\x1b[2Jevil", "nonsense", px=week_ms)
+    for _ in range(2):
+        code, out, _ = command("doctor", redis_url=valkey_server.url)
+
+        assert 0 == code
+        emits = [line.partition("emits     ")[2] for line in out.splitlines() if " emits " in line]
+        assert [
+            "\\x1b[2Jevil, nonsense events, last heard now",
+            "fresh, 7 events, last heard now",
+            "gone, 7 events, last heard 2 min ago",
+            "older, 7 events, last heard 1 d ago",
+        ] == emits
+
+
+def test_doctor_names_a_key_that_somebody_else_uses(
+    valkey_server: RedisServer, redis_client: redis.Redis, command: Command
+) -> None:
+    redis_client.set("v5:stream", "mine")
+    code, out, _ = command("doctor", redis_url=valkey_server.url)
+
+    assert 1 == code
+    assert "WRONG  log       another program keeps something else under v5:stream; set BROADCAST_STREAM" in out
 
 
 def test_doctor_notes_a_producer_that_is_not_ours(
