@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -169,10 +170,32 @@ def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
     first = PrivateValkey(tmp_path, port=free_port())
     first.start()
     try:
-        with pytest.raises(BroadcastError, match=rf"process {os.getpid()}\).*--data"):
+        with pytest.raises(BroadcastError, match=rf"process {os.getpid()}, its server {first.pid}\).*--data"):
             PrivateValkey(tmp_path, port=free_port()).start()
     finally:
         first.stop()
+    again = PrivateValkey(tmp_path, port=free_port())
+    again.start()
+    again.stop()
+
+
+def test_a_server_whose_starter_was_killed_keeps_its_folder_to_itself(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from broadcast.embedded import PrivateValkey
+valkey = PrivateValkey(Path({str(tmp_path)!r}), port={free_port()})
+valkey.start()
+print(valkey.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
+    server = psutil.Process(int(killed.stdout))
+    try:
+        with pytest.raises(BroadcastError, match=f"its server {server.pid}"):
+            PrivateValkey(tmp_path, port=free_port()).start()
+    finally:
+        server.kill()
 
 
 def test_takes_another_port_where_the_usual_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,11 @@ class PrivateValkey:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us; we end it in our order
+                # As long as it lives, also when we are killed: two servers on one folder would spoil its data.
+                pass_fds=[self._lock.fileno()],
             )
+        self._lock.write(f", its server {self._process.pid}")
+        self._lock.flush()
         self._wait_until_ready(log_path)
 
     def _wait_until_ready(self, log_path: Path) -> None:

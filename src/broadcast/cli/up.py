@@ -131,7 +131,7 @@ def _start_bridge(
         "--port",
         str(settings.port),
     ]
-    log_path = state_folder() / "bridge.log"
+    log_path = state_folder() / f"bridge-{settings.port}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
         child = _start(stack, command, environment, stderr=log)
