@@ -114,7 +114,7 @@ class BridgeProcess:
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
-            process.wait(20)
+            process.wait(PATIENCE_S)
         return time.monotonic() - began
 
     def restart(self, number: int = signal.SIGTERM) -> None:

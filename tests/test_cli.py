@@ -52,7 +52,7 @@ def test_tail_in_a_pipe_prints_delivered_events_as_json_lines(
         wait_until(lambda: (tmp_path / "out").read_bytes().count(b"\n") == 2)
         tail.send_signal(signal.SIGINT)
 
-        assert 130 == tail.wait(10)
+        assert 130 == tail.wait(40)
     lines = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
     assert ["sense.project", "sense.all"] == [event["type"] for event in lines]
     assert {"id", "by", "n"} < set(lines[0])
@@ -73,7 +73,7 @@ def test_tail_on_a_terminal_prints_digests_and_shows_what_could_steer_it(
     while b"evil" not in shown:
         shown += os.read(ours, 4096)
     tail.terminate()
-    tail.wait(10)
+    tail.wait(40)
     os.close(ours)
 
     assert b"pain: \\x1b[2J" in shown
@@ -89,7 +89,7 @@ def test_tail_into_a_pipe_that_closes_ends_quietly(broadcaster: Broadcaster, val
         ["bash", "-c", f"{quoted} tail --since 0 | head -n 1"],
         env=environment(valkey_server.url),
         capture_output=True,
-        timeout=30,
+        timeout=40,
         check=False,
     )
 

@@ -173,7 +173,7 @@ def in_container(image: NativeBuild, port: int, redis_url: str, dot_env: dict[st
 
 def is_healthy(environment: dict[str, str]) -> bool:
     check = service("broadcast-server")["healthcheck"]
-    done = subprocess.run(check["test"][1:], env=environment, capture_output=True, check=False, timeout=30)
+    done = subprocess.run(check["test"][1:], env=environment, capture_output=True, check=False, timeout=40)
     return done.returncode == 0
 
 
@@ -184,7 +184,7 @@ def test_redis_runs_its_command_and_passes_its_health_check(redis: RedisServer) 
     if shutil.which("redis-cli") is None:
         pytest.skip("the health check's redis-cli is not on this machine; the rest holds")
     check = service("redis")["healthcheck"]["test"][1:]
-    done = subprocess.run([check[0], "-p", str(redis.port), *check[1:]], capture_output=True, check=False, timeout=10)
+    done = subprocess.run([check[0], "-p", str(redis.port), *check[1:]], capture_output=True, check=False, timeout=40)
     assert (done.returncode, done.stdout) == (0, b"PONG\n")
 
 
@@ -217,7 +217,7 @@ def test_the_bridge_runs_its_command_and_its_health_tells_the_truth(
 def test_the_bridge_refuses_to_start_when_nothing_says_who_may_read(image: NativeBuild) -> None:
     environment = in_container(image, free_port(), "redis://127.0.0.1:1", {"BROADCAST_ORIGINS": ORIGIN})
     command = shlex.split(service("broadcast-server")["command"])
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30, cwd="/")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=40, cwd="/")
     assert done.returncode == 1
     assert "BROADCAST_SECRET" in done.stderr
     assert "BROADCAST_ANONYMOUS" in done.stderr
@@ -226,7 +226,7 @@ def test_the_bridge_refuses_to_start_when_nothing_says_who_may_read(image: Nativ
 def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -36,4 +36,4 @@ def test_one_command_shows_the_example_minds_events_in_a_browser(tmp_path: Path)
         assert [] == watch.problems
         browser.close()
         up.send_signal(signal.SIGINT)
-        assert 0 == up.wait(30)
+        assert 0 == up.wait(40)

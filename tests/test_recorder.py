@@ -60,7 +60,7 @@ def test_goes_on_exactly_where_the_file_ends(valkey_server: RedisServer, tmp_pat
             emit_numbers(valkey_server, first, first + 40)
             wait_until(lambda first=first: len(numbers_in(path)) >= first + 30)  # type: ignore[misc]
             recorder.send_signal(how)
-            recorder.wait(10)
+            recorder.wait(40)
         emit_numbers(valkey_server, first + 40, first + 50)
     with started("record", str(path), folder=tmp_path, redis_url=valkey_server.url):
         wait_until(lambda: len(numbers_in(path)) == 150)

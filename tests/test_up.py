@@ -54,11 +54,11 @@ def test_starts_everything_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> N
         parts = children_of(up)
         names = " ".join(" ".join(part.cmdline()) for part in parts)
         assert all(word in names for word in ("valkey-server", "serve", "mind"))
-        with urllib.request.urlopen(f"http://127.0.0.1:{arguments[-1]}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{arguments[-1]}/readyz", timeout=20) as answer:
             assert json.load(answer) == {"ready": True, "reasons": []}
 
         os.killpg(up.pid, signal.SIGINT)  # as a terminal does it: to the whole foreground group
-        assert 0 == up.wait(30)
+        assert 0 == up.wait(40)
 
     assert [] == left_of(parts)
     assert "Traceback" not in (tmp_path / "err").read_text("utf-8")
@@ -74,7 +74,7 @@ def test_another_end_leaves_nothing_behind_either_also_while_it_starts(tmp_path:
             wait_until(lambda: "Ctrl-C" in printed(tmp_path), what="everything")
         parts = children_of(up)
         up.send_signal(number)
-        assert 0 == up.wait(30)
+        assert 0 == up.wait(40)
 
     assert parts
     assert [] == left_of(parts)
@@ -93,7 +93,7 @@ def test_a_terminal_that_closes_does_not_end_what_nohup_has_started(tmp_path: Pa
         wait_until(lambda: "Ctrl-C" in printed(tmp_path), what="everything")
         up.send_signal(signal.SIGHUP)
         up.send_signal(signal.SIGINT)
-        assert 0 == up.wait(30)
+        assert 0 == up.wait(40)
     finally:
         up.kill()
         up.wait()
@@ -113,7 +113,7 @@ def test_what_was_emitted_is_still_there_after_the_next_start(tmp_path: Path) ->
                 code, out, _ = run("doctor", redis_url=url)
                 assert 0 == code and "1 events, 1 ever" in out
             up.send_signal(signal.SIGINT)
-            assert 0 == up.wait(30)
+            assert 0 == up.wait(40)
 
 
 def test_uses_the_redis_that_is_named(valkey_server: RedisServer, tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_a_redis_that_is_named_and_away_is_waited_for_and_said(own_server: Redis
         wait_until(lambda: "Ctrl-C" in printed(tmp_path))
         url = re.search(r"http://127\.0\.0\.1:[1-9]\d+/", printed(tmp_path))
         assert url
-        with urllib.request.urlopen(f"{url[0]}readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url[0]}readyz", timeout=20) as answer:
             assert json.load(answer) == {"ready": True, "reasons": []}
         up.send_signal(signal.SIGINT)
-        assert 0 == up.wait(30)
+        assert 0 == up.wait(40)
 
 
 def test_a_part_that_ends_by_itself_ends_the_whole_and_is_named(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_part_that_ends_by_itself_ends_the_whole_and_is_named(tmp_path: Path) 
         bridge = next(child for child in children_of(up) if "serve" in child.cmdline())
         bridge.kill()
 
-        assert 1 == up.wait(30)
+        assert 1 == up.wait(40)
     assert "the bridge ended by itself" in (tmp_path / "err").read_text("utf-8")
 
 
