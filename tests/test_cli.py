@@ -66,7 +66,10 @@ def test_tail_on_a_terminal_prints_digests_and_shows_what_could_steer_it(
     assert broadcaster.flush()
     ours, theirs = pty.openpty()
     tail = subprocess.Popen(
-        [*COMMAND, "tail", "--since", "0"], env=environment(valkey_server.url), stdout=theirs, stdin=subprocess.DEVNULL
+        [*COMMAND, "tail", "--since", "0"],
+        env=environment(valkey_server.url, TERM="xterm-256color"),
+        stdout=theirs,
+        stdin=subprocess.DEVNULL,
     )
     os.close(theirs)
     shown = b""
@@ -77,6 +80,7 @@ def test_tail_on_a_terminal_prints_digests_and_shows_what_could_steer_it(
     os.close(ours)
 
     assert b"pain: \\x1b[2J" in shown
+    assert shown.startswith(b"\x1b[2m"), "its own colours are there: the time is dim"
     assert b"\x1b[2J" not in shown and b"\x1b]0;" not in shown and "\u202e".encode() not in shown
 
 
