@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from broadcast.consumers.linefile import LineFile
 from broadcast.consumers.recorder import Recorder
 from broadcast.errors import BroadcastError
 from broadcast.settings import Settings
-from tests.programs import started, wait_until
+from tests.programs import PATIENCE_S, started, wait_until
 from tests.servers import RedisServer
 
 
@@ -212,6 +214,41 @@ def test_survives_a_restart_of_redis_and_tells_of_a_log_that_was_emptied(
     assert list(range(30)) == numbers_in(path)
     gaps = [event["data"]["reason"] for event in events_in(path) if event["type"] == "broadcast.gap"]
     assert ["reset"] == gaps
+
+
+async def test_a_gap_that_could_not_be_written_is_written_by_the_next_run(
+    valkey_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+
+    async def record(until: Callable[[], bool]) -> None:
+        recorder = Recorder(path, on_wait=waited.append)
+        recording = asyncio.create_task(recorder.run(redis_url=valkey_server.url))
+        async with asyncio.timeout(PATIENCE_S):
+            while not until():
+                await asyncio.sleep(0.01)
+        recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)
+        recorder.close()
+
+    waited: list[str] = []
+    await asyncio.to_thread(emit_numbers, valkey_server, 0, 10)
+    await record(lambda: len(numbers_in(path)) == 10)
+    with valkey_server.client() as client:
+        client.flushall()
+    await asyncio.to_thread(emit_numbers, valkey_server, 10, 20)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(LineFile, "append", refuse)
+        await record(lambda: bool(waited))
+    await record(lambda: len(numbers_in(path)) == 20)
+
+    assert [f"{path}: No space left on device"] == waited
+    kinds = [event["data"].get("reason", event["type"]) for event in events_in(path)]
+    assert [*["x.y"] * 10, "reset", *["x.y"] * 10] == kinds
+
+
+def refuse(file: LineFile, lines: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_an_epoch_that_cannot_be_written_ends_nothing(valkey_server: RedisServer, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Recorder:
     """Writes every event of a filter to a file, in delivered form, one a line.
 
     The file is its own cursor: at the start the last event in it says where to go on, so that nothing is missing and
-    nothing stands twice, however the last run ended. A second file, `.NAME.epoch`, remembers which log it was.
+    nothing stands twice, however the last run ended. A second file, `.NAME.epoch`, remembers the log that it is of.
 
     Args:
         path: the file.
@@ -56,6 +56,7 @@ class Recorder:
         self._on_wait = on_wait or _ignore
         self._epoch_path = path.with_name(f".{path.name}.epoch")
         self._epoch = self._read_epoch()
+        self._epoch_now: str | None = None
         self._day = ""
         self.seen = Seen()
         try:
@@ -101,19 +102,22 @@ class Recorder:
         while True:
             try:
                 self.write(event)
-                return
+                break
             except OSError as error:
                 self._on_wait(f"{self._file.path}: {error.strerror}")
             await asyncio.sleep(DISK_RETRY_S)
+        # Not before: killed with nothing of another log in the file, the next run must still find that it is another.
+        if self._epoch_now not in (None, self._epoch):
+            self._remember(self._epoch_now)
+        self._epoch_now = None
 
     def _note_link(self, link: LinkUp | LinkDown) -> None:
         if isinstance(link, LinkDown):
             self._on_wait(f"Redis cannot be read ({link.error})")
             return
-        if link.bounds.epoch not in (None, self._epoch):
-            self._remember(str(link.bounds.epoch))
+        self._epoch_now = link.bounds.epoch
 
-    def _remember(self, epoch: str) -> None:
+    def _remember(self, epoch: str | None) -> None:
         fresh = self._epoch_path.with_name(f"{self._epoch_path.name}.new")
         try:
             fresh.write_text(f"{epoch}\n", "utf-8")
