@@ -28,7 +28,7 @@ from broadcast.settings import Settings
 from tests.servers import free_port
 
 ROOT: Final = Path(__file__).parent.parent
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 30.0
 
 # python-socketio's client does not read the answers of its own POST requests, nor close what a cut leaves over.
 IGNORE_CLIENT: Final = pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
@@ -114,7 +114,7 @@ class BridgeProcess:
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
-            process.wait(20)
+            process.wait(PATIENCE_S)
         return time.monotonic() - began
 
     def restart(self, number: int = signal.SIGTERM) -> None:
@@ -190,6 +190,12 @@ class Client:
 
     def all(self, name: str) -> list[Any]:
         return [data for kind, data in self.got if kind == name]
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it still reads: where half an answer has ended its loop, it goes on saying that it is connected."""
+        reading = self.socket.eio.read_loop_task
+        return self.socket.eio.state == "connected" and reading is not None and not reading.done()
 
     @property
     def events(self) -> list[dict[str, Any]]:

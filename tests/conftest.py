@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import pytest
 import redis
 
 from broadcast import Broadcaster
+from broadcast.cli import commands
 from broadcast.settings import Settings
+from tests.containers import NativeBuild, StepFailedError
 from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary, running_postgresql
+from tests.programs import Command, environment
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
 
 # The gate tries the same examples each time, and lets a busy machine take its time: what lands must not depend on luck.
@@ -61,6 +66,40 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         pytest.skip(MISSING)
     with running_postgresql() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> NativeBuild:
+    """The image's /opt/broadcast, made by the Dockerfile's own steps in a folder that stands for its root.
+
+    Its wheel is the one that is built from a bare checkout, page and all: the only test that fetches with npm.
+    """
+    build = NativeBuild(tmp_path_factory.mktemp("image"))
+    try:
+        build.run({name: value for name, value in os.environ.items() if not name.startswith("BROADCAST_")})
+    except StepFailedError as error:
+        if "UnreachableNpmError" in str(error) and not os.environ.get("CI"):
+            pytest.skip("npm cannot be reached here, and an image without page is refused")
+        raise
+    return build
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The `broadcast` command in this process: for whatever needs no terminal, no signal and no process of its own."""
+
+    def run(*arguments: str, redis_url: str | None = None, text: str = "", **more: str) -> tuple[int, str, str]:
+        for name in os.environ.keys() - environment(redis_url, **more).keys():
+            monkeypatch.delenv(name)
+        for name, value in environment(redis_url, **more).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["broadcast", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        capsys.readouterr()
+        code = commands.run()
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

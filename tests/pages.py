@@ -54,13 +54,13 @@ class Bridge:
             self.process = subprocess.Popen(
                 arguments, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        until(self._answers, 15)
+        until(self._answers)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         process, self.process = self.process, None
         if process is not None:
             process.send_signal(number)
-            process.wait(15)
+            process.wait(30)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}healthz", timeout=1) as answer:
@@ -97,7 +97,11 @@ def serving(redis_url: str, log: Path, **environment: str) -> Iterator[Bridge]:
         bridge.stop(signal.SIGKILL)
 
 
-def until(holds: Callable[[], object], timeout_s: float = 10) -> None:
+PATIENCE_S = 30.0
+expect.set_options(timeout=PATIENCE_S * 1000)
+
+
+def until(holds: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold in time"
@@ -108,8 +112,23 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
-def expect_state(page: Page, word: str, timeout_s: float = 15) -> None:
-    expect(page.locator("#state-word")).to_have_text(word, timeout=timeout_s * 1000)
+def expect_state(page: Page, word: str) -> None:
+    expect(page.locator("#state-word")).to_have_text(word)
+
+
+def settle(page: Page) -> None:
+    """Wait until the list neither scrolls nor changes its size any more."""
+    page.evaluate("""() => new Promise((done) => {
+        const list = document.querySelector("#list");
+        let before = "", still = 0;
+        const look = () => {
+            const now = `${list.scrollTop} ${list.scrollHeight} ${list.clientHeight} ${list.clientWidth}`;
+            still = now === before ? still + 1 : 0;
+            before = now;
+            still < 10 ? requestAnimationFrame(look) : done();
+        };
+        look();
+    })""")
 
 
 def digests(page: Page) -> list[str]:

@@ -10,8 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 COMMAND = (sys.executable, "-m", "broadcast")
+PATIENCE_S = 40.0
+
+
+class Command(Protocol):
+    """Runs the command in this process: exit code, standard output, standard error."""
+
+    def __call__(
+        self, *arguments: str, redis_url: str | None = None, text: str = "", **more: str
+    ) -> tuple[int, str, str]: ...
 
 
 def environment(redis_url: str | None, **more: str) -> dict[str, str]:
@@ -19,7 +29,9 @@ def environment(redis_url: str | None, **more: str) -> dict[str, str]:
     return {**kept, **({"REDIS_URL": redis_url} if redis_url else {}), **more}
 
 
-def run(*arguments: str, redis_url: str | None = None, text: str = "", timeout_s: float = 30) -> tuple[int, str, str]:
+def run(
+    *arguments: str, redis_url: str | None = None, text: str = "", timeout_s: float = PATIENCE_S
+) -> tuple[int, str, str]:
     done = subprocess.run(
         [*COMMAND, *arguments],
         env=environment(redis_url),
@@ -58,7 +70,7 @@ def started(
             process.wait()
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = PATIENCE_S, what: str = "the condition") -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"

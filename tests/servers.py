@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import itertools
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import redis
 
+PATIENCE_S = 40.0
+BLOCKS = range(20_000, 30_000, 1_000)
+"""Below the ports that the kernel gives to whoever asks for any, and above those that browsers refuse."""
+
 
 def free_port() -> int:
+    """A port that nobody takes before its server listens there: not the kernel, nor another run of these tests."""
+    return next(port for port in _ports() if _is_free(port))
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """The ports of this run, again and again; a lock that lasts as long as the run keeps others out of them."""
+    for first in BLOCKS:
+        lock = os.open(f"{tempfile.gettempdir()}/broadcast-tests-{os.getuid()}-{first}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return itertools.cycle(range(first, first + BLOCKS.step))
+    raise RuntimeError(f"{len(BLOCKS)} runs of these tests at once have taken all ports")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def valkey_binary() -> str:
@@ -59,7 +89,7 @@ class RedisServer:
         return self
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 with self.client() as client:
@@ -84,7 +114,7 @@ class RedisServer:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)
             process.send_signal(number)
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
     def restart(self, number: int = signal.SIGTERM, *, away_s: float = 0.0) -> None:
         self.stop(number)

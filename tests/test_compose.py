@@ -21,7 +21,6 @@ from tests.containers import (
     ROOT,
     MissingVariableError,
     NativeBuild,
-    StepFailedError,
     environment_of,
     read_compose,
     read_dockerfile,
@@ -131,23 +130,6 @@ def test_the_example_env_file_names_every_variable_and_lets_nobody_in() -> None:
 # --- the image, made natively
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> NativeBuild:
-    """The image's /opt/broadcast, made by the Dockerfile's own steps in a folder that stands for its root."""
-    build = NativeBuild(tmp_path_factory.mktemp("image"))
-    try:
-        build.run(host_environment())
-    except StepFailedError as error:
-        if "UnreachableNpmError" in str(error) and not os.environ.get("CI"):
-            pytest.skip("npm cannot be reached here, and an image without page is refused")
-        raise
-    return build
-
-
-def host_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("BROADCAST_")}
-
-
 def test_the_wheel_carries_the_page_the_script_and_the_example(image: NativeBuild) -> None:
     (wheel,) = image.path("/wheels").iterdir()
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -191,7 +173,7 @@ def in_container(image: NativeBuild, port: int, redis_url: str, dot_env: dict[st
 
 def is_healthy(environment: dict[str, str]) -> bool:
     check = service("broadcast-server")["healthcheck"]
-    done = subprocess.run(check["test"][1:], env=environment, capture_output=True, check=False, timeout=30)
+    done = subprocess.run(check["test"][1:], env=environment, capture_output=True, check=False, timeout=40)
     return done.returncode == 0
 
 
@@ -202,7 +184,7 @@ def test_redis_runs_its_command_and_passes_its_health_check(redis: RedisServer) 
     if shutil.which("redis-cli") is None:
         pytest.skip("the health check's redis-cli is not on this machine; the rest holds")
     check = service("redis")["healthcheck"]["test"][1:]
-    done = subprocess.run([check[0], "-p", str(redis.port), *check[1:]], capture_output=True, check=False, timeout=10)
+    done = subprocess.run([check[0], "-p", str(redis.port), *check[1:]], capture_output=True, check=False, timeout=40)
     assert (done.returncode, done.stdout) == (0, b"PONG\n")
 
 
@@ -235,7 +217,7 @@ def test_the_bridge_runs_its_command_and_its_health_tells_the_truth(
 def test_the_bridge_refuses_to_start_when_nothing_says_who_may_read(image: NativeBuild) -> None:
     environment = in_container(image, free_port(), "redis://127.0.0.1:1", {"BROADCAST_ORIGINS": ORIGIN})
     command = shlex.split(service("broadcast-server")["command"])
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30, cwd="/")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=40, cwd="/")
     assert done.returncode == 1
     assert "BROADCAST_SECRET" in done.stderr
     assert "BROADCAST_ANONYMOUS" in done.stderr
@@ -244,7 +226,7 @@ def test_the_bridge_refuses_to_start_when_nothing_says_who_may_read(image: Nativ
 def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -37,8 +37,14 @@ NUMBERS: Final = (
 )
 TEXTS: Final = st.text(st.characters(exclude_categories=["Cs"]))
 KEYS: Final = TEXTS | st.integers(-5, 2**33).map(str) | st.sampled_from(["desc", "name", "id", "signal", "context"])
+# Around the cut, one code point or two to a character; drawn as a whole, since each character drawn costs its time.
+LONG: Final = st.builds(
+    lambda pattern, size: (pattern * size)[:size],
+    st.sampled_from(["x", "😀", "x😀", "😀x", "xx😀"]),
+    st.integers(150, 330),
+)
 TREES: Final = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXTS | st.text("x😀", min_size=150, max_size=330),
+    st.none() | st.booleans() | NUMBERS | TEXTS | LONG,
     lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
 )
 

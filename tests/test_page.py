@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -24,6 +26,7 @@ from tests.pages import (
     expect_state,
     moods,
     serving,
+    settle,
     until,
 )
 from tests.servers import RedisServer
@@ -84,7 +87,6 @@ def test_events_appear_with_their_digest_cycle_and_counts(page: Page, mind: Broa
     assert page.locator(".row[data-family='sense'] .cycle").inner_text() == "42"
     assert [page.locator(id).inner_text() for id in ("#cycle", "#day", "#gaps")] == ["42", "1551", "none"]
     expect(page.get_by_text("Waiting for the first event")).to_be_hidden()
-    expect(page.locator("#announcement")).to_contain_text("2 new events", timeout=10_000)
 
 
 def test_hostile_text_is_shown_and_not_obeyed(page: Page, mind: Broadcaster) -> None:
@@ -155,7 +157,8 @@ def test_ten_thousand_events_stay_few_rows_and_the_end_is_followed(page: Page, m
     assert page.locator("#list").get_attribute("aria-rowcount") == "10000"
     page.locator("#list").hover()
     page.mouse.wheel(0, -4000)
-    page.wait_for_timeout(300)
+    until(lambda: digests(page)[-1:] != moods(range(9_999, 10_000)))
+    settle(page)
     before = digests(page)
     emit_numbers(mind, range(5))
     expect(page.locator("#fresh")).to_have_text("5 new ↓")
@@ -175,12 +178,17 @@ def test_a_quiet_mind_is_told_from_a_broken_log(
     with own_server.client() as client:
         client.xadd("v5:stream", {"event": json.dumps(old)}, id=f"{a_minute_ago}-0")
     page = browser.new_page()
+    page.clock.install()  # it runs as every clock does, until it is set forward
     page.goto(bridge.url)
 
     expect_state(page, "mind quiet")
     expect(page.locator("#state-detail")).to_contain_text("1 min ago")
     mind.emit("hello", {})
     expect_state(page, "live")
+    page.clock.fast_forward(5_000)
+    expect(page.locator("#announcement")).to_have_text(re.compile(r"\b[12] new events?\b"))  # at most every 5 s
+    expect_state(page, "live")
+    page.clock.fast_forward(6_000)
     expect_state(page, "mind quiet")
     expect(page.locator("#state-detail")).to_contain_text("since ")
     page.close()
@@ -195,9 +203,9 @@ def test_redis_down_is_said_and_nothing_is_missing_or_doubled_after(
     expect_state(page, "Redis down")
     emit_numbers(mind, range(5, 10))
     own_server.start()
-    expect_state(page, "live", 30)
+    expect_state(page, "live")
 
-    until(lambda: len(digests(page)) >= 10, 30)
+    until(lambda: len(digests(page)) >= 10)
     page.wait_for_timeout(500)
     assert digests(page) == moods(range(10))
     expect(page.locator("#seen")).to_have_text("10")
@@ -241,7 +249,7 @@ def test_what_the_log_no_longer_holds_is_a_row_in_words(
     bridge.start()
 
     gap = page.locator(".row[data-family='gap']:not([hidden]) .digest")
-    expect(gap).to_have_text("12 events missing: the log no longer holds them", timeout=15_000)
+    expect(gap).to_have_text("12 events missing: the log no longer holds them")
     expect(page.locator("#gaps")).to_have_text("1 (12 events)")
     assert digests(page) == moods(range(3)) + moods(range(15, 20))
     page.screenshot(path=ARTIFACTS / "page-gap.png")
@@ -289,28 +297,41 @@ def test_the_client_follows_the_log_from_any_page(page: Page, mind: Broadcaster)
 # --- what it looks like
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("shape", "width"), [("wide", 1280), ("narrow", 360)])
-def test_the_page_fits_wide_and_narrow_in_light_and_dark(
-    browser: Browser, bridge: Bridge, mind: Broadcaster, scheme: str, shape: str, width: int
-) -> None:
+def test_the_page_fits_wide_and_narrow_in_light_and_dark(page: Page, mind: Broadcaster) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
-    dark = scheme == "dark"
-    page = browser.new_page(viewport={"width": width, "height": 760}, color_scheme="dark" if dark else "light")
-    page.goto(bridge.url)
-    expect_state(page, "live")
-    page.screenshot(path=ARTIFACTS / f"page-empty-{shape}-{scheme}.png")
+    for look in LOOKS:
+        appear(page, look)
+        page.screenshot(path=ARTIFACTS / f"page-empty-{look.name}.png")
     mind.set_cycle(42, 1551)
     mind.emit("sense.project", {"sense": "pain", "projection": "identity_crisis: " + "a long phrase " * 20})
     emit_numbers(mind, range(40))
     mind.emit("error", {"source": "retriever", "message": "the context store is slow"})
     expect(page.locator("#seen")).to_have_text("42")
     page.locator(".row[data-type='error']").click()
-    page.wait_for_timeout(600)
-    page.screenshot(path=ARTIFACTS / f"page-full-{shape}-{scheme}.png")
+    for look in LOOKS:
+        appear(page, look)
+        settle(page)
+        page.screenshot(path=ARTIFACTS / f"page-full-{look.name}.png")
 
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
-        "rgb(20, 22, 25)" if dark else "rgb(251, 251, 250)"
-    )
-    page.close()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), look
+        assert look.ground == page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+class Look(NamedTuple):
+    name: str
+    width: int
+    scheme: Literal["light", "dark"]
+    ground: str
+
+
+LOOKS: Final = (
+    Look("wide-light", 1280, "light", "rgb(251, 251, 250)"),
+    Look("wide-dark", 1280, "dark", "rgb(20, 22, 25)"),
+    Look("narrow-light", 360, "light", "rgb(251, 251, 250)"),
+    Look("narrow-dark", 360, "dark", "rgb(20, 22, 25)"),
+)
+
+
+def appear(page: Page, look: Look) -> None:
+    page.set_viewport_size({"width": look.width, "height": 760})
+    page.emulate_media(color_scheme=look.scheme)

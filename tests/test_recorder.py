@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from broadcast.consumers.linefile import LineFile
 from broadcast.consumers.recorder import Recorder
 from broadcast.errors import BroadcastError
 from broadcast.settings import Settings
-from tests.programs import started, wait_until
+from tests.programs import PATIENCE_S, started, wait_until
 from tests.servers import RedisServer
 
 
@@ -60,7 +62,7 @@ def test_goes_on_exactly_where_the_file_ends(valkey_server: RedisServer, tmp_pat
             emit_numbers(valkey_server, first, first + 40)
             wait_until(lambda first=first: len(numbers_in(path)) >= first + 30)  # type: ignore[misc]
             recorder.send_signal(how)
-            recorder.wait(10)
+            recorder.wait(40)
         emit_numbers(valkey_server, first + 40, first + 50)
     with started("record", str(path), folder=tmp_path, redis_url=valkey_server.url):
         wait_until(lambda: len(numbers_in(path)) == 150)
@@ -149,6 +151,42 @@ def test_an_event_of_yesterday_does_not_open_yesterdays_file_again(tmp_path: Pat
     assert [0, 1, 2] == numbers_in(path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello\nworld\n",
+        b"no newline",
+        b"[]\n",
+        b'{"id":"5-0"}\n',
+        b'{"type":"x","ts":"2026-11-22T10:00:00.000Z","id":"x"}\n',
+        b'{"type":"x","ts":"2026-11-22T10:00:00.000Z","id":"5-0"}\n[half',
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused_and_left_as_it_was(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    for _ in range(2):  # and its lock is given back
+        with pytest.raises(BroadcastError, match=r"notes\.txt: .* is no recorded event"):
+            Recorder(path)
+
+    assert content == path.read_bytes()
+
+
+@pytest.mark.parametrize("half", [b"", b"{", b'{"type":"x.', b"\0\0\0"])
+def test_half_a_line_of_its_own_is_taken_away_at_once(half: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    recorder = Recorder(path)
+    recorder.write(event_at("2026-11-22T10:00:00.000Z", 1))
+    recorder.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + half)
+    again = Recorder(path)
+
+    assert whole == path.read_bytes()
+    assert "2-0" == str(again.position.id)
+    again.close()
+
+
 def test_two_recorders_cannot_share_a_file(tmp_path: Path) -> None:
     first = Recorder(tmp_path / "events.jsonl")
     with pytest.raises(BroadcastError, match="another process"):
@@ -176,6 +214,41 @@ def test_survives_a_restart_of_redis_and_tells_of_a_log_that_was_emptied(
     assert list(range(30)) == numbers_in(path)
     gaps = [event["data"]["reason"] for event in events_in(path) if event["type"] == "broadcast.gap"]
     assert ["reset"] == gaps
+
+
+async def test_a_gap_that_could_not_be_written_is_written_by_the_next_run(
+    valkey_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+
+    async def record(until: Callable[[], bool]) -> None:
+        recorder = Recorder(path, on_wait=waited.append)
+        recording = asyncio.create_task(recorder.run(redis_url=valkey_server.url))
+        async with asyncio.timeout(PATIENCE_S):
+            while not until():
+                await asyncio.sleep(0.01)
+        recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)
+        recorder.close()
+
+    waited: list[str] = []
+    await asyncio.to_thread(emit_numbers, valkey_server, 0, 10)
+    await record(lambda: len(numbers_in(path)) == 10)
+    with valkey_server.client() as client:
+        client.flushall()
+    await asyncio.to_thread(emit_numbers, valkey_server, 10, 20)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(LineFile, "append", refuse)
+        await record(lambda: bool(waited))
+    await record(lambda: len(numbers_in(path)) == 20)
+
+    assert [f"{path}: No space left on device"] == waited
+    kinds = [event["data"].get("reason", event["type"]) for event in events_in(path)]
+    assert [*["x.y"] * 10, "reset", *["x.y"] * 10] == kinds
+
+
+def refuse(file: LineFile, lines: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_an_epoch_that_cannot_be_written_ends_nothing(valkey_server: RedisServer, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def test_locks_hold_hashes_and_no_address() -> None:
     assert {"requirements/dev.lock", "web/package-lock.json"} <= set(locks)
     assert [] == [name for name in locks if re.search(r"https?://", text_of(name))]
     assert "--hash=sha256:" in text_of("requirements/dev.lock")
+
+
+def test_the_core_needs_two_packages_and_everything_else_is_an_extra() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+
+    assert ("v5-broadcast", ">=3.11") == (project["name"], project["requires-python"])
+    assert ["orjson", "redis"] == sorted(re.split(r"\W", each)[0] for each in project["dependencies"])
+    assert {"bridge", "archive", "cli", "embedded", "all"} == set(extras)
+    (everything,) = extras["all"]
+    assert set(extras) - {"all"} == set(re.findall(r"\w+", everything.partition("[")[2]))
 
 
 def test_no_path_of_a_machine_is_in_a_tracked_file() -> None:

@@ -13,11 +13,10 @@ import aiohttp
 import pytest
 import socketio  # type: ignore[import-untyped]
 
-from tests.bridges import IGNORE_CLIENT, BridgeProcess, Client, emitter_to, serving
+from tests.bridges import IGNORE_CLIENT, PATIENCE_S, BridgeProcess, Client, emitter_to, serving
 from tests.servers import RedisServer
 
-EVENTS: Final = 1200
-PAUSE_S: Final = 0.005
+PAUSE_S: Final = 0.004
 TRANSPORTS: Final = (["websocket"], ["polling"], ["polling", "websocket"])
 WAYS_TO_LOSE_THE_BRIDGE: Final = (
     socketio.exceptions.ConnectionError,
@@ -36,21 +35,44 @@ def bridge(own_server: RedisServer, tmp_path: Path) -> Iterator[BridgeProcess]:
         yield process
 
 
-class ResumingViewer:
-    """Comes back by itself, and says where it was."""
+class Emission:
+    """Numbers that are emitted until told to end."""
 
-    def __init__(self, bridge: BridgeProcess, transports: list[str]) -> None:
+    def __init__(self, url: str) -> None:
+        self.count = 0
+        self.is_over = False
+        self._emitter = emitter_to(url)
+
+    async def run(self) -> None:
+        while not self.is_over:
+            self._emitter.emit("count", {"i": self.count})
+            self.count += 1
+            await asyncio.sleep(PAUSE_S)
+
+    def close(self) -> None:
+        self._emitter.close(1)
+
+
+class ResumingViewer:
+    """Comes back by itself, and says where it was, until it has all."""
+
+    def __init__(self, bridge: BridgeProcess, transports: list[str], emission: Emission) -> None:
         self.bridge = bridge
         self.transports = transports
+        self.emission = emission
         self.place: dict[str, Any] | None = None
         self.seen: list[int] = []
         self.gaps: list[Any] = []
         self.connects = 0
         self.client: Client | None = None
 
+    @property
+    def has_all(self) -> bool:
+        return self.emission.is_over and len(self.seen) >= self.emission.count
+
     async def run(self) -> None:
-        while len(self.seen) < EVENTS:
-            client = self.client = Client(self.bridge.url, self.transports, since=self.place or "0")
+        while not self.has_all:
+            client = self.client = Client(self.bridge.url, self.transports, since=self.place or "0", types="count")
             client.socket.on("hello", self._hello)
             client.socket.on("position", self._position)
             client.socket.on("event", self._event)
@@ -58,7 +80,7 @@ class ResumingViewer:
             try:
                 async with client:
                     self.connects += 1
-                    while client.socket.eio.state == "connected" and len(self.seen) < EVENTS:
+                    while client.is_read and not self.has_all:
                         await asyncio.sleep(0.02)
             except WAYS_TO_LOSE_THE_BRIDGE:
                 await asyncio.sleep(0.05)
@@ -75,68 +97,93 @@ class ResumingViewer:
         self.place = {"id": event["id"], "n": event["n"], "epoch": (self.place or {}).get("epoch")}
 
 
+class Watch:
+    """One viewer per transport, and what they watch."""
+
+    def __init__(self, bridge: BridgeProcess, server: RedisServer) -> None:
+        self.emission = Emission(server.url)
+        self.viewers = [ResumingViewer(bridge, transports, self.emission) for transports in TRANSPORTS]
+
+    @property
+    def connects(self) -> list[int]:
+        return [viewer.connects for viewer in self.viewers]
+
+    async def until_live(self, *, connects: list[int] | None = None) -> None:
+        """Wait until every viewer has what is emitted from now on, on another connection than those counted before."""
+        target = self.emission.count + 20
+        before = connects or [0] * len(self.viewers)
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(viewer.seen[-1:] >= [target] for viewer in self.viewers) or not all(
+                viewer.connects > count for viewer, count in zip(self.viewers, before, strict=True)
+            ):
+                await asyncio.sleep(0.01)
+
+    async def until_all_is_had(self) -> None:
+        self.emission.is_over = True
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(viewer.has_all for viewer in self.viewers):
+                await asyncio.sleep(0.01)
+
+    def __str__(self) -> str:
+        told = [(v.transports, len(v.seen), v.seen[-3:], v.gaps, v.connects, v.place) for v in self.viewers]
+        return f"{self.emission.count} emitted; {told}"
+
+
 @contextlib.asynccontextmanager
-async def watched(bridge: BridgeProcess, server: RedisServer) -> AsyncIterator[list[ResumingViewer]]:
-    """One viewer per transport while events are emitted; at the end each has had every event once, in order."""
-    viewers = [ResumingViewer(bridge, transports) for transports in TRANSPORTS]
-    emitter = emitter_to(server.url)
-
-    async def emit_all() -> None:
-        for i in range(EVENTS):
-            emitter.emit("count", {"i": i})
-            await asyncio.sleep(PAUSE_S)
-
-    tasks = [asyncio.create_task(viewer.run()) for viewer in viewers]
-    emission = asyncio.create_task(emit_all())
-    await asyncio.sleep(1)
+async def watched(bridge: BridgeProcess, server: RedisServer) -> AsyncIterator[Watch]:
+    """Viewers while events are emitted; at the end each has had every event once, in order."""
+    watch = Watch(bridge, server)
+    runs = (watch.emission.run(), *(viewer.run() for viewer in watch.viewers))
+    tasks = [asyncio.create_task(run) for run in runs]
     try:
-        yield viewers
-        await emission
-        async with asyncio.timeout(30):
+        await watch.until_live()
+        yield watch
+        await watch.until_all_is_had()
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*tasks)
     except TimeoutError:
-        for viewer in viewers:
-            print(viewer.transports, len(viewer.seen), viewer.seen[-3:], viewer.gaps, viewer.connects, viewer.place)
+        print(watch)
         raise
     finally:
-        for task in (*tasks, emission):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, emission, return_exceptions=True)
-        emitter.close(1)
-    for viewer in viewers:
-        assert list(range(EVENTS)) == viewer.seen, viewer.transports
+        await asyncio.gather(*tasks, return_exceptions=True)
+        watch.emission.close()
+    for viewer in watch.viewers:
+        assert list(range(watch.emission.count)) == viewer.seen, viewer.transports
         assert [] == viewer.gaps
 
 
 async def test_the_bridge_is_killed_and_comes_back(bridge: BridgeProcess, own_server: RedisServer) -> None:
-    async with watched(bridge, own_server) as viewers:
+    async with watched(bridge, own_server) as watch:
         for _ in range(2):
+            before = watch.connects
             await asyncio.to_thread(bridge.restart, signal.SIGKILL)
-            await asyncio.sleep(0.8)
-    assert all(viewer.connects >= 3 for viewer in viewers)
+            await watch.until_live(connects=before)
 
 
 async def test_the_bridge_is_stopped_and_comes_back(bridge: BridgeProcess, own_server: RedisServer) -> None:
-    async with watched(bridge, own_server) as viewers:
+    async with watched(bridge, own_server) as watch:
+        before = watch.connects
         await asyncio.to_thread(bridge.restart)
-    assert all(viewer.connects >= 2 for viewer in viewers)
+        await watch.until_live(connects=before)
 
 
 async def test_redis_restarts(bridge: BridgeProcess, own_server: RedisServer) -> None:
-    async with watched(bridge, own_server) as viewers:
-        await asyncio.to_thread(own_server.restart, away_s=0.5)
-        await asyncio.sleep(1)
-        await asyncio.to_thread(own_server.restart)
-    assert {1} == {viewer.connects for viewer in viewers}
+    async with watched(bridge, own_server) as watch:
+        for away_s in (0.5, 0):
+            await asyncio.to_thread(own_server.restart, away_s=away_s)
+            await watch.until_live()
+    assert [1, 1, 1] == watch.connects
 
 
 async def test_connections_are_cut(bridge: BridgeProcess, own_server: RedisServer) -> None:
-    async with watched(bridge, own_server) as viewers:
+    async with watched(bridge, own_server) as watch:
         for _ in range(8):
-            for viewer in viewers:
+            before = watch.connects
+            for viewer in watch.viewers:
                 await _cut(viewer.client)
-            await asyncio.sleep(0.4)
-    assert all(viewer.connects >= 6 for viewer in viewers)
+            await watch.until_live(connects=before)
 
 
 async def _cut(client: Client | None) -> None:

@@ -51,6 +51,34 @@ def test_an_unusable_variable_is_named(variable: str, text: str) -> None:
         Settings.from_environment({variable: text})
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "accepted"),
+    [
+        ("BROADCAST_PORT", "http", "expected a port from 0 to 65535"),
+        ("BROADCAST_RING_EVENTS_MAX", "many", "expected a whole number of at least 0"),
+        ("BROADCAST_GRACE_S", "soon", "expected a number of at least 0"),
+    ],
+)
+def test_what_is_accepted_is_said_in_words(variable: str, text: str, accepted: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.from_environment({variable: text})
+    assert str(caught.value) == f"{variable}: {text!r}: {accepted}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("port", 99999), ("port", -1), ("redis_url", "nonsense"), ("redis_url", "http://me:hunter2@h")]
+)
+def test_an_unusable_override_is_named_with_its_value_and_without_its_password(name: str, value: object) -> None:
+    with pytest.raises(SettingError, match=f"^{name}: ") as caught:
+        Settings.from_environment({}, **{name: value})
+    assert str(value).rpartition("@")[2] in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_is_overridden_is_not_read() -> None:
+    assert Settings.from_environment({"BROADCAST_PORT": "x"}, port=6001).port == 6001
+
+
 def test_several_unusable_variables_are_named_together() -> None:
     with pytest.raises(SettingError, match=r"REDIS_URL.*BROADCAST_PORT"):
         Settings.from_environment({"REDIS_URL": "x", "BROADCAST_PORT": "y"})

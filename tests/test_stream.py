@@ -21,7 +21,7 @@ from tests.bridges import emitter_to
 from tests.servers import RedisServer
 
 STREAM: Final = "v5:stream"
-PATIENCE_S: Final = 20
+PATIENCE_S: Final = 40
 
 
 def add(client: redis.Redis, count: int, *, first: int = 0, **options: Any) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from broadcast.cli.up import example_mind
 from broadcast.embedded import PrivateValkey
 from broadcast.errors import BroadcastError
 from broadcast.settings import Settings
-from tests.programs import run, started, wait_until
+from tests.bridges import serving
+from tests.programs import COMMAND, environment, run, started, wait_until
 from tests.servers import RedisServer, free_port
 
 
@@ -40,23 +42,61 @@ def start_arguments(folder: Path) -> tuple[str, ...]:
     return ("up", "--data", str(folder / "valkey"), "--port", str(free_port()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_starts_everything_and_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+def left_of(parts: list[psutil.Process]) -> list[psutil.Process]:
+    return [part for part in parts if part.is_running() and part.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_starts_everything_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     arguments = start_arguments(tmp_path)
     with started(*arguments, folder=tmp_path, new_group=True, XDG_STATE_HOME=str(tmp_path / "state")) as up:
         # The whole chain has worked when the mind's events come back as digests.
-        wait_until(lambda: "sense.project" in printed(tmp_path), timeout_s=40, what="the mind's first sense")
+        wait_until(lambda: "sense.project" in printed(tmp_path), what="the mind's first sense")
         parts = children_of(up)
         names = " ".join(" ".join(part.cmdline()) for part in parts)
         assert all(word in names for word in ("valkey-server", "serve", "mind"))
-        with urllib.request.urlopen(f"http://127.0.0.1:{arguments[-1]}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{arguments[-1]}/readyz", timeout=20) as answer:
             assert json.load(answer) == {"ready": True, "reasons": []}
 
-        os.killpg(up.pid, number)  # as a terminal does it: to the whole foreground group
-        assert 0 == up.wait(30)
+        os.killpg(up.pid, signal.SIGINT)  # as a terminal does it: to the whole foreground group
+        assert 0 == up.wait(40)
 
-    assert [] == [part for part in parts if part.is_running() and part.status() != psutil.STATUS_ZOMBIE]
+    assert [] == left_of(parts)
     assert "Traceback" not in (tmp_path / "err").read_text("utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["terminated", "terminal closed"])
+def test_another_end_leaves_nothing_behind_either_also_while_it_starts(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = (*start_arguments(tmp_path), "--no-mind")
+    with started(*arguments, folder=tmp_path, new_group=True, XDG_STATE_HOME=str(tmp_path)) as up:
+        if number == signal.SIGTERM:
+            wait_until(lambda: len(children_of(up)) > 0, what="Valkey")
+        else:
+            wait_until(lambda: "Ctrl-C" in printed(tmp_path), what="everything")
+        parts = children_of(up)
+        up.send_signal(number)
+        assert 0 == up.wait(40)
+
+    assert parts
+    assert [] == left_of(parts)
+    assert not any(str(tmp_path) in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+    assert "" == (tmp_path / "err").read_text("utf-8")
+
+
+def test_a_terminal_that_closes_does_not_end_what_nohup_has_started(tmp_path: Path) -> None:
+    arguments = (*start_arguments(tmp_path), "--no-mind")
+    command = ("nohup", *COMMAND, *arguments)
+    with (tmp_path / "out").open("wb") as out:
+        up = subprocess.Popen(
+            command, env=environment(None, XDG_STATE_HOME=str(tmp_path)), stdin=subprocess.DEVNULL, stdout=out
+        )
+    try:
+        wait_until(lambda: "Ctrl-C" in printed(tmp_path), what="everything")
+        up.send_signal(signal.SIGHUP)
+        up.send_signal(signal.SIGINT)
+        assert 0 == up.wait(40)
+    finally:
+        up.kill()
+        up.wait()
 
 
 def test_what_was_emitted_is_still_there_after_the_next_start(tmp_path: Path) -> None:
@@ -73,7 +113,7 @@ def test_what_was_emitted_is_still_there_after_the_next_start(tmp_path: Path) ->
                 code, out, _ = run("doctor", redis_url=url)
                 assert 0 == code and "1 events, 1 ever" in out
             up.send_signal(signal.SIGINT)
-            assert 0 == up.wait(30)
+            assert 0 == up.wait(40)
 
 
 def test_uses_the_redis_that_is_named(valkey_server: RedisServer, tmp_path: Path) -> None:
@@ -89,16 +129,31 @@ def test_uses_the_redis_that_is_named(valkey_server: RedisServer, tmp_path: Path
         assert not any("valkey-server" in " ".join(child.cmdline()) for child in children_of(up))
 
 
-def test_a_port_that_is_taken_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        arguments = ("up", "--no-mind", "--data", str(tmp_path / "valkey"), "--port", port)
-        with started(*arguments, folder=tmp_path, XDG_STATE_HOME=str(tmp_path)) as up:
-            assert 1 == up.wait(30)
+def test_a_port_that_is_taken_is_named_before_anything_is_started(valkey_server: RedisServer, tmp_path: Path) -> None:
+    # Even by a bridge that would answer in place of its own.
+    with serving(valkey_server.url, tmp_path) as bridge:
+        arguments = ("--no-mind", "--data", str(tmp_path / "valkey"), "--port", str(bridge.port))
+        code, out, err = run("up", *arguments)
 
-    err = (tmp_path / "err").read_text("utf-8")
-    assert "BROADCAST_PORT" in err and "Traceback" not in err
-    assert not any(str(tmp_path) in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+    assert (1, "", 1) == (code, out, err.count("\n"))
+    assert f"127.0.0.1:{bridge.port}" in err and "BROADCAST_PORT" in err
+    assert not (tmp_path / "valkey").exists()
+
+
+def test_a_redis_that_is_named_and_away_is_waited_for_and_said(own_server: RedisServer, tmp_path: Path) -> None:
+    own_server.stop()
+    arguments = ("up", "--no-mind", "--port", "0")  # any port that is free
+    state = str(tmp_path)
+    with started(*arguments, folder=tmp_path, redis_url=own_server.url, XDG_STATE_HOME=state, new_group=True) as up:
+        wait_until(lambda: "waiting   redis: " in printed(tmp_path))
+        own_server.start()
+        wait_until(lambda: "Ctrl-C" in printed(tmp_path))
+        url = re.search(r"http://127\.0\.0\.1:[1-9]\d+/", printed(tmp_path))
+        assert url
+        with urllib.request.urlopen(f"{url[0]}readyz", timeout=20) as answer:
+            assert json.load(answer) == {"ready": True, "reasons": []}
+        up.send_signal(signal.SIGINT)
+        assert 0 == up.wait(40)
 
 
 def test_a_part_that_ends_by_itself_ends_the_whole_and_is_named(tmp_path: Path) -> None:
@@ -107,7 +162,7 @@ def test_a_part_that_ends_by_itself_ends_the_whole_and_is_named(tmp_path: Path) 
         bridge = next(child for child in children_of(up) if "serve" in child.cmdline())
         bridge.kill()
 
-        assert 1 == up.wait(30)
+        assert 1 == up.wait(40)
     assert "the bridge ended by itself" in (tmp_path / "err").read_text("utf-8")
 
 
@@ -115,10 +170,32 @@ def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
     first = PrivateValkey(tmp_path, port=free_port())
     first.start()
     try:
-        with pytest.raises(BroadcastError, match=f"process {os.getpid()}"):
+        with pytest.raises(BroadcastError, match=rf"process {os.getpid()}, its server {first.pid}\).*--data"):
             PrivateValkey(tmp_path, port=free_port()).start()
     finally:
         first.stop()
+    again = PrivateValkey(tmp_path, port=free_port())
+    again.start()
+    again.stop()
+
+
+def test_a_server_whose_starter_was_killed_keeps_its_folder_to_itself(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from broadcast.embedded import PrivateValkey
+valkey = PrivateValkey(Path({str(tmp_path)!r}), port={free_port()})
+valkey.start()
+print(valkey.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
+    server = psutil.Process(int(killed.stdout))
+    try:
+        with pytest.raises(BroadcastError, match=f"its server {server.pid}"):
+            PrivateValkey(tmp_path, port=free_port()).start()
+    finally:
+        server.kill()
 
 
 def test_takes_another_port_where_the_usual_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

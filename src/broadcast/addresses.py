@@ -114,8 +114,8 @@ def _one(scheme: str, rest: str) -> Address:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise SettingError(f"host and port: {error}") from None
+    except ValueError:
+        raise SettingError("host and port: expected HOST or HOST:PORT, the port from 1 to 65535") from None
     if scheme == "unix":
         if not parts.path:
             raise SettingError("unix:// wants the path of a socket behind it")

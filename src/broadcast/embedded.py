@@ -100,7 +100,11 @@ class PrivateValkey:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us; we end it in our order
+                # As long as it lives, also when we are killed: two servers on one folder would spoil its data.
+                pass_fds=[self._lock.fileno()],
             )
+        self._lock.write(f", its server {self._process.pid}")
+        self._lock.flush()
         self._wait_until_ready(log_path)
 
     def _wait_until_ready(self, log_path: Path) -> None:
@@ -146,7 +150,10 @@ def _lock_folder(folder: Path) -> IO[str]:
         lock.seek(0)
         owner = lock.read().strip() or "unknown"
         lock.close()
-        raise BroadcastError(f"{folder} is in use by another `broadcast up` (process {owner})") from None
+        raise BroadcastError(
+            f"{folder} is in use by another `broadcast up` (process {owner}): "
+            "end that one, or name another folder with --data"
+        ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

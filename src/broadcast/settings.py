@@ -7,10 +7,10 @@ page of the documentation are made from it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 from broadcast.addresses import parse_address
 from broadcast.errors import SettingError
@@ -21,27 +21,35 @@ HIDE_ALL: Final = ("*", "/(?s:.+)/")
 """The rules of an emitter whose `redact` cannot be used: what should have been hidden is not known, so all is."""
 
 _Parser = Callable[[str], Any]
+_Kind = TypeVar("_Kind")
 
 
 def _number(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
+    value = _read_as(float, text)
+    if value is None or not 0 <= value < float("inf"):
         raise ValueError("expected a number of at least 0")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
+    value = _read_as(int, text)
+    if value is None or value < 0:
         raise ValueError("expected a whole number of at least 0")
     return value
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
+    value = _read_as(int, text)
+    if value is None or not 0 <= value <= 65535:
         raise ValueError("expected a port from 0 to 65535")
     return value
+
+
+def _read_as(kind: Callable[[str], _Kind], text: str) -> _Kind | None:
+    # Python's own words ("invalid literal for int() with base 10") say nothing to whoever set a variable.
+    with suppress(ValueError):
+        return kind(text)
+    return None
 
 
 def _list(text: str) -> tuple[str, ...]:
@@ -173,12 +181,14 @@ class Settings:
         A variable with `_FILE` appended names a file that holds the value (secrets of containers).
 
         Raises:
-            SettingError: names the variable, its value and what is accepted.
+            SettingError: names the variable or the override, its value and what is accepted.
         """
-        found, problems = _read(environ)
+        given = {name: value for name, value in overrides.items() if value is not None}
+        found, problems = _read(environ, without=given)
+        problems += _problems_of(given)
         if problems:
             raise SettingError("; ".join(problems))
-        return cls(**{**found, **{name: value for name, value in overrides.items() if value is not None}})
+        return cls(**found, **given)
 
     @classmethod
     def for_emitter(cls, environ: Mapping[str, str] = os.environ) -> tuple[Self, list[str]]:
@@ -196,11 +206,13 @@ class Settings:
         return replace(self, **changes)
 
 
-def _read(environ: Mapping[str, str], only: frozenset[str] | None = None) -> tuple[dict[str, Any], list[str]]:
+def _read(
+    environ: Mapping[str, str], *, only: frozenset[str] | None = None, without: Container[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
     found: dict[str, Any] = {}
     problems: list[str] = []
     for spec in fields(Settings):
-        if only is not None and spec.name not in only:
+        if spec.name in without or (only is not None and spec.name not in only):
             continue
         variable = spec.metadata["variable"]
         try:
@@ -212,6 +224,19 @@ def _read(environ: Mapping[str, str], only: frozenset[str] | None = None) -> tup
             if "unusable" in spec.metadata:
                 found[spec.name] = spec.metadata["unusable"]
     return found, problems
+
+
+def _problems_of(overrides: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for spec in fields(Settings):
+        value = overrides.get(spec.name)
+        if not isinstance(value, str | int | float):  # not given, or made by a program
+            continue
+        try:
+            spec.metadata["parse"](str(value))
+        except ValueError as error:
+            problems.append(f"{spec.name}: {_shown(spec.metadata['variable'], str(value))}{error}")
+    return problems
 
 
 def _shown(variable: str, text: str) -> str:

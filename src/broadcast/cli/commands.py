@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from importlib.metadata import version
@@ -12,6 +13,7 @@ import orjson
 import typer
 
 from broadcast.errors import BroadcastError
+from broadcast.filters import parse_filter
 from broadcast.settings import Settings
 
 __all__ = ["run"]
@@ -48,7 +50,8 @@ def run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (BroadcastError, OSError) as error:
-        return _fail(str(error), 1)
+        name = getattr(error, "filename", None)
+        return _fail(f"{name}: {getattr(error, 'strerror', error)}" if name else str(error), 1)
     except Exception as error:
         shown = getattr(error, "format_message", None)
         if shown is None:
@@ -61,6 +64,18 @@ def _fail(message: str, code: int) -> int:
     if message:  # without any argument the help was shown, and says it all
         sys.stderr.write(f"broadcast: {message}\n")
     return code
+
+
+def _seconds(value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"expected a number of seconds of at least 0, got {value:g}")
+    return value
+
+
+def _event_type(text: str) -> str:
+    if not text.strip():  # as a rule a variable of a script that is not set
+        raise typer.BadParameter("expected a type such as sense.project, got an empty text")
+    return text
 
 
 def _print_version(asked: bool) -> None:
@@ -111,11 +126,11 @@ def serve(
 
 @app.command()
 def emit(
-    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="As sense.project.")],
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="As sense.project.", callback=_event_type)],
     data: Annotated[str | None, typer.Argument(metavar="JSON|-", help="The data; - reads standard input.")] = None,
     *,
     redis_url: RedisUrl = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for Redis.")] = 5.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for Redis.", callback=_seconds)] = 5.0,
 ) -> None:
     """Emit one event, and wait until it is in the log."""
     from broadcast import Broadcaster
@@ -128,7 +143,8 @@ def emit(
     broadcaster = Broadcaster(settings=Settings.from_environment(redis_url=redis_url))
     broadcaster.emit(event_type, value)
     if not broadcaster.close(timeout):
-        raise BroadcastError(f"not in the log after {timeout:g} s: {broadcaster.stats().last_error}")
+        why = broadcaster.stats().last_error or "Redis has not answered yet"
+        raise BroadcastError(f"not in the log after {timeout:g} s: {why}")
     if broadcaster.stats().dropped["limited"]:
         raise BroadcastError("withheld: BROADCAST_LIMITS lets no such event pass")
 
@@ -156,7 +172,9 @@ def record(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="As events.jsonl; goes on where it ends.")],
     *,
     types: Types = None,
-    rotate_bytes: Annotated[int, typer.Option(help="Put a file aside before it grows beyond; 0 = never.")] = 104857600,
+    rotate_bytes: Annotated[
+        int, typer.Option(min=0, help="Put a file aside before it grows beyond; 0 = never.")
+    ] = 104857600,
     daily: Annotated[bool, typer.Option(help="One file a day (UTC).")] = True,
     redis_url: RedisUrl = None,
 ) -> None:
@@ -167,9 +185,12 @@ def record(
     def on_wait(reason: str) -> None:
         sys.stderr.write(f"broadcast: {reason}; waiting\n")
 
+    # Before the file is made: what cannot be recorded leaves none behind.
+    wanted = parse_filter(types)
+    redis_url = Settings.from_environment(redis_url=redis_url).redis_url
     recorder = Recorder(path, rotate_bytes=rotate_bytes, rotate_daily=daily, on_wait=on_wait)
     try:
-        raise typer.Exit(run_until_signalled(recorder.run(types, redis_url=redis_url)))
+        raise typer.Exit(run_until_signalled(recorder.run(wanted.patterns, redis_url=redis_url)))
     finally:
         recorder.close()
 

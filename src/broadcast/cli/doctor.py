@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -18,12 +18,18 @@ from redis.retry import Retry
 import broadcast
 from broadcast.addresses import parse_address
 from broadcast.cli.reach import bridge_url
+from broadcast.digest import printable
 from broadcast.discovery import locate
+from broadcast.emitter.connection import PRODUCER_TTL_MS
 from broadcast.settings import Settings
 
 __all__ = ["Finding", "examine", "ready"]
 
 Verdict = Literal["ok", "note", "wrong"]
+
+PRODUCERS_SHOWN: Final = 20
+MARK_S: Final = 15
+"""A producer that has nothing to say renews its mark every 10 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,8 @@ def examine(settings: Settings) -> int:
     findings = [*package_findings(Path.cwd(), os.environ.get("PYTHONPATH", "")), *redis_findings(settings)]
     marks = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
     for finding in findings:
-        sys.stdout.write(f"{marks[finding.verdict]}  {finding.about:<9} {finding.text}\n")
+        # Producers and connections give themselves their names.
+        sys.stdout.write(f"{marks[finding.verdict]}  {finding.about:<9} {printable(finding.text)}\n")
     return int(any(finding.verdict == "wrong" for finding in findings))
 
 
@@ -132,10 +139,14 @@ def _server_findings(info: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _log_findings(client: Any, settings: Settings) -> Iterator[Finding]:
-    log: dict[str, str] = client.hgetall(f"{{{settings.stream}}}:log")
     try:
+        log: dict[str, str] = client.hgetall(f"{{{settings.stream}}}:log")
         stream: dict[str, Any] = client.xinfo_stream(settings.stream)
     except redis.ResponseError as error:
+        if "WRONGTYPE" in str(error):
+            what = f"another program keeps something else under {settings.stream}; set BROADCAST_STREAM to another name"
+            yield Finding("wrong", "log", what)
+            return
         if "no such key" not in str(error):
             raise
         yield Finding("note", "log", f"{settings.stream} is empty: nobody has emitted yet")
@@ -155,15 +166,25 @@ def _producer_findings(client: Any, settings: Settings) -> Iterator[Finding]:
     prefix = f"{{{settings.stream}}}:producer:"
     names = [key.removeprefix(prefix) for key in client.scan_iter(f"{prefix}*", count=500)]
     foreign = sum("by" not in fields for _, fields in client.xrevrange(settings.stream, count=100))
-    for name in sorted(names)[:20]:
-        idle_s = client.object("idletime", prefix + name)
-        heard = "now" if idle_s is not None and idle_s < 15 else f"{idle_s} s ago"
-        yield Finding("ok", "emits", f"{name}, {int(client.get(prefix + name) or 0):,} events, last heard {heard}")
-    if len(names) > 20:
-        yield Finding("note", "emits", f"and {len(names) - 20} more in the last 7 days")
+    for name in sorted(names)[:PRODUCERS_SHOWN]:
+        # Its seq is kept for so long from the last append or mark; what is left of that says when it was.
+        heard = _ago((PRODUCER_TTL_MS - client.pttl(prefix + name)) // 1000)
+        seq = client.get(prefix + name)
+        yield Finding("ok", "emits", f"{name}, {seq} events, last heard {heard}")
+    if len(names) > PRODUCERS_SHOWN:
+        yield Finding("note", "emits", f"and {len(names) - PRODUCERS_SHOWN} more in the last 7 days")
     if foreign:
         text = f"{foreign} of the last 100 events come from a producer that is not this package"
         yield Finding("note", "emits", text)
+
+
+def _ago(span_s: int) -> str:
+    if span_s < MARK_S:
+        return "now"
+    size, unit = next(
+        (size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")) if span_s >= size
+    )
+    return f"{span_s // size} {unit} ago"
 
 
 def _reader_findings(client: Any) -> Iterator[Finding]:

@@ -7,13 +7,19 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, Final
 
-__all__ = ["run_until_signalled"]
+__all__ = ["ending_signals", "run_until_signalled"]
 
 CANCEL_AGAIN_S: Final = 0.1
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """What ends a command: Ctrl-C, SIGTERM, and the terminal that closes, unless `nohup` has said not to mind that."""
+    ends = (signal.SIGTERM, signal.SIGINT)
+    return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*ends, signal.SIGHUP)
+
+
 def run_until_signalled(main: Coroutine[Any, Any, None]) -> int:
-    """Run a coroutine to its end, or until SIGINT or SIGTERM cancels it.
+    """Run a coroutine to its end, or until a signal that ends a command cancels it.
 
     An exception that a signal handler raises inside asyncio or redis-py may be swallowed there; a cancelled task is
     not.
@@ -25,6 +31,7 @@ def run_until_signalled(main: Coroutine[Any, Any, None]) -> int:
         The exit code: 130 after SIGINT, else 0.
     """
     received: list[int] = []
+    before = {number: signal.getsignal(number) for number in ending_signals()}
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         task = loop.create_task(main)
@@ -39,7 +46,7 @@ def run_until_signalled(main: Coroutine[Any, Any, None]) -> int:
             received.append(number)
             cancel()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in before:
             loop.add_signal_handler(number, stop, number)
         try:
             loop.run_until_complete(task)
@@ -47,6 +54,8 @@ def run_until_signalled(main: Coroutine[Any, Any, None]) -> int:
             if not received:
                 raise
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number, handler in before.items():
                 loop.remove_signal_handler(number)
+                # Whoever called may have to end something in good order: another signal must not kill it here.
+                signal.signal(number, handler)
     return 130 if signal.SIGINT in received else 0

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import aclosing
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -16,10 +19,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import orjson
 from rich.console import Console
 from rich.text import Text
 
-from broadcast.cli.interrupts import run_until_signalled
+from broadcast.cli.interrupts import ending_signals, run_until_signalled
 from broadcast.cli.reach import bridge_url
 from broadcast.cli.tail import event_line
 from broadcast.embedded import PrivateValkey, stop_process
@@ -32,6 +36,7 @@ __all__ = ["up"]
 READY_TIMEOUT_S: Final = 30.0
 CHILD_STOP_S: Final = 10.0
 WATCH_S: Final = 0.3
+NO_ANSWER: Final = "no answer yet"
 
 
 class _Stop(BaseException):
@@ -52,23 +57,27 @@ def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: boo
     """
     console = Console(highlight=False, soft_wrap=True)
     began = datetime.now(UTC).isoformat()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    signals = ending_signals()
+    for number in signals:
         signal.signal(number, _raise_stop)
     with contextlib.ExitStack() as stack:
         try:
+            settings = settings.with_changes(port=_free_port_of(settings))
             url = settings.redis_url if has_redis else _start_valkey(stack, console, data)
             environment = {**os.environ, "REDIS_URL": url}
-            children = {"bridge": _start_bridge(stack, settings, environment)}
+            children = {"bridge": _start_bridge(stack, console, settings, environment)}
             _print_address(console, settings, url, has_redis=has_redis)
             if with_mind:
                 children["mind"] = _start_mind(stack, environment)
+            stack.callback(console.print, "\nstopping …", style="dim")
             console.print("Ctrl-C ends everything.\n", style="dim")
             _show_events(console, url, began, children)
         except _Stop:
             pass
         finally:
-            _ignore_signals()
-            console.print("\nstopping …", style="dim")
+            # Only the first one counts: another must not cut the orderly end short, each step of which is bounded.
+            for number in signals:
+                signal.signal(number, signal.SIG_IGN)
     return 0
 
 
@@ -76,10 +85,22 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
     raise _Stop
 
 
-def _ignore_signals() -> None:
-    # Only the first one counts: another must not cut the orderly end short, each step of which is bounded.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def _free_port_of(settings: Settings) -> int:
+    """The port to serve on; asked first, since whoever listens there would answer in our bridge's place.
+
+    Raises:
+        SettingError: it cannot be had.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingError(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): does another `broadcast up` "
+                "run? End it, or set BROADCAST_PORT to a port that is free"
+            ) from None
+        return int(probe.getsockname()[1])
 
 
 def _start_valkey(stack: contextlib.ExitStack, console: Console, data: Path | None) -> str:
@@ -98,7 +119,7 @@ def state_folder() -> Path:
 
 
 def _start_bridge(
-    stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str]
+    stack: contextlib.ExitStack, console: Console, settings: Settings, environment: dict[str, str]
 ) -> subprocess.Popen[Any]:
     command = [
         sys.executable,
@@ -110,28 +131,37 @@ def _start_bridge(
         "--port",
         str(settings.port),
     ]
-    log_path = state_folder() / "bridge.log"
+    log_path = state_folder() / f"bridge-{settings.port}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
         child = _start(stack, command, environment, stderr=log)
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _is_ready(settings):
+    said = ""
+    while missing := _missing_for(settings):
         if child.poll() is not None:
             raise SettingError(f"the bridge did not start: {log_path.read_text('utf-8', 'replace')[-500:].strip()}")
         if time.monotonic() > deadline:
-            raise BroadcastError(f"the bridge is not ready after {READY_TIMEOUT_S:g} s; its log: {log_path}")
+            raise BroadcastError(
+                f"the bridge is not ready after {READY_TIMEOUT_S:g} s ({missing}); its log: {log_path}"
+            )
+        if missing not in (NO_ANSWER, said):
+            said = missing
+            console.print(f"waiting   {missing}", markup=False)
         time.sleep(0.05)
     return child
 
 
-def _is_ready(settings: Settings) -> bool:
-    from urllib.request import urlopen
-
+def _missing_for(settings: Settings) -> str:
+    """What the bridge still lacks; empty if it is ready."""
     try:
-        with urlopen(f"{bridge_url(settings)}/readyz", timeout=1) as answer:  # noqa: S310 - always http
-            return answer.status == 200
+        with urllib.request.urlopen(f"{bridge_url(settings)}/readyz", timeout=1):  # noqa: S310 - always http
+            return ""
+    except urllib.error.HTTPError as error:
+        with error, contextlib.suppress(ValueError, KeyError):
+            return ", ".join(orjson.loads(error.read())["reasons"])
+        return f"/readyz answers {error.code}"
     except OSError:
-        return False
+        return NO_ANSWER
 
 
 def _start_mind(stack: contextlib.ExitStack, environment: dict[str, str]) -> subprocess.Popen[Any]:

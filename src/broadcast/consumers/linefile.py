@@ -13,6 +13,7 @@ from broadcast.errors import BroadcastError
 __all__ = ["LineFile"]
 
 TAIL_BYTES: Final = 4 * 1024 * 1024
+HALF_BYTES: Final = 4096
 
 
 class LineFile:
@@ -41,8 +42,6 @@ class LineFile:
             os.close(self._fd)
             raise BroadcastError(f"{self.path} is being written by another process") from None
         self.size = self._end_of_lines()
-        # A process killed in the middle of a write leaves half a line: it was never acknowledged to anybody.
-        os.ftruncate(self._fd, self.size)
 
     def _end_of_lines(self) -> int:
         end = os.fstat(self._fd).st_size
@@ -54,8 +53,16 @@ class LineFile:
             end = begin
         return 0
 
+    def half_line(self) -> bytes:
+        """How the half line begins that a process left which was killed in the middle of a write; empty if none did."""
+        return os.pread(self._fd, HALF_BYTES, self.size)
+
+    def mend(self) -> None:
+        """Take half a line away: it was never acknowledged to anybody."""
+        os.ftruncate(self._fd, self.size)
+
     def append(self, lines: bytes) -> None:
-        """Write whole lines, or nothing of them.
+        """Write whole lines, or nothing of them, behind the last whole one (`mend` before the first).
 
         Args:
             lines: each with its newline.

@@ -7,12 +7,13 @@ import contextlib
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from broadcast.consumers.linefile import LineFile, last_lines_of
-from broadcast.event import Event
+from broadcast.errors import BroadcastError, EventError, PositionError
+from broadcast.event import Event, decode
 from broadcast.log.listen import Listener
 from broadcast.log.position import START, Position, Seen, parse_id
 from broadcast.log.stream import LinkDown, LinkUp
@@ -27,7 +28,7 @@ class Recorder:
     """Writes every event of a filter to a file, in delivered form, one a line.
 
     The file is its own cursor: at the start the last event in it says where to go on, so that nothing is missing and
-    nothing stands twice, however the last run ended. A second file, `.NAME.epoch`, remembers which log it was.
+    nothing stands twice, however the last run ended. A second file, `.NAME.epoch`, remembers the log that it is of.
 
     Args:
         path: the file.
@@ -36,7 +37,7 @@ class Recorder:
         on_wait: told what is waited for: the disk, or Redis.
 
     Raises:
-        BroadcastError: another process writes the file.
+        BroadcastError: another process writes the file, or it holds something else; it is left as it was then.
     """
 
     def __init__(
@@ -55,9 +56,15 @@ class Recorder:
         self._on_wait = on_wait or _ignore
         self._epoch_path = path.with_name(f".{path.name}.epoch")
         self._epoch = self._read_epoch()
+        self._epoch_now: str | None = None
         self._day = ""
         self.seen = Seen()
-        self.position = self._resume()
+        try:
+            self.position = self._resume()
+        except BaseException:
+            self._file.close()
+            raise
+        self._file.mend()
 
     def _read_epoch(self) -> str | None:
         with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -66,17 +73,21 @@ class Recorder:
 
     def _resume(self) -> Position:
         """Where the file ends; before everything that is left if there is no file yet."""
-        lines = list(self._file.last_lines())
+        path, lines = self._file.path, list(self._file.last_lines())
         rotated = self._file.rotated()
         if not lines and rotated:
-            lines = last_lines_of(rotated[-1])
+            path, lines = rotated[-1], last_lines_of(rotated[-1])
         position = Position(START)
         for line in lines:
-            event: Any = orjson.loads(line)
+            event = _recorded(line, path)
             self.seen.is_new(event.get("by"))
             if "id" in event:
                 position = Position(parse_id(event["id"]), event.get("n"), self._epoch)
                 self._day = event["ts"][:10]
+        # A machine that lost its power may leave zeros where a line was to be.
+        half = self._file.half_line().strip(b"\0")
+        if not b'{"'.startswith(half[:2]):
+            raise _foreign(half, self._file.path)
         return position
 
     async def run(self, types: str | Iterable[str] | None = None, *, redis_url: str | None = None) -> None:
@@ -91,19 +102,22 @@ class Recorder:
         while True:
             try:
                 self.write(event)
-                return
+                break
             except OSError as error:
                 self._on_wait(f"{self._file.path}: {error.strerror}")
             await asyncio.sleep(DISK_RETRY_S)
+        # Not before: killed with nothing of another log in the file, the next run must still find that it is another.
+        if self._epoch_now not in (None, self._epoch):
+            self._remember(self._epoch_now)
+        self._epoch_now = None
 
     def _note_link(self, link: LinkUp | LinkDown) -> None:
         if isinstance(link, LinkDown):
             self._on_wait(f"Redis cannot be read ({link.error})")
             return
-        if link.bounds.epoch not in (None, self._epoch):
-            self._remember(str(link.bounds.epoch))
+        self._epoch_now = link.bounds.epoch
 
-    def _remember(self, epoch: str) -> None:
+    def _remember(self, epoch: str | None) -> None:
         fresh = self._epoch_path.with_name(f"{self._epoch_path.name}.new")
         try:
             fresh.write_text(f"{epoch}\n", "utf-8")
@@ -140,6 +154,23 @@ class Recorder:
     def close(self) -> None:
         """Write the file out."""
         self._file.close()
+
+
+def _recorded(line: bytes, path: Path) -> Event:
+    """The event in a line; a file of somebody else's is not gone on with."""
+    try:
+        event = decode(line)
+        parse_id(event.get("id", str(START)))
+    except (EventError, PositionError):
+        raise _foreign(line, path) from None
+    return event
+
+
+def _foreign(line: bytes, path: Path) -> BroadcastError:
+    shown = line[:60].decode("utf-8", "replace")
+    return BroadcastError(
+        f"{path}: {shown!r} is no recorded event; expected a new file, or one that `broadcast record` has written"
+    )
 
 
 def _ignore(reason: str) -> None:
