@@ -1,11 +1,12 @@
 /* Many viewers in one process, so cheap that they do not limit what is measured.
  *
- *   load HOST PORT KIND CLIENTS AT_ONCE
+ *   load HOST PORT KIND CLIENTS AT_ONCE [AUTH DISTINCT EVENTS]
  *
- * KIND is `socketio` (Engine.IO 4 and Socket.IO 5 over WebSocket) or `nats` (NATS over WebSocket, subject `v5`).
- * Connects CLIENTS viewers, AT_ONCE handshakes at a time, and says so in one line of JSON. Then obeys lines on its
- * standard input: `start` forgets what was counted so far; `stop` prints what came since; `stall N` lets the first N
- * viewers read no more; the end of the input ends it.
+ * KIND is `socketio` (Engine.IO 4 and Socket.IO 5 over WebSocket), `nats` (NATS over WebSocket, subject `v5`) or `raw` (a
+ * connection and nothing else). AUTH is what a Socket.IO viewer says of itself, JSON; a %d in it is the viewer's number
+ * modulo DISTINCT. Connects CLIENTS viewers, AT_ONCE handshakes at a time, each of which is live once it has had EVENTS
+ * events, and says so in one line of JSON. Then obeys lines on its standard input: `start` forgets what was counted so
+ * far; `stop` prints what came since; `stall N` lets the first N viewers read no more; the end of the input ends it.
  *
  * An event is counted by the marker `"mark":NANOSECONDS` that it carries: CLOCK_MONOTONIC when it was emitted. Of the
  * events that come in one read, the first and the last are timed, all are counted.
@@ -40,7 +41,9 @@ struct viewer {
 };
 
 static const char MARK[] = "\"mark\":";
-static const char *kind;
+static const char *kind, *auth = "{\"catchup\":0}";
+static int distinct = 1;
+static uint64_t events_first;
 static struct viewer *viewers;
 static int clients, live, dead;
 static uint64_t bytes_read, timed, buckets[BUCKETS];
@@ -90,13 +93,13 @@ static void send_all(struct viewer *viewer, const void *data, size_t size) {
 
 /* One masked frame; the mask is zero, so the payload stays as it is. */
 static void send_frame(struct viewer *viewer, int opcode, const char *payload) {
-    char frame[256];
-    size_t size = strlen(payload);
+    char frame[256 + 8] = {0};
+    size_t size = strlen(payload), header = size < 126 ? 2 : 4;
     frame[0] = (char)(0x80 | opcode);
-    frame[1] = (char)(0x80 | size);
-    memset(frame + 2, 0, 4);
-    memcpy(frame + 6, payload, size);
-    send_all(viewer, frame, size + 6);
+    frame[1] = (char)(0x80 | (size < 126 ? size : 126));
+    if (header == 4) frame[2] = (char)(size >> 8), frame[3] = (char)size;
+    memcpy(frame + header + 4, payload, size);
+    send_all(viewer, frame, size + header + 4);
 }
 
 static void became_live(struct viewer *viewer) {
@@ -110,11 +113,13 @@ static void got_socketio(struct viewer *viewer, const char *data, size_t size, i
     if (size == 1 && data[0] == '2') {
         send_frame(viewer, 1, "3");
     } else if (size > 1 && data[0] == '0' && viewer->state == OPENING) {
-        send_frame(viewer, 1, "40{\"catchup\":0}");
+        char hello[240] = "40";
+        snprintf(hello + 2, sizeof hello - 2, auth, (int)(viewer - viewers) % distinct);
+        send_frame(viewer, 1, hello);
     } else if (size > 2 && data[0] == '4' && data[1] == '0' && viewer->state == OPENING) {
-        became_live(viewer);
+        if (!events_first) became_live(viewer);
     } else if (size > 10 && memcmp(data, "42[\"event\"", 10) == 0) {
-        viewer->events++;
+        if (++viewer->events == events_first && viewer->state == OPENING) became_live(viewer);
         if (!*last) time_event(data, size, at_ns);
         *last = data;
         *last_size = size;
@@ -173,6 +178,17 @@ static size_t take_frames(struct viewer *viewer, const char *data, size_t size, 
     return at;
 }
 
+/* No frames: whatever stands behind the last marker may be the beginning of the next. */
+static size_t take_marks(struct viewer *viewer, const char *data, size_t size, int64_t at_ns) {
+    const char *at = data, *end = data + size, *mark;
+    while ((mark = memmem(at, end - at, MARK, sizeof MARK - 1)) && end - mark > 32) {
+        viewer->events++;
+        time_event(mark, end - mark, at_ns);
+        at = mark + sizeof MARK;
+    }
+    return mark ? (size_t)(mark - data) : (size > 32 ? size - 32 : 0) > (size_t)(at - data) ? size - 32 : (size_t)(at - data);
+}
+
 static void upgraded(struct viewer *viewer, char *data, size_t size) {
     const char *end = memmem(data, size, "\r\n\r\n", 4);
     if (!end || memcmp(data, "HTTP/1.1 101", 12) != 0) {
@@ -204,7 +220,7 @@ static void readable(struct viewer *viewer) {
         upgraded(viewer, incoming, size);
         return;
     }
-    size_t taken = take_frames(viewer, incoming, size, now_ns());
+    size_t taken = kind[0] == 'r' ? take_marks(viewer, incoming, size, now_ns()) : take_frames(viewer, incoming, size, now_ns());
     if (viewer->state == DEAD) return;
     viewer->tail_size = (uint32_t)(size - taken);
     if (!viewer->tail_size) {
@@ -293,11 +309,12 @@ static int obey(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) return fprintf(stderr, "load HOST PORT KIND CLIENTS AT_ONCE\n"), 2;
+    if (argc != 6 && argc != 9) return fprintf(stderr, "load HOST PORT KIND CLIENTS AT_ONCE [AUTH DISTINCT EVENTS]\n"), 2;
     const char *host = argv[1];
     int port = atoi(argv[2]), at_once = atoi(argv[5]), begun = 0, told = 0;
     kind = argv[3];
     clients = atoi(argv[4]);
+    if (argc == 9) auth = argv[6], distinct = atoi(argv[7]), events_first = (uint64_t)atoll(argv[8]);
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
@@ -335,7 +352,8 @@ int main(int argc, char **argv) {
                 }
                 struct epoll_event reading = {.events = EPOLLIN, .data.ptr = viewer};
                 epoll_ctl(poller, EPOLL_CTL_MOD, viewer->fd, &reading);
-                ask_for_upgrade(viewer, host, port);
+                if (kind[0] == 'r') became_live(viewer);
+                else ask_for_upgrade(viewer, host, port);
             } else {
                 readable(viewer);
             }
