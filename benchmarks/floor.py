@@ -24,4 +24,4 @@ def floor_cpu_us(clients: int, rate: float, *, seconds: float, per_write: int) -
             process.stdin.write("go\n")
             process.stdin.flush()
             told = json.loads(process.stdout.readline())
-    return float(told["cpu_s"]) / (told["writes"] * per_write) * 1e6
+    return float(told["cpu_s"] / (told["writes"] * per_write) * 1e6)
