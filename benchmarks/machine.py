@@ -14,7 +14,7 @@ from broadcast.embedded import find_server
 
 __all__ = ["describe", "facts", "median"]
 
-PACKAGES = ("v5-broadcast", "orjson", "redis", "hiredis", "opentelemetry-sdk")
+PACKAGES = ("v5-broadcast", "orjson", "redis", "hiredis", "opentelemetry-sdk", "uvicorn", "uvloop", "websockets")
 QUIET_LOAD = 0.7
 
 

@@ -228,7 +228,7 @@ class Bridge(RuleBasedStateMachine):
             viewer = line.viewer = Viewer(
                 line, self.fanout, handshake=handshake, grant=Grant(granted), on_gone=lambda _: None
             )
-            viewer.rouse()
+            viewer.begin()
             return line, viewer
 
         return self.loop.run_until_complete(make())

@@ -141,7 +141,7 @@ class Bridge:
         if self._stopping:
             viewer.dismiss("shutdown")
         else:
-            viewer.rouse()
+            viewer.begin()
 
     def _gone(self, viewer: Viewer) -> None:
         self._streams -= viewer.connection.form is SSE

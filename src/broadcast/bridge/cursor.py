@@ -233,9 +233,14 @@ class Cursor:
         await self._write(parts)
 
     async def _write(self, parts: list[bytes]) -> None:
+        while parts and self.is_full:
+            await self.wait_for_room()
+        self.write_events(parts)
+
+    def write_events(self, encoded: Iterable[bytes]) -> None:
+        """Write events, all at once."""
+        parts = list(encoded)
         if parts:
-            while self.is_full:
-                await self.wait_for_room()
             self.connection.write(b"".join(parts))
             self.sent += len(parts)
 

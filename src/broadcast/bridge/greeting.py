@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from broadcast.bridge.audience import STRETCH_BYTES_MAX
 from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.requests import Handshake
 from broadcast.bridge.ring import RingEvent
@@ -11,7 +12,46 @@ from broadcast.errors import UnreachableError
 from broadcast.event import timestamp
 from broadcast.log.position import START, Gap, Position, judge
 
-__all__ = ["greet", "hello"]
+__all__ = ["greet", "greet_at_once", "hello"]
+
+
+def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
+    """Bring a viewer to where the ring goes on, if the ring alone has all of it; False leaves that to `greet`.
+
+    The log has been read.
+    """
+    since, fanout = handshake.since.position, cursor.fanout
+    cursor.at, cursor.place = fanout.ring.end, fanout.head
+    events: list[RingEvent] = []
+    if since is None:
+        wants, count = cursor.audience().wants, handshake.catchup
+        events = fanout.history.newest_in_ring(wants, count=count, until=cursor.place.id)
+        if (len(events) < count and not fanout.history.is_ring_whole) or size_of(events) > STRETCH_BYTES_MAX:
+            return False
+    elif not _stands_in_ring(cursor, since):
+        return False
+    cursor.send("hello", hello(cursor, cursor.place if since is None else since))
+    cursor.tell_state()
+    cursor.write_events(event.encoded(cursor.audience().form) for event in events)
+    cursor.tell_position()
+    return True
+
+
+def _stands_in_ring(cursor: Cursor, since: Position) -> bool:
+    """Put a cursor behind a position that the ring reaches, and where nothing is to be told; False if it is not so."""
+    fanout, ring = cursor.fanout, cursor.fanout.ring
+    start, gap = judge(since, fanout.ring_bounds())
+    at = max(ring.start, ring.index_after(start.id))
+    is_sure = start.id != START or fanout.history.is_ring_whole
+    if gap is not None or not is_sure or not fanout.ring_reaches(start) or at < ring.epoch_start:
+        return False
+    cursor.at, cursor.place = at, start
+    return True
+
+
+def size_of(events: list[RingEvent]) -> int:
+    """Bytes of their JSON."""
+    return sum(len(event.json) for event in events)
 
 
 async def greet(cursor: Cursor, handshake: Handshake) -> None:

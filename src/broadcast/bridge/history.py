@@ -68,7 +68,7 @@ class History:
         return self._in_ring(matches, count=count, until=until)[::-1]
 
     def _in_ring(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
-        return list(islice(self._ring.newest_first(matches, until=until), count))
+        return list(islice(self._ring.newest_first(matches, until=until), count)) if count else []
 
     def _edge(self) -> RingEvent | None:
         """Where the ring is left for the stream; the same event for a while."""

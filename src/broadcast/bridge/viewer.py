@@ -27,7 +27,7 @@ from broadcast.bridge.audience import Audience
 from broadcast.bridge.cursor import Connection, Cursor, TooSlowError
 from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.greeting import greet, hello
+from broadcast.bridge.greeting import greet, greet_at_once, hello
 from broadcast.bridge.requests import Handshake
 from broadcast.errors import CODES, Code, UnreachableError
 from broadcast.log.position import Position
@@ -100,6 +100,16 @@ class Viewer(Cursor):
 
     # --- what others tell it
 
+    def begin(self) -> None:
+        """Serve it: at once if the ring has all that it wants, else by a task of its own."""
+        try:
+            if self._has_everything_at_once():
+                self._go_live()
+            else:
+                self.rouse()
+        except Exception as error:  # noqa: BLE001 - whatever it was, it ends this viewer alone
+            self.failed(error)
+
     def rouse(self) -> None:
         """There is something that the rounds cannot do for it."""
         if self._wake is not None:
@@ -170,6 +180,16 @@ class Viewer(Cursor):
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._on_gone(self)
+
+    def _has_everything_at_once(self) -> bool:
+        handshake = self._handshake
+        if handshake is None or self.ended is not None or not self.fanout.is_loaded:
+            return False
+        if not greet_at_once(self, handshake):
+            return False
+        self._handshake = None
+        self.advance()
+        return not self.is_full and self.at >= self.fanout.ring.end
 
     # --- its own task
 

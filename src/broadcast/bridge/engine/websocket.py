@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket as sockets
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -80,6 +81,7 @@ class WebSocket(asyncio.Protocol):
         "_backlog",
         "_closing",
         "_connections",
+        "_corked",
         "_door",
         "_fragments",
         "_intake",
@@ -117,6 +119,8 @@ class WebSocket(asyncio.Protocol):
         self._backlog: bytearray | None = None
         self._pace: asyncio.TimerHandle | None = None
         self._is_reading = True
+        self._corked: list[bytes] | None = None
+        """What is written while something of the client is handled: it goes out in one piece, by one system call."""
 
     # --- what the server calls
 
@@ -132,9 +136,10 @@ class WebSocket(asyncio.Protocol):
         self.connection_made(transport)
         request = self._request = Request(path, Headers(headers), method)
         self._protocol = ServerProtocol(max_size=self._door.message_bytes_max)
-        address = urlsplit(request.path)
-        query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
-        self._door.knocked(self, address.path, query, {name.lower(): value for name, value in headers})
+        path, query = _address(request.path)
+        self._cork()
+        self._door.knocked(self, path, query, {name.lower(): value for name, value in headers})
+        self._uncork()
 
     def shutdown(self) -> None:
         """uvicorn is at its end."""
@@ -176,8 +181,12 @@ class WebSocket(asyncio.Protocol):
 
     def write_frame(self, frame: bytes) -> None:
         """Write messages that are framed already; the same bytes may go to many."""
-        if self._protocol is None or self._protocol.state is OPEN:
+        if self._protocol is not None and self._protocol.state is not OPEN:
+            return
+        if self._corked is None:
             self.transport.write(frame)
+        else:
+            self._corked.append(frame)
 
     @property
     def waiting_bytes(self) -> int:
@@ -244,7 +253,15 @@ class WebSocket(asyncio.Protocol):
         if self.owner is not None:
             self.owner.make_room()
 
-    # --- reading
+    # --- how it is done
+
+    def _cork(self) -> None:
+        self._corked = []
+
+    def _uncork(self) -> None:
+        corked, self._corked = self._corked, None
+        if corked and not self.transport.is_closing():
+            self.transport.write(b"".join(corked))
 
     def _take_in(self, data: bytes = b"") -> None:
         self._pace = None
@@ -257,8 +274,10 @@ class WebSocket(asyncio.Protocol):
         wait_s = self._intake.take(len(data), loop.time())
         protocol = self._reader()
         self._owed += len(data)
+        self._cork()
         protocol.receive_data(data)
         self._handle_events(protocol)
+        self._uncork()
         if self.transport.is_closing():
             self._backlog = None
         elif self._backlog is not None or wait_s:
@@ -314,12 +333,22 @@ class WebSocket(asyncio.Protocol):
 
     def _flush(self, protocol: ServerProtocol) -> None:
         for data in protocol.data_to_send():
-            if data:
+            if data and self._corked is not None:
+                self._corked.append(data)
+            elif data:
                 self.transport.write(data)
             else:  # the protocol has nothing more to say
+                self._uncork()
                 self.transport.close()
         if protocol.close_expected() and self._closing is None:
             self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
+
+
+@lru_cache(256)
+def _address(target: str) -> tuple[str, dict[str, str]]:
+    """Path and query of a request's target; most clients ask for the very same one."""
+    address = urlsplit(target)
+    return address.path, {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
 
 
 def _wire_bytes(frame: Frame) -> int:
