@@ -70,14 +70,28 @@ class Audience:
         wanted: what its members subscribed to.
         granted: what they may see.
         form: how it is written.
+        since: the ring's `epoch_start` when its members came: who was here before Redis lost something has had that,
+            and does not get it again; who came later gets it when it is appended again.
     """
 
-    __slots__ = ("__weakref__", "_made", "_made_for", "_ring", "_verdicts", "form", "granted", "members", "wanted")
+    __slots__ = (
+        "__weakref__",
+        "_made",
+        "_made_for",
+        "_ring",
+        "_verdicts",
+        "form",
+        "granted",
+        "members",
+        "since",
+        "wanted",
+    )
 
-    def __init__(self, ring: Ring, wanted: Filter, granted: Filter, form: Form) -> None:
+    def __init__(self, ring: Ring, wanted: Filter, granted: Filter, form: Form, since: int = 0) -> None:
         self.wanted = wanted
         self.granted = granted
         self.form = form
+        self.since = since
         self.members: dict[Member, None] = {}
         """Those that are live, in the order in which they came."""
         self._ring = ring
@@ -128,7 +142,8 @@ class Audience:
                     data, told = data + self.position(place), place  # it names the epoch that holds from here on
             else:
                 last = item
-                if not self.wants(item.type) or (since_ts is not None and item.ts < since_ts):
+                has_had = item.again_since > self.since
+                if has_had or not self.wants(item.type) or (since_ts is not None and item.ts < since_ts):
                     continue
                 data, told = item.encoded(self.form), item
                 sent += 1

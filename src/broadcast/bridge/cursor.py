@@ -90,6 +90,7 @@ class Cursor:
 
     __slots__ = (
         "_audience",
+        "_since",
         "at",
         "connection",
         "fanout",
@@ -127,13 +128,23 @@ class Cursor:
         """Gaps told."""
         self.write = connection.write
         self._audience: Audience | None = None
+        self._since = fanout.ring.epoch_start
 
     def audience(self) -> Audience:
         """The audience of its filter, its grant and its form as they are now."""
         audience, form = self._audience, self.connection.form
-        if audience is None or audience.form is not form or audience.wanted is not self.wanted:
-            audience = self._audience = self.fanout.audience(self.wanted, self.grant.filter, form)
+        if (
+            audience is None
+            or audience.form is not form
+            or audience.wanted is not self.wanted
+            or audience.since != self._since
+        ):
+            audience = self._audience = self.fanout.audience(self.wanted, self.grant.filter, form, self._since)
         return audience
+
+    def come_to_this_epoch(self) -> None:
+        """From here on it stands in the log as it is now, whatever it has had of the log that was."""
+        self._since = self.fanout.ring.epoch_start
 
     # --- the way
 
@@ -175,6 +186,7 @@ class Cursor:
         if gap is not None and gap.reason != "trimmed":
             # The ring has moved past another gap, too: that of a log that was rewound, or that ended.
             self._tell_lack(gap)
+            self.come_to_this_epoch()
             self.at = max(self.at, ring.epoch_start)
             if self.place.id == ring.epoch_place.id:
                 self.place = ring.epoch_place  # it knows its ordinal

@@ -78,8 +78,11 @@ class Fanout:
         """Told of what should never happen."""
         self._bounds = Bounds(None, START, None, 0, None)
         self._seen = Seen()
+        """What this bridge has had."""
+        self._seen_here = Seen()
+        """What it has had of the log as it is, since Redis last lost something of it."""
         self._news = asyncio.Event()
-        self._audiences: WeakValueDictionary[tuple[Filter, Filter, Form], Audience] = WeakValueDictionary()
+        self._audiences: WeakValueDictionary[tuple[Filter, Filter, Form, int], Audience] = WeakValueDictionary()
 
     @property
     def is_loaded(self) -> bool:
@@ -132,6 +135,8 @@ class Fanout:
             self._append(item)
         elif isinstance(item, Gap):
             self.history.forget()
+            if item.reason != "trimmed":
+                self._seen_here = Seen()
             if item.reason == "reset":
                 self.ring.clear()
                 self._seen = Seen()
@@ -153,22 +158,30 @@ class Fanout:
         self._news.set()
 
     def _append(self, entries: list[Entry]) -> None:
-        fresh = [entry for entry in entries if self._seen.is_new(entry.by)]
-        self.repeated += len(entries) - len(fresh)
-        self.malformed += sum(entry.is_malformed for entry in fresh)
-        self.ring.append(fresh)
+        kept: list[Entry] = []
+        again: set[EntryId] = set()
+        for entry in entries:
+            is_new, is_new_here = self._seen.is_new(entry.by), self._seen_here.is_new(entry.by)
+            if not is_new:
+                self.repeated += 1
+                if not (is_new_here and self.ring.epoch_start):
+                    continue
+                again.add(entry.id)
+            kept.append(entry)
+            self.malformed += entry.is_malformed
+        self.ring.append(kept, again)
         if entries:
             last = entries[-1]
             self.head = Position(last.id, last.n, self.head.epoch or self._bounds.epoch)
 
     # --- to the viewers
 
-    def audience(self, wanted: Filter, granted: Filter, form: Form) -> Audience:
-        """The audience of everybody with the same filter, grant and form."""
-        key = (wanted, granted, form)
+    def audience(self, wanted: Filter, granted: Filter, form: Form, since: int) -> Audience:
+        """The audience of everybody with the same filter, grant and form, who came since the same beginning."""
+        key = (wanted, granted, form, since)
         audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[key] = Audience(self.ring, wanted, granted, form)
+            audience = self._audiences[key] = Audience(self.ring, wanted, granted, form, since)
         return audience
 
     async def deliver(self) -> None:

@@ -21,6 +21,7 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     The log has been read.
     """
     since, fanout = handshake.since.position, cursor.fanout
+    cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     events: list[RingEvent] = []
     if since is None:
@@ -62,6 +63,7 @@ async def greet(cursor: Cursor, handshake: Handshake) -> None:
         TooSlowError: it takes too little of it.
     """
     since, fanout = handshake.since.position, cursor.fanout
+    cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))
     cursor.tell_state()
@@ -151,6 +153,7 @@ async def _pass_into_this_epoch(cursor: Cursor) -> None:
     """Go on in the log as it is now, without what the ring still holds of the log that was."""
     ring = cursor.fanout.ring
     events, place = ring.before_this_epoch(cursor.at), ring.epoch_place
+    cursor.come_to_this_epoch()
     cursor.at = ring.epoch_start
     if events:
         await _pass_over(cursor, events, cursor.fanout.head.epoch)

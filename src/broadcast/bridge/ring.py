@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from heapq import merge
 
@@ -26,17 +26,21 @@ class RingEvent:
 
     Args:
         entry: the event in its place in the log.
+        again_since: see there.
     """
 
-    __slots__ = ("_encoded", "id", "is_forgotten", "json", "n", "ts", "type")
+    __slots__ = ("_encoded", "again_since", "id", "is_forgotten", "json", "n", "ts", "type")
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, again_since: int = 0) -> None:
         self.id = entry.id
         self.n = entry.n
         self.type: str = entry.event["type"]
         self.ts: str = entry.event["ts"]
         self.json = orjson.dumps(entry.event)
         """The delivered form, encoded once for all viewers."""
+        self.again_since = again_since
+        """For an event that was appended again after Redis had lost it: the index from which on the log is without what
+        it lost. Who was here before that has had the event; 0 for every other event."""
         self.is_forgotten = False
         """Whether the log has lost it: Redis came back without it. Who was on the way to it gets it still."""
         self._encoded: dict[Form, bytes] = {}
@@ -94,10 +98,15 @@ class Ring:
     def __len__(self) -> int:
         return len(self._items)
 
-    def append(self, entries: list[Entry]) -> None:
-        """Add entries at the end; the oldest items go where a bound is passed."""
+    def append(self, entries: list[Entry], again: Collection[EntryId] = ()) -> None:
+        """Add entries at the end; the oldest items go where a bound is passed.
+
+        Args:
+            entries: in the log's order.
+            again: those of them that were appended again.
+        """
         for entry in entries:
-            event = RingEvent(entry)
+            event = RingEvent(entry, self.epoch_start if entry.id in again else 0)
             self._items.append(event)
             self._keys.append((event.id, False))
             self._of_type.setdefault(event.type, deque()).append(self.end)
