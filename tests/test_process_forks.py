@@ -175,6 +175,41 @@ def test_children_forked_in_eight_threads_at_once_each_deliver_their_own(valkey_
     assert_every_child_spoke(valkey_server, threads=8, children=2)
 
 
+def test_a_fork_that_begins_before_the_senders_imports_and_ends_after_them_says_nothing(
+    valkey_server: RedisServer,
+) -> None:
+    """What is imported has hooks for forks, that take a lock before and release it behind; this fork had no before."""
+    code = """
+        import os, sys, time
+        from broadcast import emit, flush
+        assert not {"logging", "concurrent.futures.thread", "redis"} & set(sys.modules)
+        waited = False
+        def wait_for_the_imports():
+            global waited
+            until = time.monotonic() + 20
+            while not (waited or flush(0)):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            waited = True
+        os.register_at_fork(before=wait_for_the_imports)
+        emit("parent")
+        for number in range(3):
+            pid = os.fork()
+            if pid == 0:
+                emit("child")
+                sys.exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        import concurrent.futures, logging
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            assert pool.submit(len, "ab").result() == 2
+        assert not logging._lock._is_owned()
+    """
+    done = run_patiently(code, valkey_server.url)
+
+    assert (0, "", "") == (done.code, done.out, done.err)
+    assert [["child"]] * 3 + [["parent"]] == types_by_producer(valkey_server)
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_sixteen_hundred_children_of_eight_threads_each_deliver_their_own(valkey_server: RedisServer) -> None:

@@ -12,7 +12,7 @@ from broadcast.addresses import parse_address
 from broadcast.emitter.resp import packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from broadcast.discovery import Watch
     from broadcast.emitter.ledger import Batch
@@ -198,17 +198,53 @@ def _import_thread_pools() -> None:
     The module registers itself for the exit of threads, which is refused then; a program that ends soon after its
     first event would lose it. Nobody makes a pool any more by that time, so nothing need be registered.
     """
-    try:
-        import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]
-    except RuntimeError:
-        import threading
-
-        register = getattr(threading, "_register_atexit", None)
-        setattr(threading, "_register_atexit", _do_nothing)  # noqa: B010 - it has no public name
+    with _pairs_registered_whole():
         try:
-            import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
-        finally:
-            setattr(threading, "_register_atexit", register)  # noqa: B010
+            import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]
+        except RuntimeError:
+            import threading
+
+            register = getattr(threading, "_register_atexit", None)
+            setattr(threading, "_register_atexit", _do_nothing)  # noqa: B010 - it has no public name
+            try:
+                import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
+            finally:
+                setattr(threading, "_register_atexit", register)  # noqa: B010
+
+
+@contextlib.contextmanager
+def _pairs_registered_whole() -> Generator[None]:
+    """Let modules that are imported meanwhile (logging, thread pools) register hooks for forks that fit every fork.
+
+    They take a lock before a fork and release it behind. A thread that is just forking has the first behind it and
+    the second before it: it would release what nobody took, and Python would say so on the host's stderr.
+    """
+    register = os.register_at_fork
+
+    def register_whole(
+        *,
+        before: Callable[[], object] = _do_nothing,
+        after_in_child: Callable[[], object] = _do_nothing,
+        after_in_parent: Callable[[], object] = _do_nothing,
+    ) -> None:
+        begun: set[int] = set()
+
+        def begin() -> None:
+            before()
+            begun.add(get_ident())
+
+        def end() -> None:
+            if get_ident() in begun:
+                begun.discard(get_ident())
+                after_in_parent()
+
+        register(before=begin, after_in_child=after_in_child, after_in_parent=end)
+
+    setattr(os, "register_at_fork", register_whole)  # noqa: B010 - to the type checker it is a constant
+    try:
+        yield
+    finally:
+        setattr(os, "register_at_fork", register)  # noqa: B010
 
 
 def _connection(url: str) -> Any:
