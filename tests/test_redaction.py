@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import broadcast.testing
 from broadcast import Broadcaster
+from broadcast.emitter.broadcaster import NESTED_MAX
 from broadcast.emitter.redaction import NAMES_MAX, RULES_MAX, Redaction, listed_rules, redaction_of
 from broadcast.errors import SettingError
 from broadcast.event import encode
@@ -568,8 +569,8 @@ def test_an_object_that_emits_plain_data_while_it_is_read_is_heard() -> None:
     emitter = lonely(redact=[KEY])
     emitter.emit("outer", {"x": Chatty()})
     assert [json.loads(payload)["data"] for payload in payloads_of(emitter)] == [
-        {"flat": REDACTED},
-        {"deep": [REDACTED]},
+        *[{"flat": REDACTED}, {"deep": [REDACTED]}] * NESTED_MAX,
+        *[{"me": "done"}] * (NESTED_MAX - 1),
         {"x": "done"},
     ]
     assert emitter.stats().dropped["nested"] == 1
