@@ -379,7 +379,7 @@ def run_against(fake: FakeRedis, payloads: list[bytes], *, settle: int, timeout_
     for payload in payloads:
         buffer.append(payload)
     connect: Any = lambda: fake  # noqa: E731
-    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.count} {loss.reason}".encode())
+    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.events} {loss.reason}".encode())
     sender.run(settle=settle, deadline_s=time.monotonic() + timeout_s)
     return sender
 
@@ -400,7 +400,7 @@ def test_a_redis_that_refuses_everything_costs_one_event_and_no_more(monkeypatch
     for payload in (b"a", b"b", b"c"):
         buffer.append(payload)
     connect: Any = lambda: fake  # noqa: E731
-    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.count} {loss.reason}".encode())
+    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.events} {loss.reason}".encode())
     sender.run(settle=3, deadline_s=time.monotonic() + 0.5)
     assert len(fake.batches) > 10
     assert sender.rejected == 1

@@ -28,7 +28,7 @@ def announcement(what: Loss | Withheld, producer: str) -> tuple[str, dict[str, A
     """
     if isinstance(what, Loss):
         span = {"first_ts": _ts_of(what.first), "last_ts": _ts_of(what.last)}
-        return "broadcast.lost", {"count": what.count, "reason": what.reason, **span, "producer": producer}
+        return "broadcast.lost", {"count": what.events, "reason": what.reason, **span, "producer": producer}
     span = {"first_ts": what.first_ts, "last_ts": what.last_ts}
     return "broadcast.limited", {"withheld": what.counts, **span, "producer": producer}
 

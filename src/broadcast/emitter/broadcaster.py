@@ -16,7 +16,7 @@ from broadcast.emitter.announcements import announcement, producer_name
 from broadcast.emitter.buffer import Buffer, Loss
 from broadcast.emitter.cycle import Cycle
 from broadcast.emitter.forkmark import FORK_MARK
-from broadcast.emitter.lifetime import begin_anew_after_fork, flush_before_child_exits, watch
+from broadcast.emitter.lifetime import LateImports, begin_anew_after_fork, flush_before_child_exits, watch
 from broadcast.emitter.screen import Screen, screen_of
 from broadcast.emitter.sender import Sender
 from broadcast.emitter.stats import Stats
@@ -372,8 +372,10 @@ class Broadcaster:
         return True
 
     def _connect(self) -> LogConnection:
-        from broadcast.emitter.connection import LogConnection
+        with LateImports():
+            from broadcast.emitter.connection import LogConnection, prepare
 
+            prepare()
         settings = self.settings
         return LogConnection(
             settings.redis_url,
@@ -384,9 +386,8 @@ class Broadcaster:
         )
 
     def _announcement(self, what: Loss | Withheld) -> bytes:
-        event_type, data = announcement(what, self._producer)
-        ts = timestamp(time.time_ns())
-        return encode({"type": event_type, "ts": ts, "cycle": self._cycle, "day": self._day, "data": data})
+        kind, data = announcement(what, self._producer)
+        return encode({"type": kind, "ts": timestamp(time_ns()), "cycle": self._cycle, "day": self._day, "data": data})
 
 
 _global: dict[str, Broadcaster] = {}

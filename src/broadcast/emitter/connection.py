@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from broadcast.discovery import Watch
     from broadcast.emitter.ledger import Batch
 
-__all__ = ["AppendReply", "LogConnection"]
+__all__ = ["AppendReply", "LogConnection", "prepare"]
 
 SOCKET_TIMEOUT_S: Final = 2.0
 PRODUCER_TTL_MS: Final = 7 * 24 * 3600 * 1000
@@ -34,10 +34,6 @@ class AppendReply(NamedTuple):
     """Events of the batch whose PUBLISH failed; they are in the log all the same."""
     error: str
     """Why the batch was not appended whole; empty if it was."""
-
-
-importer = 0
-"""The thread that is inside the late imports, 0 if none; what is half imported at a fork, the child has to forget."""
 
 
 class LogConnection:
@@ -57,7 +53,7 @@ class LogConnection:
     """
 
     def __init__(self, url: str, *, stream: str, channel: str, producer: str, stream_events_max: int) -> None:
-        self._script = _prepare()
+        self._script = prepare()
         import redis
 
         from broadcast.discovery import locate
@@ -166,26 +162,21 @@ class LogConnection:
 
 
 @cache
-def _prepare() -> str:
+def prepare() -> str:
     """Import redis-py with all it imports later by itself, and read the script.
 
-    In the sender's thread: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
+    In the sender's thread, inside `LateImports`: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
     """
-    global importer  # noqa: PLW0603 - a fork has to see it from outside
-    importer = get_ident()
-    try:
-        _import_thread_pools()
-        import encodings.idna  # noqa: F401 - resolving a name does  # pyright: ignore[reportUnusedImport]
-        from importlib.resources import files
+    _import_thread_pools()
+    import encodings.idna  # noqa: F401 - resolving a name does  # pyright: ignore[reportUnusedImport]
+    from importlib.resources import files
 
-        import redis.sentinel  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import redis.sentinel  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-        import broadcast.discovery  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import broadcast.discovery  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-        _connection("redis://localhost")  # not opened; its making imports the rest
-        return (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
-    finally:
-        importer = 0
+    _connection("redis://localhost")  # not opened; its making imports the rest
+    return (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
 
 
 def _do_nothing(*_: object) -> None:
