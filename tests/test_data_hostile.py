@@ -327,7 +327,7 @@ def test_the_encoder_gets_no_container_that_somebody_else_can_change(
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_containers_that_threads_change_for_ten_seconds_are_read(seed: int) -> None:
     code = f"""
         import collections, datetime, enum, random

@@ -95,7 +95,7 @@ async def test_a_master_that_is_paused_and_replaced_is_left_and_nothing_is_lost(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_masters_that_change_places_again_and_again_lose_nothing(trio: Pair, seed: int) -> None:
     """Alive, paused or killed; each time the one that was replaced comes back as a replica before the next one is."""
     chance = random.Random(seed)
