@@ -244,9 +244,9 @@ def test_what_is_huge_takes_neither_time_nor_memory(name: str) -> None:
         event_type = "x" if data != "type" else "x" * 10**9
         pages = int(open("/proc/self/statm").read().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + {spare_mb} * 2**20, -1))
-        began = time.perf_counter()
+        began = time.thread_time()  # what a busy machine takes is not emit()'s
         b.emit(event_type, data)
-        took_s = time.perf_counter() - began
+        took_s = time.thread_time() - began
         [payload] = payloads()
         assert b"more" in payload, payload[:100]
         assert len(payload) <= b.settings.event_bytes_max

@@ -260,7 +260,7 @@ def test_a_delay_costs_time_and_nothing_else(cutter: Cutter, proxy: FaultProxy) 
     proxy.delay(0.1)
     began = time.monotonic()
     cutter.emit(500)
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 5  # had each of them waited, it were a minute
     cutter.prove("delayed")
     assert cutter.emitter.stats().connects == 1
     assert (cutter.emitter.stats().append_ms or 0) >= 200

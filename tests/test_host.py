@@ -158,10 +158,9 @@ def test_an_event_loop_is_not_a_millisecond_late_because_of_an_outage(
         done = run(code, request.getfixturevalue(where))
         assert (done.code, done.err) == (0, "")
         quiet, loud, worst = map(float, done.out.split())
-        assert worst < 0.5  # a wait for Redis would be 1 s and more
-        if loud - quiet < 0.001:
+        if loud - quiet < 0.001 and worst < 0.5:  # a wait for Redis would be 1 s and more
             return
-    pytest.fail(f"{(loud - quiet) * 1000:.1f} ms later with events than without")
+    pytest.fail(f"{(loud - quiet) * 1000:.1f} ms later with events than without, {worst:.2f} s once")
 
 
 # --- the log

@@ -254,8 +254,8 @@ def test_a_producer_that_has_lived_long_enough_marks_itself_as_gone_at_the_end(
     assert emitter.flush()
     time.sleep(0.3)
     began = time.monotonic()
-    assert emitter.close(2)
-    assert time.monotonic() - began < 0.5
+    assert emitter.close(10)
+    assert time.monotonic() - began < 5  # it waits for the leave, not for the time to be up
     with valkey_server.client() as client:
         assert 0 == client.zscore(MARKS, emitter.stats().producer)
 

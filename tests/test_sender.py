@@ -172,7 +172,7 @@ def test_a_name_that_is_never_resolved_holds_up_the_sender_alone(monkeypatch: py
 
     def hang(*_arguments: Any, **_options: Any) -> Any:
         resolving.set()
-        time.sleep(2)
+        time.sleep(8)
         raise OSError("no such host")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -182,7 +182,7 @@ def test_a_name_that_is_never_resolved_holds_up_the_sender_alone(monkeypatch: py
     began = time.monotonic()
     emit_numbers(emitter, 0, 1000)
     assert not emitter.close(0.2)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 6
 
 
 def test_an_address_that_is_none_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
