@@ -142,6 +142,17 @@ def test_a_process_leaves_a_port_that_drops_every_packet_in_time(syn_hole: SynHo
     assert (code, "") == (left.code, left.err)
 
 
+@pytest.mark.parametrize("where", ["refused", "silent"])
+def test_a_process_leaves_a_port_where_nobody_listens_or_answers_in_time(where: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if where == "silent":
+            listener.listen(64)
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        left = leave("from broadcast import emit\nfor i in range(100): emit('x')", url, last="raise SystemExit(4)")
+    assert (4, "") == (left.code, left.err)
+
+
 # --- names that are never resolved
 
 RESOLVER = """
