@@ -381,7 +381,7 @@ def refused_port(_server: RedisServer, proxy: FaultProxy) -> Iterator[None]:
 def black_hole(_server: RedisServer, proxy: FaultProxy) -> Iterator[None]:
     proxy.swallow()
     yield
-    assert proxy.swallowed
+    wait_until(lambda: proxy.swallowed > 0)  # the sender may have been pausing
     proxy.heal()
 
 
@@ -645,7 +645,7 @@ def test_what_a_small_buffer_drops_meanwhile_is_announced_to_the_event(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_fault_in_any_order_upon_one_emitter(tmp_path: Path, seed: int) -> None:
     """With the sender's real pauses, a buffer that sometimes is too small, and two faults at once now and then."""
     chance = random.Random(seed)
