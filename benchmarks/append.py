@@ -4,6 +4,11 @@ From the first `emit()` to the last acknowledgement; emitting and sending share 
 the same JSON in batches as large as ours, without sequence numbers: what was sent twice would be there twice. redis-py
 alone is what a mind has that installs `broadcast`; with hiredis it packs and parses in C. Each runs in a process of
 its own.
+
+What stands in the way of four times the pipeline: the server, which has one thread. For an event it takes some 6.7 µs
+with the script that makes it exactly once, and 5.1 µs without, so 150,000 a second are the most that anybody appends
+here; redis-py's pipeline has become so fast (42,000 a second) that four times as many are more than that. Where the two
+differ by more than four times is in what they take from the mind: 4.5 µs of its processor for an event, against 21 µs.
 """
 
 from __future__ import annotations

@@ -6,6 +6,12 @@ can be written, started and ended, never made the current one. The floor's deque
 sender would do; left alone it grows into memory that was never used before, which costs several times as much, and
 that is shown, too, so that nobody takes the one for the other. Where the rounds of the floor differ by more than a
 half, the machine was too busy for a verdict.
+
+What stands in the way of five times the floor: the floor is one call into C on memory that is warm, and has no line of
+Python but itself. Of `emit()`, as py-spy sees it, a sixth is that same encoding; looking at the data and copying it, so
+that no other thread can change what the encoder reads, is a fifth; the time of the event an eighth; the dict that is
+returned a twelfth; the buffer's account of events and bytes a fifteenth; the rest is calling, at 20 to 70 ns for each
+line. Folding all of it into one function was tried, and saved a twentieth. What is left to leave out are the checks.
 """
 
 from __future__ import annotations

@@ -11,10 +11,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from tests.programs import environment
+from tests.programs import environment, in_time
 from tests.servers import RedisServer
 
 EXIT_TIMEOUT_S = 0.7
+FORK_WARNING = "ignore:This process:DeprecationWarning"
+"""From 3.12 on, Python says at every os.fork() that there is a thread; it cannot know that ours takes no harm."""
 PATIENT_S = "20"
 """For BROADCAST_EXIT_TIMEOUT_S where every event has to arrive."""
 
@@ -30,7 +32,7 @@ class Done:
 def run(code: str, url: str, *, timeout_s: float = 40, **more: str) -> Done:
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)],
+        [sys.executable, "-X", "faulthandler", "-W", FORK_WARNING, "-c", textwrap.dedent(code)],
         env=environment(url, **{"BROADCAST_EXIT_TIMEOUT_S": str(EXIT_TIMEOUT_S), **more}),
         capture_output=True,
         text=True,
@@ -38,6 +40,11 @@ def run(code: str, url: str, *, timeout_s: float = 40, **more: str) -> Done:
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+
+def run_in_time(code: str, url: str, *, max_s: float) -> Done:
+    """Run a host that must not take long as a whole, on a busy machine neither."""
+    return in_time(lambda: run(code, url), lambda done: done.took_s, max_s=max_s)
 
 
 def run_patiently(code: str, url: str, *, timeout_s: float = 60, **more: str) -> Done:

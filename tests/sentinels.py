@@ -128,8 +128,11 @@ class Pair:
 
     @property
     def is_old_master_a_replica(self) -> bool:
-        with self.master.client() as client:
-            return is_linked(client)
+        try:
+            with self.master.client() as client:
+                return is_linked(client)
+        except redis.ConnectionError:  # the Sentinel that makes it one resets its clients
+            return False
 
     @property
     def is_in_step(self) -> bool:
@@ -173,7 +176,8 @@ def watched_pair(folder: Path, *, sentinels: int = 1) -> Iterator[Pair]:
 
 @contextlib.contextmanager
 def emitting_to(url: str) -> Iterator[Broadcaster]:
-    emitter = Broadcaster(settings=Settings(redis_url=url))
+    # On a busy machine a failover takes so long that the usual 10,000 events would not hold all of them.
+    emitter = Broadcaster(settings=Settings(redis_url=url, stream_events_max=1_000_000))
     try:
         yield emitter
     finally:

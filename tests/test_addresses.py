@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,10 @@ def test_a_cluster_has_nodes_and_no_database() -> None:
         ("redis://host:99999", "the port from 1 to 65535"),
         ("redis://[::1", "expected HOST or HOST:PORT"),
         ("redis://host/name", "database"),
+        ("redis://ho st", "host and port"),
+        ("redis://[::1", "host and port"),
+        ("redis://a:b:c", "host and port"),
+        ("redis://:ha#sh@host", "account"),
         ("unix://", "path"),
         ("redis+sentinel://host", "name"),
         ("redis+sentinel:///kai", "hosts"),
@@ -116,3 +121,38 @@ def test_any_text_is_an_address_or_a_setting_error(text: str) -> None:
     except SettingError:
         return
     assert address.kind == "server" or address.hosts
+
+
+TEXTS = st.text(max_size=60) | st.text("redis:/@[].%#?1a- \\\ud800", max_size=40)
+SCHEMES = st.sampled_from(["redis", "rediss", "valkey", "redis+sentinel", "redis+cluster"])
+PLACES = st.from_regex(r"\A(\w*:[\w%#/?@\[]{0,9}@)?[\w.\[\]:%-]{0,12}(:\d{0,6})?(/\d{0,3})?(#.{0,3})?\Z")
+
+
+@given(SCHEMES, TEXTS | PLACES)
+def test_where_redis_py_finds_another_place_than_we_do_the_address_is_refused(scheme: str, rest: str) -> None:
+    """urllib, which it uses, cuts at a # and drops what cannot be printed: an event must not go to another host."""
+    try:
+        address = parse_address(f"{scheme}://{rest}")
+        found = parse_url(address.url if address.kind == "server" else address.server_url(*address.hosts[0]))
+    except (SettingError, ValueError):  # the latter: no place at all, which the sender tells
+        return
+    assert found["host"]
+    if address.kind != "server":
+        assert address.hosts[0] == (found["host"], found["port"])
+        assert (address.username, address.password) == (found.get("username", ""), found.get("password", "")) or (
+            not address.password
+        )
+    else:
+        place = rest.partition("?")[0].partition("/")[0].rpartition("@")[2].lower()
+        assert place.strip("[]").startswith(found["host"])
+        assert "port" not in found or place.endswith(f":{found['port']}") or place.endswith(f"0{found['port']}")
+
+
+@given(st.text(), st.text(min_size=1))
+def test_any_account_arrives_as_it_was_written(username: str, password: str) -> None:
+    written = "redis+sentinel://{}:{}@host/kai".format(*(quote(each, safe="") for each in (username, password)))
+    address = parse_address(written)
+
+    assert (username, password) == (address.username, address.password)
+    found = parse_url(address.server_url("host", 1))
+    assert (username, password) == (found.get("username", ""), found["password"])

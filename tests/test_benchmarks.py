@@ -107,6 +107,8 @@ def test_the_command_writes_what_it_found(
 ) -> None:
     monkeypatch.setattr(imports, "_start_s", lambda _: 0.1)
 
+    monkeypatch.setattr(append, "_measured", lambda *_, **__: 1000.0)
+
     assert 0 == command.main(["imports", "append", "--json", str(tmp_path / "found.json")])
 
     out = capsys.readouterr().out

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import broadcast
 from broadcast import Broadcaster
 from broadcast.emitter import broadcaster as broadcaster_module
+from broadcast.emitter.broadcaster import NESTED_MAX
 from broadcast.emitter.forkmark import FORK_MARK, PidMark
 from broadcast.event import decode
 from broadcast.settings import Settings
@@ -244,9 +245,13 @@ def test_an_object_that_emits_while_it_is_read_is_heard_where_it_is_plain(lonely
 
     lonely.emit("outer", {"x": Chatty()})
     events = [json.loads(payload) for payload in payloads_of(lonely)]
-    assert [event["type"] for event in events] == ["inner", "outer"]
-    assert events[1]["data"] == {"x": "done"}
+    plain = {"type": "inner", "data": {"n": 1}}
+    told = [{"type": event["type"], "data": event["data"]} for event in events]
+    inner, outer = {"type": "inner", "data": {"me": "done"}}, {"type": "outer", "data": {"x": "done"}}
+    assert told == [*[plain] * NESTED_MAX, *[inner] * (NESTED_MAX - 1), outer]
     assert lonely.stats().dropped["nested"] == 1
+    lonely.emit("after", {"x": object})
+    assert len(payloads_of(lonely)) == 1
 
 
 def test_an_event_that_nobody_can_read_is_still_told(lonely: Broadcaster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_the_accounts_of_eight_threads_are_exact() -> None:
         losses.append(loss)
     assert buffer.accepted == per_thread * threads_count
     assert buffer.dropped + len(taken) == buffer.accepted
-    assert buffer.dropped == sum(loss.count for loss in losses)
+    assert buffer.dropped == sum(loss.events for loss in losses)
     assert (buffer.bytes, len(buffer)) == (0, 0)
     for thread_number in range(threads_count):
         numbers = [int(payload.split(b":")[1]) for payload in taken if payload.startswith(b"%d:" % thread_number)]

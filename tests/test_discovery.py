@@ -204,12 +204,12 @@ def emit_and_check_doctor(url: str, server: RedisServer) -> None:
 
 
 def test_locating_imports_nothing_that_was_not_imported_before(pair: Pair, tmp_path: Path) -> None:
-    """A fork in the middle of an import leaves the child half a module: see `_prepare` in emitter/connection.py."""
+    """A fork in the middle of an import leaves the child half a module: see `prepare` in emitter/connection.py."""
     code = f"""
 import sys
 from broadcast.addresses import parse_address
-from broadcast.emitter.connection import _prepare
-_prepare()
+from broadcast.emitter.connection import prepare
+prepare()
 from broadcast.discovery import locate
 before = set(sys.modules)
 locate(parse_address({pair.url!r}), "s")

@@ -43,6 +43,51 @@ def run_without(name: str, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+# --- what runs on the mind's own thread
+
+
+@pytest.mark.parametrize("screen", ["", "redact=['password', '/sk-[a-z]+/'], limits={'sense.*': '3/s'}"])
+def test_on_the_emitting_thread_nothing_is_opened_imported_written_waited_for_or_locked(
+    screen: str, valkey_server: RedisServer
+) -> None:
+    """As the interpreter itself tells it: its audit events, and every function in C that is called."""
+    code = f"""
+        import datetime, sys
+        from _thread import LockType, RLock, get_ident
+        from broadcast import Broadcaster
+        b = Broadcaster({screen})
+        b.emit("first", {{"needs care": object()}})
+        assert b.flush(20), b.stats()
+        mine, watching = get_ident(), False
+        audited, locked, called = set(), set(), set()
+        def audit(event, arguments):
+            if watching and get_ident() == mine:
+                audited.add(event)
+        def profile(frame, event, function):
+            if event == "c_call":
+                called.add(function.__name__)
+                if isinstance(getattr(function, "__self__", None), (LockType, RLock)):
+                    locked.add(function.__name__)
+        sys.addaudithook(audit)
+        for data in (None, {{"a": 1}}, {{"a": [1, {{"b": (None, 2.5)}}]}}, {{"password": "sk-abc", 1: {{2}}}},
+                     [object()], {{"when": datetime.date(2026, 1, 1), "text": "x" * 10**6}}, chr(0xd800)):
+            for kind in ("x", "sense.x", None, "x" * 1000):
+                sys.setprofile(profile)
+                watching = True
+                b.emit(kind, data)
+                watching = False
+                sys.setprofile(None)
+        assert b.flush(20), b.stats()
+        assert "dumps" in called, called
+        assert audited <= {{"builtins.id", "gc.get_referents", "marshal.dumps", "marshal.loads"}}, audited
+        assert locked <= {{"release"}}, locked
+        assert not called & {{"open", "write", "sleep", "acquire", "select", "poll", "start_new_thread"}}, called
+        assert b.stats().emitted + b.stats().dropped["limited"] == 29, b.stats()
+    """
+    done = run(code, valkey_server.url)
+    assert (done.code, done.err) == (0, "")
+
+
 # --- packages
 
 
@@ -158,10 +203,9 @@ def test_an_event_loop_is_not_a_millisecond_late_because_of_an_outage(
         done = run(code, request.getfixturevalue(where))
         assert (done.code, done.err) == (0, "")
         quiet, loud, worst = map(float, done.out.split())
-        assert worst < 0.5  # a wait for Redis would be 1 s and more
-        if loud - quiet < 0.001:
+        if loud - quiet < 0.001 and worst < 0.5:  # a wait for Redis would be 1 s and more
             return
-    pytest.fail(f"{(loud - quiet) * 1000:.1f} ms later with events than without")
+    pytest.fail(f"{(loud - quiet) * 1000:.1f} ms later with events than without, {worst:.2f} s once")
 
 
 # --- the log

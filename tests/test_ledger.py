@@ -13,7 +13,7 @@ from broadcast.emitter.ledger import Batch, Ledger
 
 
 def announcement(loss: Loss) -> bytes:
-    return f"lost {loss.count} {loss.reason}".encode()
+    return f"lost {loss.events} {loss.reason}".encode()
 
 
 def counted(payload: bytes) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import EXIT_TIMEOUT_S, assert_once, events_in, run, types_in
-from tests.programs import environment
+from tests.hosts import EXIT_TIMEOUT_S, assert_once, events_in, run, run_in_time, types_in
+from tests.programs import environment, in_time
 from tests.servers import RedisServer, free_port
 
 
@@ -66,11 +66,11 @@ def test_no_ending_is_changed_and_none_takes_long(
 ) -> None:
     line, code, said = ENDINGS[ending]
     url = {"up": valkey_server.url, "refused": refused_url, "hole": hole_url}[where]
-    done = run(f"from broadcast import emit\nfor i in range(100): emit('x')\n{line}", url)
+    program = f"from broadcast import emit\nfor i in range(100): emit('x')\n{line}"
+    done = run_in_time(program, url, max_s=EXIT_TIMEOUT_S + 5)
     assert done.code == code
     assert done.err.strip().splitlines()[-1:] == ([said] if said else [])
     assert "broadcast" not in done.err
-    assert done.took_s < EXIT_TIMEOUT_S + 5
 
 
 def test_several_broadcasters_share_the_time_they_may_take_at_the_end(refused_url: str) -> None:
@@ -80,7 +80,8 @@ def test_several_broadcasters_share_the_time_they_may_take_at_the_end(refused_ur
         for each in many:
             each.emit("x")
     """
-    assert run(code, refused_url).took_s < EXIT_TIMEOUT_S + 5
+    done = run_in_time(code, refused_url, max_s=EXIT_TIMEOUT_S + 5)
+    assert (done.code, done.err) == (0, "")
 
 
 def test_ctrl_c_while_leaving_leaves_at_once_and_says_nothing(refused_url: str) -> None:
@@ -204,15 +205,16 @@ def test_a_child_whose_parent_cannot_reach_redis_waits_for_its_own_events_alone(
 
 def test_children_of_children_and_many_at_once_lose_nothing(valkey_server: RedisServer) -> None:
     code = """
-        import os, sys, threading
+        import os, sys, threading, time
         from broadcast import emit, flush
         stop = False
         def keep_emitting():
             while not stop:
-                emit("noise")
+                for _ in range(10): emit("noise")
+                time.sleep(0.001)
         noise = threading.Thread(target=keep_emitting); noise.start()
         children = []
-        for number in range(6):
+        for number in range(4):
             pid = os.fork()
             if pid == 0:
                 if os.fork() == 0:
@@ -229,7 +231,7 @@ def test_children_of_children_and_many_at_once_lose_nothing(valkey_server: Redis
     done = run(code, valkey_server.url, BROADCAST_EXIT_TIMEOUT_S="20", BROADCAST_STREAM_EVENTS_MAX="1000000")
     assert (done.code, done.err) == (0, "")
     types = types_in(valkey_server)
-    assert (types.count("child"), types.count("grandchild")) == (6, 6)
+    assert (types.count("child"), types.count("grandchild")) == (4, 4)
     assert_once(valkey_server)
 
 
@@ -286,9 +288,8 @@ def test_a_multiprocessing_child_without_redis_ends_in_time_with_its_own_code(re
         child = context.Process(target=work); child.start(); child.join()
         print(child.exitcode)
     """
-    done = run(code, refused_url)
+    done = run_in_time(code, refused_url, max_s=EXIT_TIMEOUT_S + 6)
     assert (done.code, done.out, done.err) == (0, "7\n", "")
-    assert done.took_s < EXIT_TIMEOUT_S + 6
 
 
 def test_a_fork_in_the_middle_of_a_hostile_emit_is_survived(valkey_server: RedisServer) -> None:
@@ -328,6 +329,7 @@ def test_the_first_emit_of_all_may_come_from_a_signal_handler(valkey_server: Red
 
 
 def test_a_handler_that_emits_a_thousand_times_a_second_hangs_nothing(valkey_server: RedisServer) -> None:
+    """Nor is any of its events refused because the one that it interrupts is with the sanitizer just then."""
     code = """
         import signal, datetime
         from broadcast import emit, flush, stats
@@ -335,7 +337,7 @@ def test_a_handler_that_emits_a_thousand_times_a_second_hangs_nothing(valkey_ser
         def handler(*_):
             global calls
             calls += 1
-            emit("alarm", {"n": calls})
+            emit("alarm", {"n": calls} if calls % 2 else {"n": calls, "needs care": datetime.date(2026, 1, 1)})
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
         for i in range(30_000):
@@ -369,9 +371,9 @@ def test_an_event_loop_keeps_its_pace_while_redis_is_away(hole_url: str) -> None
         print(asyncio.run(main()), flush=True)
         import os; os._exit(0)
     """
-    done = run(code, hole_url)
+    # Importing redis in the sender's thread shares the interpreter; a wait would be 2 s.
+    done = in_time(lambda: run(code, hole_url), lambda done: float(done.out), max_s=1.5)
     assert done.err == ""
-    assert float(done.out) < 1.5  # importing redis in the sender's thread shares the interpreter; a wait would be 2 s
 
 
 def test_logging_that_emits_and_warnings_harm_nothing(valkey_server: RedisServer) -> None:

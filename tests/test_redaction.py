@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import broadcast.testing
 from broadcast import Broadcaster
+from broadcast.emitter.broadcaster import NESTED_MAX
 from broadcast.emitter.redaction import NAMES_MAX, RULES_MAX, Redaction, listed_rules, redaction_of
 from broadcast.errors import SettingError
 from broadcast.event import encode
@@ -379,17 +380,17 @@ def test_what_no_rule_names_stays_as_it_is(data: object) -> None:
 
 def test_a_text_far_longer_than_its_limit_costs_no_more_than_its_beginning() -> None:
     text = "sk-" * 10_000_000
-    began = time.perf_counter()
+    began = time.thread_time()
     tree = redacted({"x": text, "y": text.encode()}, KEY, bytes_max=2000, text_chars_max=500)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
     assert tree["x"].startswith("sk-sk-")
 
 
 def test_ten_thousand_long_secrets_cost_a_bounded_time() -> None:
     secret = "sk-" + "A" * 10_000
-    began = time.perf_counter()
+    began = time.thread_time()
     tree = redacted([secret] * 9000, KEY)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
     assert tree["value"][0] == REDACTED
     assert tree["broadcast.cut"] == ["text"] or tree["broadcast.cut"] == ["items", "text"]
     assert "A" not in json.dumps(tree)
@@ -568,8 +569,8 @@ def test_an_object_that_emits_plain_data_while_it_is_read_is_heard() -> None:
     emitter = lonely(redact=[KEY])
     emitter.emit("outer", {"x": Chatty()})
     assert [json.loads(payload)["data"] for payload in payloads_of(emitter)] == [
-        {"flat": REDACTED},
-        {"deep": [REDACTED]},
+        *[{"flat": REDACTED}, {"deep": [REDACTED]}] * NESTED_MAX,
+        *[{"me": "done"}] * (NESTED_MAX - 1),
         {"x": "done"},
     ]
     assert emitter.stats().dropped["nested"] == 1

@@ -141,7 +141,7 @@ def emit_numbers(emitter: Broadcaster, first: int, last: int) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_masters_that_fall_again_and_again_while_their_replicas_lag(lagging: Lagging, seed: int) -> None:
     """Each time the two change places; what is emitted within the 4 s before a fall may be missing on the other."""
     chance = random.Random(seed)

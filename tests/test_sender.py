@@ -172,7 +172,7 @@ def test_a_name_that_is_never_resolved_holds_up_the_sender_alone(monkeypatch: py
 
     def hang(*_arguments: Any, **_options: Any) -> Any:
         resolving.set()
-        time.sleep(2)
+        time.sleep(8)
         raise OSError("no such host")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -182,7 +182,7 @@ def test_a_name_that_is_never_resolved_holds_up_the_sender_alone(monkeypatch: py
     began = time.monotonic()
     emit_numbers(emitter, 0, 1000)
     assert not emitter.close(0.2)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 6
 
 
 def test_an_address_that_is_none_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +379,7 @@ def run_against(fake: FakeRedis, payloads: list[bytes], *, settle: int, timeout_
     for payload in payloads:
         buffer.append(payload)
     connect: Any = lambda: fake  # noqa: E731
-    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.count} {loss.reason}".encode())
+    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.events} {loss.reason}".encode())
     sender.run(settle=settle, deadline_s=time.monotonic() + timeout_s)
     return sender
 
@@ -400,7 +400,7 @@ def test_a_redis_that_refuses_everything_costs_one_event_and_no_more(monkeypatch
     for payload in (b"a", b"b", b"c"):
         buffer.append(payload)
     connect: Any = lambda: fake  # noqa: E731
-    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.count} {loss.reason}".encode())
+    sender = Sender(buffer, connect=connect, announce=lambda loss: f"lost {loss.events} {loss.reason}".encode())
     sender.run(settle=3, deadline_s=time.monotonic() + 0.5)
     assert len(fake.batches) > 10
     assert sender.rejected == 1

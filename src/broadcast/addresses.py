@@ -13,10 +13,9 @@ false, where the Sentinels differ from the servers), and redis-py's `ssl_ca_cert
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from re import sub
-from typing import Final, Literal
-from urllib.parse import quote, unquote, urlsplit
+# No urllib: its import would take a tenth of what a mind waits for `import broadcast`.
+from re import ASCII, compile, sub
+from typing import Final, Literal, NamedTuple
 
 from broadcast.errors import SettingError
 
@@ -38,10 +37,12 @@ _SCHEMES: Final = {
 _DEFAULT_PORTS: Final = {"sentinel": 26379, "cluster": 6379}
 _OF_SENTINELS: Final = ("sentinel_username", "sentinel_password", "sentinel_ssl")
 _YES_OR_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_ESCAPED: Final = compile(rb"%([0-9A-Fa-f]{2})")
+_TO_ESCAPE: Final = compile(rb"[^A-Za-z0-9_.~-]")
+_PLACE: Final = compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]*))(?::(\d{0,5}))?", ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A parsed address."""
 
     kind: Kind
@@ -74,13 +75,13 @@ class Address:
 
     @staticmethod
     def _url(scheme: str, username: str, password: str, host: str, port: int) -> str:
-        account = f"{quote(username, safe='')}:{quote(password, safe='')}@" if password else ""
+        account = f"{_quote(username)}:{_quote(password)}@" if password else ""
         return f"{scheme}://{account}{f'[{host}]' if ':' in host else host}:{port}"
 
     def _query(self, scheme: str) -> str:
         if scheme != "rediss" or not self.tls:
             return ""
-        return "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in self.tls)
+        return "?" + "&".join(f"{name}={_quote(value)}" for name, value in self.tls)
 
     def __repr__(self) -> str:
         return f"Address({self.shown()!r})"
@@ -111,18 +112,19 @@ def parse_address(text: str) -> Address:
 
 def _one(scheme: str, rest: str) -> Address:
     url = f"{scheme}://{rest}"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise SettingError("host and port: expected HOST or HOST:PORT, the port from 1 to 65535") from None
+    place, slash, path = rest.partition("?")[0].partition("/")
     if scheme == "unix":
-        if not parts.path:
+        if not slash:
             raise SettingError("unix:// wants the path of a socket behind it")
-    elif not parts.hostname or port == 0:
-        raise SettingError("host: there is none" if not parts.hostname else "port: expected 1 to 65535")
-    elif parts.path.strip("/") and not parts.path.strip("/").isdigit():
-        raise SettingError(f"database: expected a number behind the host, got {parts.path.strip('/')[:40]!r}")
+        return Address("server", url, scheme)
+    account, _, place = place.rpartition("@")
+    if any(each in account for each in "#[]"):
+        raise SettingError("account: what is no letter or digit is written as %23 (that is a #)")
+    host, port = _host_and_port(place)
+    if not host or port == 0:
+        raise SettingError("port: expected 1 to 65535" if host else "host: there is none")
+    if path.strip("/") and not path.strip("/").isdigit():
+        raise SettingError(f"database: expected a number behind the host, got {path.strip('/')[:40]!r}")
     return Address("server", url, scheme)
 
 
@@ -149,10 +151,10 @@ def _many(kind: Literal["sentinel", "cluster"], scheme: str, url: str, rest: str
         url=url,
         scheme=scheme,
         hosts=hosts,
-        service=unquote(service),
+        service=_unquote(service),
         db=int(db or 0),
-        username=unquote(username),
-        password=unquote(password),
+        username=_unquote(username),
+        password=_unquote(password),
         sentinel_scheme=_sentinel_scheme(scheme, given),
         sentinel_username=given.get("sentinel_username", ""),
         sentinel_password=given.get("sentinel_password", ""),
@@ -167,7 +169,7 @@ def _given(query: str, *, of_sentinels: bool) -> dict[str, str]:
         if not name.startswith("ssl_") and not (of_sentinels and name in _OF_SENTINELS):
             known = ", ".join([*(_OF_SENTINELS if of_sentinels else ()), "ssl_…"])
             raise SettingError(f"behind the ?: expected {known}, got {name[:40]!r}")
-    return {name: unquote(value) for name, _, value in pairs}
+    return {name: _unquote(value) for name, _, value in pairs}
 
 
 def _sentinel_scheme(scheme: str, given: dict[str, str]) -> str:
@@ -180,11 +182,29 @@ def _sentinel_scheme(scheme: str, given: dict[str, str]) -> str:
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{text.strip()}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise SettingError(f"host {text.strip()[:60]!r}: {error}") from None
+    host, port = _host_and_port(text.strip())
     if not host:
         raise SettingError(f"host {text.strip()[:60]!r}: expected host or host:port")
     return host, port or default_port
+
+
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    found = _PLACE.fullmatch(text)
+    if found is None or not text.isprintable() or any(each in text for each in " #%\\"):
+        raise SettingError(
+            f"host and port: expected HOST or HOST:PORT, the port from 1 to 65535, or [ADDRESS]:PORT, got {text[:60]!r}"
+        )
+    port = int(found[3]) if found[3] else None
+    if port is not None and port > 65535:
+        raise SettingError(f"host and port: expected HOST or HOST:PORT, the port from 1 to 65535, got {port}")
+    return (found[1] or found[2]).lower(), port
+
+
+def _unquote(text: str) -> str:
+    raw = text.encode("utf-8", "surrogatepass")
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), raw).decode("utf-8", "replace")
+
+
+def _quote(text: str) -> str:
+    raw = text.encode("utf-8", "surrogatepass")
+    return _TO_ESCAPE.sub(lambda found: b"%%%02X" % found[0][0], raw).decode("ascii")

@@ -1,7 +1,8 @@
-"""What a producer says about itself in the log: events it had to drop, events that its limits withheld. Pure."""
+"""What a producer says about itself in the log: its name, events it had to drop, events that its limits withheld."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from broadcast.emitter.buffer import Loss
@@ -9,7 +10,13 @@ from broadcast.emitter.buffer import Loss
 if TYPE_CHECKING:
     from broadcast.emitter.limits import Withheld
 
-__all__ = ["announcement"]
+__all__ = ["announcement", "producer_name"]
+
+
+def producer_name() -> str:
+    """A name that no other process has had or will have: `host-pid-random`."""
+    host = "".join(c if c.isalnum() or c in "-." else "-" for c in os.uname().nodename)[:64]
+    return f"{host}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def announcement(what: Loss | Withheld, producer: str) -> tuple[str, dict[str, Any]]:
@@ -21,7 +28,7 @@ def announcement(what: Loss | Withheld, producer: str) -> tuple[str, dict[str, A
     """
     if isinstance(what, Loss):
         span = {"first_ts": _ts_of(what.first), "last_ts": _ts_of(what.last)}
-        return "broadcast.lost", {"count": what.count, "reason": what.reason, **span, "producer": producer}
+        return "broadcast.lost", {"count": what.events, "reason": what.reason, **span, "producer": producer}
     span = {"first_ts": what.first_ts, "last_ts": what.last_ts}
     return "broadcast.limited", {"withheld": what.counts, **span, "producer": producer}
 

@@ -6,18 +6,17 @@ in a destructor and in a forked child.
 
 from __future__ import annotations
 
-import os
 import time
 from _thread import get_ident
 from time import monotonic_ns, time_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from broadcast.emitter.announcements import announcement
+from broadcast.emitter.announcements import announcement, producer_name
 from broadcast.emitter.buffer import Buffer, Loss
 from broadcast.emitter.cycle import Cycle
 from broadcast.emitter.forkmark import FORK_MARK
-from broadcast.emitter.lifetime import begin_anew_after_fork, flush_before_child_exits, watch
+from broadcast.emitter.lifetime import LateImports, begin_anew_after_fork, flush_before_child_exits, watch
 from broadcast.emitter.screen import Screen, screen_of
 from broadcast.emitter.sender import Sender
 from broadcast.emitter.stats import Stats
@@ -36,6 +35,9 @@ __all__ = ["Broadcaster", "Stats", "get_broadcaster"]
 
 TYPE_CHARS_MAX: Final = 256
 LEAVE_MAX_S: Final = 0.25
+NESTED_MAX: Final = 4
+"""So many events of one thread may be with the sanitizer, each emitted while the one before is: by a signal handler, a
+destructor, another greenlet; or by an object that emits itself when it is read, which would never end."""
 EVENT_BYTES_MIN: Final = 4096
 """The smallest bound of an event: the longest envelope fits, with the note that its data was cut."""
 EVENT_BYTES_MAX: Final = 1_000_000
@@ -92,7 +94,7 @@ class Broadcaster:
     def begin_anew(self) -> None:
         """Everything that belongs to one process; a forked child makes its own and leaves the parent's alone."""
         settings = self.settings
-        self._producer = _producer_name(os.getpid())
+        self._producer = producer_name()
         self._buffer = Buffer(events_max=settings.buffer_events_max, bytes_max=settings.buffer_bytes_max)
         self._screen = self._screen and self._screen.anew()
         self._sender = Sender(
@@ -101,7 +103,7 @@ class Broadcaster:
             announce=self._announcement,
             limiter=self._screen and self._screen.limiter,
         )
-        self._sanitizing: set[int] = set()
+        self._sanitizing: dict[int, int] = {}
         self._nested = 0
         self._unencodable = 0
         self._after_close = 0
@@ -306,11 +308,12 @@ class Broadcaster:
         return None if has_nul or len(payload) > bytes_max else payload
 
     def _encoded_carefully(self, event: Event, data: object) -> bytes | None:
-        ident = get_ident()
-        if ident in self._sanitizing:
-            self._nested += 1  # user code that the sanitizer runs emits what needs the sanitizer: that way lies no end
+        ident, nested = get_ident(), self._sanitizing  # a fork meanwhile gives the child another
+        depth = nested.get(ident, 0)
+        if depth >= NESTED_MAX:
+            self._nested += 1
             return None
-        self._sanitizing.add(ident)
+        nested[ident] = depth + 1
         try:
             clean = {**event, "type": sanitize_text(event["type"], chars_max=TYPE_CHARS_MAX)}
             try:
@@ -324,7 +327,10 @@ class Broadcaster:
                 event["data"] = clean["data"]
             return payload
         finally:
-            self._sanitizing.discard(ident)
+            # Counted down, not set back to what it was: greenlets need not end in the order in which they began.
+            nested[ident] -= 1
+            if not nested[ident]:
+                del nested[ident]
 
     def _cut_to_size(self, clean: Event, data: object) -> bytes:
         room = self._event_bytes_max - ENVELOPE_BYTES
@@ -341,13 +347,11 @@ class Broadcaster:
         return encode(clean)
 
     def _hand_elsewhere(self, payload: bytes | None) -> None:
-        if payload is None:
-            return
-        if self._closed:
+        if payload is not None and self._closed:
             self._after_close += 1
-            return
-        for divert in Broadcaster.diversions:
-            divert(payload)
+        elif payload is not None:
+            for divert in Broadcaster.diversions:
+                divert(payload)
 
     def _rouse_sender(self) -> None:
         sender = self._sender
@@ -368,8 +372,10 @@ class Broadcaster:
         return True
 
     def _connect(self) -> LogConnection:
-        from broadcast.emitter.connection import LogConnection
+        with LateImports():
+            from broadcast.emitter.connection import LogConnection, prepare
 
+            prepare()
         settings = self.settings
         return LogConnection(
             settings.redis_url,
@@ -380,14 +386,8 @@ class Broadcaster:
         )
 
     def _announcement(self, what: Loss | Withheld) -> bytes:
-        event_type, data = announcement(what, self._producer)
-        ts = timestamp(time.time_ns())
-        return encode({"type": event_type, "ts": ts, "cycle": self._cycle, "day": self._day, "data": data})
-
-
-def _producer_name(pid: int) -> str:
-    host = "".join(c if c.isalnum() or c in "-." else "-" for c in os.uname().nodename)[:64]
-    return f"{host}-{pid}-{os.urandom(4).hex()}"
+        kind, data = announcement(what, self._producer)
+        return encode({"type": kind, "ts": timestamp(time_ns()), "cycle": self._cycle, "day": self._day, "data": data})
 
 
 _global: dict[str, Broadcaster] = {}

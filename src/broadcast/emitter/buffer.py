@@ -11,23 +11,22 @@ between the load and the store would be such a point, so none stands there.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Buffer", "Loss"]
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(NamedTuple):
     """Events that were dropped and have to be announced.
 
     Args:
-        count: how many.
+        events: how many.
         reason: `buffer_full`, `redis_rewound` or `rejected`.
         first: the JSON of the first of them, None where it is not known.
         last: the JSON of the last of them, None where it is not known.
     """
 
-    count: int
+    events: int
     reason: str
     first: bytes | None = None
     last: bytes | None = None

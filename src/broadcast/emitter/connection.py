@@ -12,12 +12,12 @@ from broadcast.addresses import parse_address
 from broadcast.emitter.resp import packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from broadcast.discovery import Watch
     from broadcast.emitter.ledger import Batch
 
-__all__ = ["AppendReply", "LogConnection"]
+__all__ = ["AppendReply", "LogConnection", "prepare"]
 
 SOCKET_TIMEOUT_S: Final = 2.0
 PRODUCER_TTL_MS: Final = 7 * 24 * 3600 * 1000
@@ -34,10 +34,6 @@ class AppendReply(NamedTuple):
     """Events of the batch whose PUBLISH failed; they are in the log all the same."""
     error: str
     """Why the batch was not appended whole; empty if it was."""
-
-
-importer = 0
-"""The thread that is inside the late imports, 0 if none; what is half imported at a fork, the child has to forget."""
 
 
 class LogConnection:
@@ -57,7 +53,7 @@ class LogConnection:
     """
 
     def __init__(self, url: str, *, stream: str, channel: str, producer: str, stream_events_max: int) -> None:
-        self._script = _prepare()
+        self._script = prepare()
         import redis
 
         from broadcast.discovery import locate
@@ -166,26 +162,21 @@ class LogConnection:
 
 
 @cache
-def _prepare() -> str:
+def prepare() -> str:
     """Import redis-py with all it imports later by itself, and read the script.
 
-    In the sender's thread: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
+    In the sender's thread, inside `LateImports`: redis-py pulls in asyncio and ssl, 60 ms that emit() must not pay.
     """
-    global importer  # noqa: PLW0603 - a fork has to see it from outside
-    importer = get_ident()
-    try:
-        _import_thread_pools()
-        import encodings.idna  # noqa: F401 - resolving a name does  # pyright: ignore[reportUnusedImport]
-        from importlib.resources import files
+    _import_thread_pools()
+    import encodings.idna  # noqa: F401 - resolving a name does  # pyright: ignore[reportUnusedImport]
+    from importlib.resources import files
 
-        import redis.sentinel  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import redis.sentinel  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-        import broadcast.discovery  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import broadcast.discovery  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-        _connection("redis://localhost")  # not opened; its making imports the rest
-        return (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
-    finally:
-        importer = 0
+    _connection("redis://localhost")  # not opened; its making imports the rest
+    return (files(__package__ or "broadcast.emitter") / "append.lua").read_text("utf-8")
 
 
 def _do_nothing(*_: object) -> None:
@@ -198,17 +189,53 @@ def _import_thread_pools() -> None:
     The module registers itself for the exit of threads, which is refused then; a program that ends soon after its
     first event would lose it. Nobody makes a pool any more by that time, so nothing need be registered.
     """
-    try:
-        import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]
-    except RuntimeError:
-        import threading
-
-        register = getattr(threading, "_register_atexit", None)
-        setattr(threading, "_register_atexit", _do_nothing)  # noqa: B010 - it has no public name
+    with _pairs_registered_whole():
         try:
-            import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
-        finally:
-            setattr(threading, "_register_atexit", register)  # noqa: B010
+            import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]
+        except RuntimeError:
+            import threading
+
+            register = getattr(threading, "_register_atexit", None)
+            setattr(threading, "_register_atexit", _do_nothing)  # noqa: B010 - it has no public name
+            try:
+                import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
+            finally:
+                setattr(threading, "_register_atexit", register)  # noqa: B010
+
+
+@contextlib.contextmanager
+def _pairs_registered_whole() -> Generator[None]:
+    """Let modules that are imported meanwhile (logging, thread pools) register hooks for forks that fit every fork.
+
+    They take a lock before a fork and release it behind. A thread that is just forking has the first behind it and
+    the second before it: it would release what nobody took, and Python would say so on the host's stderr.
+    """
+    register = os.register_at_fork
+
+    def register_whole(
+        *,
+        before: Callable[[], object] = _do_nothing,
+        after_in_child: Callable[[], object] = _do_nothing,
+        after_in_parent: Callable[[], object] = _do_nothing,
+    ) -> None:
+        begun: set[int] = set()
+
+        def begin() -> None:
+            before()
+            begun.add(get_ident())
+
+        def end() -> None:
+            if get_ident() in begun:
+                begun.discard(get_ident())
+                after_in_parent()
+
+        register(before=begin, after_in_child=after_in_child, after_in_parent=end)
+
+    setattr(os, "register_at_fork", register_whole)  # noqa: B010 - to the type checker it is a constant
+    try:
+        yield
+    finally:
+        setattr(os, "register_at_fork", register)  # noqa: B010
 
 
 def _connection(url: str) -> Any:

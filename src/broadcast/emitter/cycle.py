@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ class Cycle:
 
 def _error_data(error: BaseException) -> dict[str, object]:
     try:
+        import traceback  # not at the top: a mind in which nothing goes wrong does not pay for it
+
         report = traceback.TracebackException.from_exception(error, limit=-FRAMES_MAX)
         source = report.stack[-1].filename.rpartition("/")[2] if report.stack else "?"
         return {

@@ -14,12 +14,12 @@ import os
 import sys
 import time
 import weakref
+from _thread import get_ident
 from typing import Any, Final, Protocol
 
-from broadcast.emitter import connection
 from broadcast.emitter.forkmark import FORK_MARK
 
-__all__ = ["begin_anew_after_fork", "flush_before_child_exits", "watch"]
+__all__ = ["LateImports", "begin_anew_after_fork", "flush_before_child_exits", "watch"]
 
 EXIT_PRIORITY: Final = -100
 """In a child of multiprocessing: after everything that may still emit."""
@@ -86,13 +86,26 @@ def begin_anew_after_fork() -> None:
         return
 
 
+class LateImports:
+    """Around what a sender's thread imports: what is half imported at a fork, the child has to forget."""
+
+    def __enter__(self) -> None:
+        _importers.append(get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        # Not there any more, if it was a fork's child that came here.
+        if get_ident() in _importers:
+            _importers.remove(get_ident())
+
+
 def _forget_half_imports() -> None:
     """Let the child import anew what the parent's sender was importing: that thread is gone, and its locks are held."""
-    importer, connection.importer = connection.importer, 0
-    if not importer:
+    importers = set(_importers)
+    _importers.clear()
+    if not importers:
         return
     locks: dict[str, Any] = getattr(sys.modules["_frozen_importlib"], "_module_locks", {})
-    half = {name for name, lock in list(locks.items()) if getattr(lock(), "owner", None) == importer}
+    half = {name for name, lock in list(locks.items()) if getattr(lock(), "owner", None) in importers}
     for name in half:
         del locks[name]
     for name in list(sys.modules):
@@ -101,6 +114,7 @@ def _forget_half_imports() -> None:
             del sys.modules[name]
 
 
+_importers: list[int] = []
 _alive: weakref.WeakSet[Watched] = weakref.WeakSet()
 os.register_at_fork(after_in_child=begin_anew_after_fork)
 # At import, so that it runs after the handlers of whoever imported this: what they emit is waited for.

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from broadcast.emitter.buffer import Buffer
-from broadcast.emitter.connection import LogConnection
 from broadcast.emitter.ledger import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Batch, Ledger
 from broadcast.emitter.replies import is_elsewhere, is_transient
 
 if TYPE_CHECKING:
+    from broadcast.emitter.connection import LogConnection
     from broadcast.emitter.limits import Limiter
 
 __all__ = ["Sender"]
@@ -200,7 +200,7 @@ class Sender:
     def _take(self) -> None:
         if (loss := self._buffer.take_loss()) is not None:
             self._ledger.announce(loss)
-            self._passed += loss.count
+            self._passed += loss.events
         taken = self._buffer.take(events_max=BATCH_EVENTS_MAX, bytes_max=BATCH_BYTES_MAX)
         self._ledger.number(taken)
         self._passed += len(taken)
