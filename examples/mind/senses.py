@@ -3,9 +3,9 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -17,12 +17,10 @@ WORDS = {
     "daylight": ("bright", "fading", "dim", "gone"),
     "pulse": ("even", "lively", "fast", "racing"),
     "warmth": ("cool", "mild", "warm", "burning"),
-}
-"""The senses, and the words of each, one for every quarter of its level."""
+}  # the senses, and the words of each, one for every quarter of its level
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one sense felt: a level from 0, at rest, to 1, at the limit, and how a person would say it."""
 
     sense: str
@@ -30,9 +28,13 @@ class Reading:
     word: str
     phrase: str
 
+    @property
+    def node(self) -> str:
+        return f"{self.sense}.{self.word}"
 
-Sense = Callable[[bool], Reading]
-"""Feels now, more closely if the argument says that it is in focus. Raises if it cannot."""
+
+Sense = Callable[[bool], Reading]  # feels now, more closely if the argument is true; raises if it cannot
+Felt = tuple[float, str, str]  # a level, the facts behind it, and what else is seen by who looks closely
 
 
 def feel(sense: str, level: float, facts: str) -> Reading:
@@ -46,69 +48,54 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.latency_ms = 0.0  # what the last cycle took and how late it woke; whoever runs the cycles measures it
-        self.usual_ms = 0.0
+        self.latency_ms = 0.0  # of the last cycle; whoever runs the cycles measures it
         # Without a first look over 0.1 s the first breath would be that of the interpreter starting.
-        self.busy_percent, self.looked_s = psutil.cpu_percent(interval=0.1), time.monotonic()
-        self.traffic, self.listened_s = psutil.net_io_counters(), time.monotonic()
-        self.senses: dict[str, Sense] = {name: getattr(self, name) for name in WORDS}
+        self.cores, self.looked_s = psutil.cpu_percent(interval=0.1, percpu=True), time.monotonic()
+        self.moved, self.listened_s = sum(psutil.net_io_counters()[:2]), time.monotonic()  # bytes out and in
+        self.senses: dict[str, Sense] = {name: partial(self.look, name) for name in WORDS}
 
-    def breath(self, close: bool) -> Reading:
+    def look(self, name: str, close: bool) -> Reading:
+        level, facts, detail = getattr(self, name)()
+        return feel(name, level, f"{facts}, {detail}" if close else facts)
+
+    def breath(self) -> Felt:
         if time.monotonic() - self.looked_s >= 0.1:  # over a shorter time the kernel's ticks tell nothing
-            self.busy_percent, self.looked_s = psutil.cpu_percent(), time.monotonic()
-        load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
-        facts = f"load {load:.1f} on {cores} cores, {self.busy_percent:.0f} % busy"
-        if close:
-            facts += f", the busiest core {max(psutil.cpu_percent(percpu=True)):.0f} %"
-        # The load tells of the last minute, and of work that waits for a disk too: four for each core are the limit.
-        return feel("breath", max(self.busy_percent / 100, load / cores / 4), facts)
+            self.cores, self.looked_s = psutil.cpu_percent(percpu=True), time.monotonic()
+        load, count, busy = psutil.getloadavg()[0], len(self.cores), sum(self.cores) / len(self.cores)
+        # The load counts work that waits for a disk, too: four for each core are the limit.
+        level = max(busy / 100, load / count / 4)
+        return level, f"load {load:.1f} on {count} cores, {busy:.0f} % busy", f"one of them {max(self.cores):.0f} %"
 
-    def weight(self, close: bool) -> Reading:
-        held = psutil.virtual_memory()
-        facts = f"{(held.total - held.available) / 1e9:.1f} of {held.total / 1e9:.1f} GB held"
-        if close:
-            facts += f", {psutil.Process().memory_info().rss / 1e6:.1f} MB of it mine"
-        return feel("weight", held.percent / 100, facts)
+    def weight(self) -> Felt:
+        memory, mine = psutil.virtual_memory(), psutil.Process().memory_info().rss
+        held = f"{(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.1f} GB held"
+        return memory.percent / 100, held, f"{mine / 1e6:.1f} MB of it mine"
 
-    def ground(self, close: bool) -> Reading:
+    def ground(self) -> Felt:
         disk = psutil.disk_usage(str(self.folder))
-        facts = f"{disk.free / 1e9:.1f} GB of disk free"
-        if close:
-            facts += f" of {disk.total / 1e9:.1f} GB under {self.folder}"
-        return feel("ground", disk.percent / 100, facts)
+        return disk.percent / 100, f"{disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB free", f"under {self.folder}"
 
-    def wind(self, close: bool) -> Reading:
-        before, passed_s = self.traffic, max(0.001, time.monotonic() - self.listened_s)
-        self.traffic, self.listened_s = psutil.net_io_counters(), time.monotonic()
-        sent = max(0, self.traffic.bytes_sent - before.bytes_sent) / passed_s
-        received = max(0, self.traffic.bytes_recv - before.bytes_recv) / passed_s
-        facts = f"{(sent + received) / 1000:.1f} kB/s on the network"
-        if close:
-            facts += f", {sent / 1000:.1f} out and {received / 1000:.1f} in"
-        return feel("wind", math.log10(1 + sent + received) / 8, facts)  # 100 MB/s is a full storm
+    def wind(self) -> Felt:
+        moved, now_s = sum(psutil.net_io_counters()[:2]), time.monotonic()
+        rate = max(0, moved - self.moved) / max(0.001, now_s - self.listened_s)
+        self.moved, self.listened_s = moved, now_s
+        level = math.log10(1 + rate) / 8  # 100 MB/s is a full storm
+        return level, f"{rate / 1000:.1f} kB/s on the network", f"{moved / 1e9:.2f} GB since the machine woke"
 
-    def daylight(self, close: bool) -> Reading:
-        now = time.localtime()
-        facts = f"{now.tm_hour:02d}:{now.tm_min:02d}"
-        if close:
-            facts += f", {(time.time() - psutil.boot_time()) / 3600:.1f} hours since the machine woke"
-        hour = now.tm_hour + now.tm_min / 60
-        return feel("daylight", (1 + math.cos(hour / 12 * math.pi)) / 2, facts)  # 0 at noon, 1 at midnight
+    def daylight(self) -> Felt:
+        now, awake_s = time.localtime(), time.time() - psutil.boot_time()
+        level = (1 + math.cos((now.tm_hour + now.tm_min / 60) / 12 * math.pi)) / 2  # 0 at noon, 1 at midnight
+        return level, f"{now.tm_hour:02d}:{now.tm_min:02d}", f"{awake_s / 3600:.1f} hours since the machine woke"
 
-    def pulse(self, close: bool) -> Reading:
-        facts = f"a cycle took {self.latency_ms:.0f} ms, usually {self.usual_ms:.0f}"
-        if close:
-            facts += f", {sum(psutil.Process().cpu_times()[:2]):.2f} s of CPU in this life"
-        # Five times the usual is the limit; below 20 ms the scheduler's jitter would look like fever.
-        level = self.latency_ms / (5 * max(20.0, self.usual_ms))
-        self.usual_ms += 0.1 * (self.latency_ms - self.usual_ms)
-        return feel("pulse", level, facts)
+    def pulse(self) -> Felt:
+        cpu_s = sum(psutil.Process().cpu_times()[:2])
+        return self.latency_ms / 200, f"a cycle took {self.latency_ms:.0f} ms", f"this life {cpu_s:.2f} s of CPU"
 
-    def warmth(self, close: bool) -> Reading:
+    def warmth(self) -> Felt:
         # Some systems lack the function, others the sensor.
         sensors: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
         found = [(part.current, part.label or chip) for chip, parts in sensors.items() for part in parts]
         if not found:
             raise RuntimeError("this machine shows no thermometer")
         celsius, label = max(found)
-        return feel("warmth", celsius / 100, f"{celsius:.0f} °C" + (f" at {label}" if close else ""))
+        return celsius / 100, f"{celsius:.0f} °C", f"at {label}"
