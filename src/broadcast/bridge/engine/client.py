@@ -196,7 +196,9 @@ class Client:
     @property
     def _is_roomy(self) -> bool:
         """Whether it has taken so much that it is worth going on."""
-        return not self.is_full if self.socket is not None else len(self.session.waiting) <= POLLING_PACKETS_MAX // 2
+        if self.is_full:  # by its characters, however few packets those are
+            return False
+        return self.socket is not None or len(self.session.waiting) <= POLLING_PACKETS_MAX // 2
 
     def make_room(self) -> None:
         """Something of what waited has gone out."""
