@@ -36,6 +36,7 @@ class RawViewer:
         self.auth = auth
         self.had: list[tuple[str, Any]] = []
         """All that was read, in its order."""
+        self._held: aiohttp.ClientResponse | None = None
         self._ready: deque[tuple[str, Any]] = deque()
         make: Callable[[Any], socket.socket] | None = _narrow_socket if is_narrow else None
         self._connector = aiohttp.TCPConnector(socket_factory=make, limit=0)
@@ -52,6 +53,8 @@ class RawViewer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._held.close()
         await self._session.close()
 
     async def _connect(self) -> None:
@@ -134,6 +137,7 @@ class _OverWebSocket(RawViewer):
         self._socket = await self._session.ws_connect(
             f"{self.url.replace('http', 'ws')}{HANDSHAKE}websocket", max_msg_size=0
         )
+        self._held = self._socket._response
         await self.send(f"40{json.dumps(self.auth)}")
 
     async def _fetch(self) -> bool:
@@ -182,12 +186,13 @@ class _OverSse(RawViewer):
     async def _connect(self) -> None:
         given = {name: f"{value['id']}" if isinstance(value, dict) else str(value) for name, value in self.auth.items()}
         # Small steps: what aiohttp has read ahead is not stalled.
-        self._response = await self._session.get(f"{self.url}/events?{urlencode(given)}", read_bufsize=4096)
-        self._response.raise_for_status()
+        self._held = await self._session.get(f"{self.url}/events?{urlencode(given)}", read_bufsize=4096)
+        self._held.raise_for_status()
 
     async def _fetch(self) -> bool:
         while b"\n\n" not in self._rest:
-            if not (data := await self._response.content.readany()):
+            assert self._held is not None
+            if not (data := await self._held.content.readany()):
                 return False
             self._rest += data
         *frames, self._rest = self._rest.split(b"\n\n")
