@@ -124,14 +124,14 @@ async def test_no_event_is_lost_between_the_history_read_and_live(
         # A ring that is smaller than the history asked for: that comes from the stream, and slowly.
         with serving(proxy.url, tmp_path, BROADCAST_RING_EVENTS_MAX="400") as bridge:
             proxy.delay(0.15)
+            emission = asyncio.create_task(_emit_slowly(broadcaster, range(1000, 1200)))
             async with raw_viewer(bridge.url, transport, catchup=600) as viewer:
-                emission = asyncio.create_task(_emit_slowly(broadcaster, range(1000, 1100)))
-                await viewer.until_event(1099)
+                await viewer.until_event(1199)
                 await emission
     finally:
         proxy.close()
     seen = numbers(viewer.events)
-    assert list(range(seen[0], 1100)) == seen
+    assert list(range(seen[0], 1200)) == seen
     assert len(seen) >= 600
     assert [] == viewer.all("gap")
 
