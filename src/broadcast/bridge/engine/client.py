@@ -92,6 +92,8 @@ class Client:
         self.headers = headers
         self.address = address
         self.poll: asyncio.Future[str] | None = None
+        self.answered: tuple[str, str] | None = None
+        """The last poll's mark and its answer, as long as it is polled."""
         self.socket: WebSocket | None = None
         self.probe: WebSocket | None = None
         self.watcher: Watcher | None = None
@@ -280,7 +282,7 @@ class Client:
             self._closed(str(data))
 
     def _upgraded(self, socket: WebSocket) -> None:
-        self.socket, self.probe = socket, None
+        self.socket, self.probe, self.answered = socket, None, None
         socket.is_probe = False
         self.make_room()
         if self.watcher is not None:
