@@ -26,6 +26,8 @@ FRAGMENTS_MAX: Final = 256
 """Of one message: its size is bounded, but empty fragments add nothing to that."""
 INTAKE_BYTES: Final = 2048
 """So much of what a client sends is looked at at once: some hundred tiny frames."""
+FRAME_BYTES: Final = 64
+"""What a frame counts besides its bytes: the smallest ones cost us as much as others do."""
 NOTSENT_BYTES_MAX: Final = 128 * 1024
 """What the kernel may hold for a client before it says that it is full; the rest waits where we can see it."""
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -166,9 +168,9 @@ class WebSocket(asyncio.Protocol):
         loop, door = asyncio.get_running_loop(), self._door
         if self._intake is None:
             self._intake = Allowance(rate=door.intake_bytes_per_s, burst=door.intake_bytes_burst)
-        wait_s = self._intake.take(len(data), loop.time())
         self._protocol.receive_data(data)
-        self._handle_events()
+        frames = self._handle_events()
+        wait_s = self._intake.take(len(data) + frames * FRAME_BYTES, loop.time())
         if self.transport.is_closing():
             self._backlog.clear()
         elif self._backlog or wait_s:
@@ -212,14 +214,16 @@ class WebSocket(asyncio.Protocol):
 
     # --- how it is done
 
-    def _handle_events(self) -> None:
-        for event in self._protocol.events_received():
+    def _handle_events(self) -> int:
+        events = self._protocol.events_received()
+        for event in events:
             if isinstance(event, Request):
                 self._request = event
                 self._knock(event)
             else:
                 self._handle_frame(event)  # pyright: ignore[reportArgumentType] - a server receives nothing else
         self._flush()
+        return len(events)
 
     def _knock(self, request: Request) -> None:
         address = urlsplit(request.path)
