@@ -37,9 +37,13 @@ IGNORE_CLIENT: Final = pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarni
 class BridgeProcess:
     """One bridge; its port stays the same over restarts."""
 
-    def __init__(self, redis_url: str, log: Path, **environment: str) -> None:
+    def __init__(
+        self, redis_url: str, log: Path, *, constants: Mapping[str, float] | None = None, **environment: str
+    ) -> None:
         self.port = free_port()
         self.redis_url = redis_url
+        self.constants = constants
+        """Of the bridge's modules, as `tests/altered_bridge.py` takes them; None runs the command as it is."""
         self.environment = environment
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
@@ -56,9 +60,12 @@ class BridgeProcess:
     def start(self, *, until: str = "/readyz") -> BridgeProcess:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BROADCAST_")}
         mine = {"REDIS_URL": self.redis_url, "BROADCAST_PORT": str(self.port), **self.environment}
+        program = ["broadcast", "serve"]
+        if self.constants is not None:
+            program = ["tests.altered_bridge", json.dumps(self.constants)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "broadcast", "serve"],
+                [sys.executable, "-m", *program],
                 cwd=ROOT,
                 env={**clean, **mine},
                 stdin=subprocess.DEVNULL,
@@ -125,10 +132,22 @@ class BridgeProcess:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    def resident_kib(self) -> int:
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+    def clients(self) -> dict[str, Any]:
+        """What `GET /clients` tells."""
+        status, body = self.get("/clients")
+        assert 200 == status, body
+        return cast("dict[str, Any]", json.loads(body))
+
 
 @contextlib.contextmanager
-def serving(redis_url: str, folder: Path, **environment: str) -> Iterator[BridgeProcess]:
-    bridge = BridgeProcess(redis_url, folder / "bridge.log", **environment).start()
+def serving(
+    redis_url: str, folder: Path, *, constants: Mapping[str, float] | None = None, **environment: str
+) -> Iterator[BridgeProcess]:
+    bridge = BridgeProcess(redis_url, folder / "bridge.log", constants=constants, **environment).start()
     try:
         yield bridge
     finally:

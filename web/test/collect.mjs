@@ -1,8 +1,7 @@
 // A viewer on the real socket.io-client: prints what it gets, one JSON line each, until its standard input ends.
-// Arguments: the address, the transports (comma-separated), the handshake's auth as JSON.
-import { io } from "socket.io-client";
-
-const [address, transports, auth] = process.argv.slice(2);
+// Arguments: the address, the transports (comma-separated), the handshake's auth as JSON, the client's package.
+const [address, transports, auth, client] = process.argv.slice(2);
+const { io } = await import(client ?? "socket.io-client");
 const place = JSON.parse(auth ?? "{}");
 const socket = io(address, {
   transports: transports.split(","),

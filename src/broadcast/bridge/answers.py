@@ -12,6 +12,7 @@ import orjson
 from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.requests import Replay, parse_replay, parse_subscribe, utc_now
 from broadcast.bridge.ring import RingEvent
+from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
 from broadcast.log.position import START, Gap, Position
 
@@ -72,9 +73,8 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
         events = await fanout.history.newest(matches, count=replay.count, until=cursor.place.id)
     else:
         events = await _between(cursor, replay, matches)
-    # Without their places: they do not bring the viewer anywhere.
-    form = cursor.audience().form
-    await cursor.send_events(form.write("event", event.json, None) for event in events)
+    form = unplaced(cursor.audience().form)
+    await cursor.send_events(event.encoded(form) for event in events)
     first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
     return {"count": len(events), "first": first, "last": last}
 

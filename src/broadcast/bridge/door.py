@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from broadcast.bridge.admission import Admission
 
-__all__ = ["HttpDoor", "make_door"]
+__all__ = ["CUT", "HttpDoor", "make_door"]
+
+CUT: Final = "broadcast.cut"
+"""Where a request's scope holds what cuts its connection: ASGI knows no way."""
 
 REQUEST_TIMEOUT_S: Final = 15.0
 """By then a request has to be there, body and all."""
@@ -60,6 +63,7 @@ class HttpDoor(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins; another one, on a connection that is kept."""
         super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[CUT] = self.transport.abort
         self._arm()
 
     def on_headers_complete(self) -> None:

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from broadcast.bridge.access import Access
+from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
@@ -106,7 +107,7 @@ class HttpRoutes:
             return Response(headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
         if self._is_crowded():
             raise RequestError("too_many_connections", "there are as many viewers as may be; come back later")
-        connection = SseConnection(request.client.host if request.client else "")
+        connection = SseConnection(request.client.host if request.client else "", request.scope.get(CUT))
         viewer = Viewer(connection, self._fanout, handshake=handshake, grant=grant, on_gone=self._on_gone)
         connection.viewer = viewer
         self._admit(viewer)

@@ -32,15 +32,17 @@ class SseConnection:
 
     Args:
         address: where it goes to.
+        cut: ends the connection under it at once: a response that nobody takes does not end. None: there is no way.
     """
 
     form: Form = SSE
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, cut: Callable[[], None] | None = None) -> None:
         self.viewer: Roused | None = None
         self.waiting_bytes = 0
         self.is_closed = False
         self._address = address
+        self._cut = cut
         self._frames: list[bytes] = []
         self._filled = asyncio.Event()
         self._taken = asyncio.Event()
@@ -81,6 +83,8 @@ class SseConnection:
         del may_return
         if abort:
             self._frames.clear()
+            if self._cut is not None:
+                self._cut()
         self.is_closed = True
         self._taken.set()
         self._filled.set()
@@ -96,7 +100,8 @@ class SseConnection:
 
     def lost(self) -> None:
         """The response is over, whoever ended it."""
-        self.close(may_return=True, abort=True)
+        self._frames.clear()
+        self.close(may_return=True)
         if self.viewer is not None:
             self.viewer.gone()
 

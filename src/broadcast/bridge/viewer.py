@@ -213,6 +213,7 @@ class Viewer(Cursor):
                         self.skip_to_the_newest()
                 elif self._requests:
                     await answer(self, self._requests.popleft())
+                    await asyncio.sleep(0)
                 elif self.advance():
                     await asyncio.sleep(0)
                 else:

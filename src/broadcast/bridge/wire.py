@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 
 from broadcast.bridge.engine.packets import MESSAGE, SEPARATOR
 
-__all__ = ["POLLING", "POLLING_PLACED", "SSE", "WEBSOCKET", "WEBSOCKET_PLACED", "Form", "socket_form"]
+__all__ = ["POLLING", "POLLING_PLACED", "SSE", "WEBSOCKET", "WEBSOCKET_PLACED", "Form", "socket_form", "unplaced"]
 
 
 class Form:
@@ -79,3 +79,8 @@ def socket_form(*, is_websocket: bool, recovers: bool) -> Form:
     if is_websocket:
         return WEBSOCKET_PLACED if recovers else WEBSOCKET
     return POLLING_PLACED if recovers else POLLING
+
+
+def unplaced(form: Form) -> Form:
+    """The form for the same client that brings it nowhere: what is replayed is not where it stands."""
+    return {WEBSOCKET_PLACED: WEBSOCKET, POLLING_PLACED: POLLING}.get(form, form)

@@ -111,6 +111,8 @@ class Client:
         self.headers = headers
         self.address = address
         self.poll: asyncio.Future[str] | None = None
+        self.answered: tuple[str, str] | None = None
+        """The last poll's mark and its answer, as long as it is polled."""
         self.socket: WebSocket | None = None
         self.probe: WebSocket | None = None
         self.watcher: Watcher | None = None
@@ -215,7 +217,9 @@ class Client:
     @property
     def _is_roomy(self) -> bool:
         """Whether it has taken so much that it is worth going on."""
-        return not self.is_full if self.socket is not None else len(self.session.waiting) <= POLLING_PACKETS_MAX // 2
+        if self.is_full:  # by its characters, however few packets those are
+            return False
+        return self.socket is not None or len(self.session.waiting) <= POLLING_PACKETS_MAX // 2
 
     def make_room(self) -> None:
         """Something of what waited has gone out."""
@@ -297,7 +301,7 @@ class Client:
             self._closed(str(data))
 
     def _upgraded(self, socket: WebSocket) -> None:
-        self.socket, self.probe = socket, None
+        self.socket, self.probe, self.answered = socket, None, None
         socket.is_probe = False
         self.make_room()
         if self.watcher is not None:

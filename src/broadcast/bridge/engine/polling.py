@@ -71,6 +71,11 @@ def _begun(request: Request, sessions: Sessions) -> Response:
 
 
 async def _poll(request: Request, client: Client) -> Response:
+    # Each poll of a client is marked, so that no cache answers it. Browsers send a request again, unseen by the page,
+    # when a connection that was kept breaks: the same mark means that the answer has not arrived.
+    mark = request.query_params.get("t")
+    if mark and client.answered is not None and client.answered[0] == mark:
+        return PlainTextResponse(client.answered[1])
     # Made before the session is asked: it may answer at once.
     poll: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     waiting, client.poll = client.poll, poll
@@ -91,6 +96,8 @@ async def _poll(request: Request, client: Client) -> Response:
         client.poll = None
         client.do(client.session.poll_lost())
         return Response(status_code=400)
+    if mark and not client.is_websocket:
+        client.answered = mark, poll.result()
     return PlainTextResponse(poll.result())
 
 

@@ -32,6 +32,8 @@ FRAGMENTS_MAX: Final = 256
 """Of one message: its size is bounded, but empty fragments add nothing to that."""
 INTAKE_BYTES: Final = 2048
 """So much of what a client sends is looked at at once: some hundred tiny frames."""
+FRAME_BYTES: Final = 64
+"""What a frame counts besides its bytes: the smallest ones cost us as much as others do."""
 READERS_MAX: Final = 64
 
 
@@ -271,13 +273,13 @@ class WebSocket(asyncio.Protocol):
         loop, door = asyncio.get_running_loop(), self._door
         if self._intake is None:
             self._intake = Allowance(rate=door.intake_bytes_per_s, burst=door.intake_bytes_burst)
-        wait_s = self._intake.take(len(data), loop.time())
         protocol = self._reader()
         self._owed += len(data)
         self._cork()
         protocol.receive_data(data)
-        self._handle_events(protocol)
+        frames = self._handle_events(protocol)
         self._uncork()
+        wait_s = self._intake.take(len(data) + frames * FRAME_BYTES, loop.time())
         if self.transport.is_closing():
             self._backlog = None
         elif self._backlog is not None or wait_s:
@@ -297,8 +299,10 @@ class WebSocket(asyncio.Protocol):
             self._protocol = made
         return self._protocol
 
-    def _handle_events(self, protocol: ServerProtocol) -> None:
-        for frame in protocol.events_received():
+    def _handle_events(self, protocol: ServerProtocol) -> int:
+        """What has come; how many frames that were."""
+        frames = protocol.events_received()
+        for frame in frames:
             assert isinstance(frame, Frame)
             self._owed -= _wire_bytes(frame)
             self._handle_frame(protocol, frame)
@@ -308,6 +312,7 @@ class WebSocket(asyncio.Protocol):
             self._protocol = None
             if len(self._door.readers) < READERS_MAX:
                 self._door.readers.append(protocol)
+        return len(frames)
 
     def _handle_frame(self, protocol: ServerProtocol, frame: Frame) -> None:
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):

@@ -1,0 +1,37 @@
+"""`broadcast serve` with some of its constants changed: what takes half a minute then takes a second.
+
+    python -m tests.altered_bridge '{"cursor.PATIENCE_S": 1}'
+
+No setting of the product changes these: nobody but a test has a reason to.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from broadcast.bridge.engine import engine
+from broadcast.bridge.engine.session import Limits
+from broadcast.cli import main
+
+LIMITS = "engine.session.Limits."
+
+
+def alter(constants: dict[str, Any]) -> None:
+    limits = {name.removeprefix(LIMITS): value for name, value in constants.items() if name.startswith(LIMITS)}
+    setattr(engine, "Limits", partial(Limits, **limits))  # noqa: B010 - a name that the module does not export
+    for path, value in constants.items():
+        if not path.startswith(LIMITS):
+            module, _, name = path.rpartition(".")
+            holder = import_module(f"broadcast.bridge.{module}")
+            assert isinstance(getattr(holder, name), float), path
+            setattr(holder, name, float(value))
+
+
+if __name__ == "__main__":
+    alter(json.loads(sys.argv.pop(1)))
+    sys.argv.insert(1, "serve")
+    main()

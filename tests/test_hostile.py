@@ -1,0 +1,136 @@
+"""Whatever one client does to the bridge, the others do not feel it, a fresh one is served, and nothing is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import pytest
+
+from tests.attacks import ATTACKS, ELSEWHERE, Attack, attacked, connected, request, websocket
+from tests.bridges import BridgeProcess, serving
+from tests.servers import RedisServer
+from tests.steady import Steady, steady
+from tests.viewers import HANDSHAKE, TRANSPORTS, raw_viewer
+
+CONSTANTS: Final = {"door.REQUEST_TIMEOUT_S": 2.0, "engine.session.Limits.connect_timeout_s": 2.0}
+LASTS_S: Final = 1.0
+FLOOR_S: Final = 0.6
+"""No delay below this is held against the bridge: this machine has other things to do as well."""
+WORSE: Final = 10.0
+KEPT_KIB_MAX: Final = 40_000
+
+
+@pytest.fixture(scope="module")
+def bridge(shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
+    with serving(shared_server.url, tmp_path_factory.mktemp("hostile"), constants=CONSTANTS) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def healthy(bridge: BridgeProcess) -> Iterator[Steady]:
+    with steady(bridge.url, bridge.redis_url) as process:
+        yield process
+
+
+async def until_back(bridge: BridgeProcess, descriptors: int) -> None:
+    deadline = time.monotonic() + 20
+    while bridge.descriptors() > descriptors:
+        assert time.monotonic() < deadline, f"{bridge.descriptors()} descriptors, {descriptors} before"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.__name__ for attack in ATTACKS])
+async def test_the_others_do_not_feel_a_client_that(bridge: BridgeProcess, healthy: Steady, attack: Attack) -> None:
+    await healthy.report()
+    await asyncio.sleep(0.5)
+    calm = await healthy.report()
+    descriptors, kept_kib = bridge.descriptors(), bridge.resident_kib()
+    async with attacked(attack, bridge):
+        await asyncio.sleep(LASTS_S)
+        for transport in TRANSPORTS:
+            async with raw_viewer(bridge.url, transport, catchup=5) as fresh:
+                await fresh.until("position")
+                await fresh.until("event", 20)
+        report = await healthy.report()
+    assert 0 == report.holes
+    assert report.events > 50
+    assert report.p99_s < max(FLOOR_S, WORSE * calm.p99_s), (report, calm)
+    await until_back(bridge, descriptors + 1)  # a connection to Redis more or less
+    assert bridge.resident_kib() - kept_kib < KEPT_KIB_MAX
+
+
+# --- who is let go
+
+
+async def test_who_does_not_say_what_he_wants_is_let_go(bridge: BridgeProcess, healthy: Steady) -> None:
+    del healthy
+    silent, unnamed = await connected(bridge), await websocket(bridge, says="")
+    begun = await connected(bridge)
+    begun[1].write(request(bridge, "/events")[:-2])
+    polling = await asyncio.to_thread(bridge.get, f"{HANDSHAKE}polling")
+    sid = json.loads(polling[1][1:])["sid"]
+    async with asyncio.timeout(20):
+        for reader, writer in (silent, unnamed, begun):
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(1000):
+                    pass
+            writer.close()
+        while (await asyncio.to_thread(bridge.get, f"{HANDSHAKE}polling&sid={sid}"))[0] != 400:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_head_of_megabytes_is_refused(bridge: BridgeProcess) -> None:
+    reader, writer = await connected(bridge)
+    writer.write(request(bridge, "/events")[:-2] + b"X-A: " + b"a" * 60_000)
+    assert b"431" in await reader.readline()
+    writer.close()
+
+
+# --- how many
+
+
+async def answer(bridge: BridgeProcess, address: str = "127.0.0.1") -> tuple[int, str]:
+    """The status of one request on a connection of its own, and the code of its refusal."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port, local_addr=(address, 0))
+    writer.write(request(bridge, "/healthz", "Connection: close\r\n"))
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), str(json.loads(body).get("code"))
+
+
+@pytest.mark.parametrize("variable", ["BROADCAST_MAX_CONNECTIONS_PER_ADDRESS", "BROADCAST_MAX_CONNECTIONS"])
+async def test_more_connections_than_may_be_are_refused_for_now(
+    shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, variable: str
+) -> None:
+    is_in_all, limit = variable == "BROADCAST_MAX_CONNECTIONS", cast("Any", {variable: "5"})
+    with serving(shared_server.url, tmp_path_factory.mktemp("limits"), **limit) as bridge:
+        # In all, some are left for whoever asks how the bridge is.
+        held = [await connected(bridge) for _ in range(105 if is_in_all else 5)]
+        assert (503, "too_many_connections") == await answer(bridge, ELSEWHERE)
+        assert (503 if is_in_all else 200) == (await answer(bridge))[0]
+        for _, writer in held[:3]:
+            writer.transport.abort()
+        deadline = time.monotonic() + 10
+        while (await answer(bridge, ELSEWHERE))[0] != 200:
+            assert time.monotonic() < deadline
+        for _, writer in held:
+            writer.transport.abort()
+
+
+async def test_faster_connects_than_may_be_are_refused_for_now(
+    shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with serving(shared_server.url, tmp_path_factory.mktemp("rate"), BROADCAST_CONNECT_RATE="5") as bridge:
+        await asyncio.sleep(1.1)
+        answers = await asyncio.gather(*(answer(bridge) for _ in range(30)))
+        assert 5 <= [status for status, _ in answers].count(200) < 20
+        assert {"None", "too_many_connections"} == {code for _, code in answers}
+        deadline = time.monotonic() + 10
+        while (await answer(bridge))[0] != 200:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.3)
