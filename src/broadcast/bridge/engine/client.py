@@ -86,6 +86,7 @@ class Client:
         "_pongs",
         "_room",
         "address",
+        "answered",
         "headers",
         "id",
         "on_closed",
