@@ -60,7 +60,7 @@ class Bridge:
         self.fanout.on_fault = lambda error: _log.error("a viewer failed; it ends alone", exc_info=error)
         self._policy = GuardPolicy(frozenset(settings.origins), frozenset({settings.host}))
         sockets = Sockets(self.fanout, self._access, admit=self._admit, on_gone=self._gone)
-        self._engine = Engine(sockets, refuse=self._refuse)
+        self._engine = Engine(sockets, refuse=self._refuse, name=settings.name)
         self._presence = Presence(settings)
         self._followers: list[asyncio.Task[None]] = []
         self._stopping = False
