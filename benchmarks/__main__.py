@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import append, emit, exits, imports, latency, memory
+from benchmarks import append, bridges, emit, exits, imports, latency, memory
 from benchmarks.figures import Table
 from benchmarks.machine import QUIET_LOAD, facts
 from broadcast.embedded import PrivateValkey
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[str], Table | None]] = {
     "exits": exits.run,
     "imports": imports.run,
     "append": append.run,
+    "bridges": bridges.bridges_cost,
 }
 
 
