@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WEB := $(shell git ls-files web 2>/dev/null)
 
-.PHONY: setup run test conformance check format bench chaos lock chromium postgresql clean
+.PHONY: setup run test conformance check format bench chaos lock chromium postgresql nginx clean
 
 setup: $(STAMP)
 
@@ -26,7 +26,10 @@ chromium: setup
 postgresql: setup
 	$(BIN)/python scripts/ensure_postgresql.py
 
-test: setup chromium postgresql  ## everything that must hold, on real parts
+nginx: setup
+	$(BIN)/python scripts/ensure_nginx.py
+
+test: setup chromium postgresql nginx  ## everything that must hold, on real parts
 	$(BIN)/pytest -m "not chaos"
 
 chaos: setup  ## slow, seeded fault schedules

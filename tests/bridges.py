@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import aiohttp
 import pytest
@@ -32,6 +32,13 @@ PATIENCE_S: Final = 30.0
 
 # python-socketio's client does not read the answers of its own POST requests, nor close what a cut leaves over.
 IGNORE_CLIENT: Final = pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
+
+
+class Reachable(Protocol):
+    """A bridge, or a proxy in front of some."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class BridgeProcess:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import append, caller, emit, exits, imports, latency, memory, places
+from benchmarks import append, bridges, caller, emit, exits, imports, latency, memory, places
 from benchmarks.figures import Figure, Table, median, shown_s
 
 from tests.servers import RedisServer
@@ -29,6 +29,7 @@ TINY: dict[ModuleType, dict[str, float]] = {
     exits: {"ROUNDS": 1, "EXIT_TIMEOUT_S": 0.1},
     imports: {"PAIRS": 1},
     append: {"EVENTS": 800, "ROUNDS": 1},
+    bridges: {"SECONDS": 0.5, "VIEWERS": 2},
 }
 
 
@@ -102,6 +103,18 @@ def test_append_compares_itself_with_pipelines_in_processes_of_their_own(valkey_
     assert all(rate > 0 for row in rows.values() for rate in row.rounds)
 
 
+def test_bridges_are_counted_beyond_what_there_is_without_them(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridges, "BRIDGES", (0, 1, 2))
+    rows = rows_of(bridges.bridges_cost(valkey_server.url))
+
+    assert ["no bridge", "1 bridge", "2 bridges"] == list(dict.fromkeys(name.partition(":")[0] for name in rows))
+    assert 1 + 2 * 3 == len(rows)
+    commands = [row.rounds[0] for name, row in rows.items() if "commands" in name]
+    assert 0 < commands[0] < commands[1]
+
+
 def test_the_command_writes_what_it_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +134,10 @@ def test_the_command_writes_what_it_found(
 
 def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert 2 == command.main(["emit", "speed"])
-    assert "unknown part speed; there are: emit, latency, memory, exits, imports, append" in capsys.readouterr().err
+    assert (
+        "unknown part speed; there are: emit, latency, memory, exits, imports, append, bridges"
+        in capsys.readouterr().err
+    )
 
 
 @linux_only

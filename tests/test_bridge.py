@@ -497,6 +497,16 @@ async def test_a_place_that_only_an_absent_redis_could_serve_is_refused_for_now(
         assert list(range(90, 100)) == numbers(viewer.events)
 
 
+# --- its name
+
+
+def test_session_ids_begin_with_the_name_of_the_bridge(valkey_server: RedisServer, tmp_path: Path) -> None:
+    with serving(valkey_server.url, tmp_path, BROADCAST_NAME="Left_2") as bridge:
+        status, opening = bridge.get("/socket.io/?EIO=4&transport=polling")
+    assert 200 == status
+    assert json.loads(opening[1:])["sid"].startswith("Left_2-")
+
+
 # --- the end
 
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import socketio  # type: ignore[import-untyped]
 
-from tests.bridges import IGNORE_CLIENT, PATIENCE_S, BridgeProcess, Client, emitter_to, serving
+from tests.bridges import IGNORE_CLIENT, PATIENCE_S, BridgeProcess, Client, Reachable, emitter_to, serving
 from tests.servers import RedisServer
 
 PAUSE_S: Final = 0.004
@@ -56,7 +56,7 @@ class Emission:
 class ResumingViewer:
     """Comes back by itself, and says where it was, until it has all."""
 
-    def __init__(self, bridge: BridgeProcess, transports: list[str], emission: Emission) -> None:
+    def __init__(self, bridge: Reachable, transports: list[str], emission: Emission) -> None:
         self.bridge = bridge
         self.transports = transports
         self.emission = emission

@@ -57,6 +57,9 @@ def test_an_unusable_variable_is_named(variable: str, text: str) -> None:
         ("BROADCAST_PORT", "http", "expected a port from 0 to 65535"),
         ("BROADCAST_RING_EVENTS_MAX", "many", "expected a whole number of at least 0"),
         ("BROADCAST_GRACE_S", "soon", "expected a number of at least 0"),
+        ("BROADCAST_NAME", "left-1", "expected at most 32 letters, digits and _"),
+        ("BROADCAST_NAME", "größer", "expected at most 32 letters, digits and _"),
+        ("BROADCAST_NAME", "a" * 33, "expected at most 32 letters, digits and _"),
     ],
 )
 def test_what_is_accepted_is_said_in_words(variable: str, text: str, accepted: str) -> None:
@@ -65,8 +68,15 @@ def test_what_is_accepted_is_said_in_words(variable: str, text: str, accepted: s
     assert str(caught.value) == f"{variable}: {text!r}: {accepted}"
 
 
+def test_a_bridge_has_a_name_if_it_is_given_one() -> None:
+    for name in ("a", "Left_2", "_" * 32):
+        assert name == Settings.from_environment({"BROADCAST_NAME": name}).name
+    assert "" == Settings.from_environment({}).name
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("port", 99999), ("port", -1), ("redis_url", "nonsense"), ("redis_url", "http://me:hunter2@h")]
+    ("name", "value"),
+    [("name", "a-b"), ("port", 99999), ("port", -1), ("redis_url", "nonsense"), ("redis_url", "http://me:hunter2@h")],
 )
 def test_an_unusable_override_is_named_with_its_value_and_without_its_password(name: str, value: object) -> None:
     with pytest.raises(SettingError, match=f"^{name}: ") as caught:

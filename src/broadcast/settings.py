@@ -20,6 +20,9 @@ __all__ = ["HIDE_ALL", "Settings"]
 HIDE_ALL: Final = ("*", "/(?s:.+)/")
 """The rules of an emitter whose `redact` cannot be used: what should have been hidden is not known, so all is."""
 
+NAME_CHARS_MAX: Final = 32
+"""Of a bridge's name, which stands in every address that a polling viewer asks."""
+
 _Parser = Callable[[str], Any]
 _Kind = TypeVar("_Kind")
 
@@ -71,6 +74,12 @@ def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     # What has no = gets a rate that is none, which whoever compiles it says.
     pairs = (part.partition("=") for part in _list(text))
     return tuple((name.strip(), value.strip()) for name, _, value in pairs)
+
+
+def _name(text: str) -> str:
+    if len(text) > NAME_CHARS_MAX or not text.isascii() or not text.replace("_", "0").isalnum():
+        raise ValueError(f"expected at most {NAME_CHARS_MAX} letters, digits and _")
+    return text
 
 
 def _redis_url(text: str) -> str:
@@ -133,6 +142,13 @@ class Settings:
     # --- the bridge
     host: str = _setting("127.0.0.1", "BROADCAST_HOST", "the address the bridge binds")
     port: int = _setting(5001, "BROADCAST_PORT", "the port the bridge binds", _port)
+    name: str = _setting(
+        "",
+        "BROADCAST_NAME",
+        "this bridge's own name, with which its session ids begin, so that a proxy finds it among several: at most "
+        f"{NAME_CHARS_MAX} letters, digits and `_`; none: a random one; see [deploy](deploy.md)",
+        _name,
+    )
     origins: tuple[str, ...] = _setting(
         (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _list
     )

@@ -14,6 +14,7 @@ from broadcast.bridge.admission import Admission
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.goodbye import waves
 from broadcast.bridge.guard import Guard, GuardPolicy
 from broadcast.bridge.http import HttpRoutes, with_cors
 from broadcast.bridge.presence import Presence
@@ -60,7 +61,7 @@ class Bridge:
         self.fanout.on_fault = lambda error: _log.error("a viewer failed; it ends alone", exc_info=error)
         self._policy = GuardPolicy(frozenset(settings.origins), frozenset({settings.host}))
         sockets = Sockets(self.fanout, self._access, admit=self._admit, on_gone=self._gone)
-        self._engine = Engine(sockets, refuse=self._refuse)
+        self._engine = Engine(sockets, refuse=self._refuse, name=settings.name)
         self._presence = Presence(settings)
         self._followers: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -119,8 +120,7 @@ class Bridge:
     async def stop(self) -> None:
         """Say good-bye to every viewer, wait a moment, and leave those who did not listen."""
         self._stopping = True
-        for viewer in list(self.fanout.viewers):
-            viewer.dismiss("shutdown")
+        await self._say_good_bye()
         if self.fanout.viewers:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(LEAVE_S, self.settings.grace_s / 4)):
@@ -134,6 +134,15 @@ class Bridge:
             with suppress(asyncio.CancelledError):
                 await follower
         await self._reader.aclose()
+
+    async def _say_good_bye(self) -> None:
+        loop = asyncio.get_running_loop()
+        viewers, began_s = list(self.fanout.viewers), loop.time()
+        for wave in waves(len(viewers), grace_s=self.settings.grace_s):
+            if (wait_s := began_s + wave.due_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            for viewer in viewers[wave.first : wave.end]:
+                viewer.dismiss("shutdown")
 
     def _admit(self, viewer: Viewer) -> None:
         """Take in a viewer, or send it away."""
@@ -152,6 +161,8 @@ class Bridge:
     def _refuse(self, headers: Mapping[str, str], address: str) -> Refusal | None:
         del address
         code = self._policy.refusal(host=headers.get("host"), origin=headers.get("origin"))
+        if code is None and self._stopping:
+            code = CODES["shutdown"]  # a proxy in front then asks another bridge
         if code is None and self._is_crowded:
             code = CODES["too_many_connections"]
         return None if code is None else (code.http_status, 4, code.meaning)

@@ -67,6 +67,7 @@ WEBSOCKET_PLACED: Final = Form("websocket", lambda name, payload, place: framed(
 POLLING: Final = Form("polling", lambda name, payload, _: packed(_message(name, payload, None)))
 POLLING_PLACED: Final = Form("polling", lambda name, payload, place: packed(_message(name, payload, place)))
 SSE: Final = Form("sse", _server_sent)
+SSE_UNPLACED: Final = Form("sse", lambda name, payload, _: _server_sent(name, payload, None))
 
 
 def socket_form(*, is_websocket: bool, recovers: bool) -> Form:
@@ -83,4 +84,4 @@ def socket_form(*, is_websocket: bool, recovers: bool) -> Form:
 
 def unplaced(form: Form) -> Form:
     """The form for the same client that brings it nowhere: what is replayed is not where it stands."""
-    return {WEBSOCKET_PLACED: WEBSOCKET, POLLING_PLACED: POLLING}.get(form, form)
+    return {WEBSOCKET_PLACED: WEBSOCKET, POLLING_PLACED: POLLING, SSE: SSE_UNPLACED}.get(form, form)
