@@ -6,6 +6,7 @@ uvicorn's own HTTP protocol knows no limit for a request that is never finished,
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final, cast
 
 import orjson
@@ -86,7 +87,10 @@ class HttpDoor(HttpToolsProtocol):
         self._disarm()
         super().handle_websocket_upgrade()
         protocol: Any = self.transport.get_protocol()
-        protocol.on_lost = self._leave
+        # Not a method of ours: we would live as long as the WebSocket, and with us the parser of its one request.
+        protocol.on_lost = partial(self.admission.leave, self._address)
+        self._is_inside = False
+        self.parser = None  # type: ignore[assignment]  # it holds us, as uvicorn knows where a connection ends
 
     @property
     def _address(self) -> str:
