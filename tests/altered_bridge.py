@@ -2,13 +2,18 @@
 
     python -m tests.altered_bridge '{"cursor.PATIENCE_S": 1}'
 
-No setting of the product changes these: nobody but a test has a reason to.
+No setting of the product changes these: nobody but a test has a reason to. On SIGUSR1 it prints how many objects and
+tasks there are.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import signal
 import sys
+from collections import Counter
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -31,7 +36,17 @@ def alter(constants: dict[str, Any]) -> None:
             setattr(holder, name, float(value))
 
 
+def print_counts(*_: object) -> None:
+    gc.collect()
+    ours = Counter(
+        type(each).__name__ for each in gc.get_objects() if str(type(each).__module__).startswith("broadcast.")
+    )
+    counts = {"tasks": len(asyncio.all_tasks()), "objects": len(gc.get_objects()), "ours": ours}
+    print(f"counts {json.dumps(counts)}", flush=True)
+
+
 if __name__ == "__main__":
     alter(json.loads(sys.argv.pop(1)))
+    signal.signal(signal.SIGUSR1, print_counts)
     sys.argv.insert(1, "serve")
     main()

@@ -154,6 +154,27 @@ class _OverWebSocket(RawViewer):
         await self._socket.send_str(text)
 
 
+class _Upgraded(_OverWebSocket):
+    """Polling first, then WebSocket."""
+
+    async def _connect(self) -> None:
+        async with self._session.get(f"{self.url}{HANDSHAKE}polling") as response:
+            response.raise_for_status()
+            sid = json.loads((await response.text())[1:])["sid"]
+        async with self._session.post(
+            f"{self.url}{HANDSHAKE}polling&sid={sid}", data=f"40{json.dumps(self.auth)}".encode()
+        ) as response:
+            await response.read()
+        self._socket = await self._session.ws_connect(
+            f"{self.url.replace('http', 'ws')}{HANDSHAKE}websocket&sid={sid}", max_msg_size=0
+        )
+        self._held = self._socket._response
+        await self.send("2probe")
+        if (await self._socket.receive()).data != "3probe":
+            raise aiohttp.ClientConnectionError("the upgrade was refused")
+        await self.send("5")
+
+
 class _OverPolling(RawViewer):
     async def _connect(self) -> None:
         self._address = f"{self.url}{HANDSHAKE}polling"
@@ -207,8 +228,8 @@ class _OverSse(RawViewer):
 
 
 def raw_viewer(url: str, transport: str, *, is_narrow: bool = False, **auth: Any) -> RawViewer:
-    """A viewer over `websocket`, `polling` or `sse`."""
-    kinds = {"websocket": _OverWebSocket, "polling": _OverPolling, "sse": _OverSse}
+    """A viewer over `websocket`, `polling`, `sse`, or `upgrade` from polling to WebSocket."""
+    kinds = {"websocket": _OverWebSocket, "polling": _OverPolling, "sse": _OverSse, "upgrade": _Upgraded}
     return kinds[transport](url, is_narrow=is_narrow, **auth)
 
 

@@ -93,6 +93,7 @@ class HttpDoor(HttpToolsProtocol):
         self.transport.set_protocol(socket)
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
         socket.upgrade(self.transport, self.scope["method"], self.url.decode("latin-1"), headers)
+        self.parser = None  # type: ignore[assignment]  # it holds us, as uvicorn knows where a connection ends
 
     @property
     def _address(self) -> str:

@@ -238,6 +238,9 @@ class WebSocket(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._door.lost(self)
+        # What holds each other is taken apart: thousands that have come and gone would wait for the cycle collector.
+        self._protocol.parser.close()
+        self.owner = None
         if self.on_lost is not None:
             self.on_lost()
 
