@@ -239,7 +239,8 @@ class WebSocket(asyncio.Protocol):
                 timer.cancel()
         self._door.lost(self)
         # What holds each other is taken apart: thousands that have come and gone would wait for the cycle collector.
-        self._protocol.parser.close()
+        if self._protocol is not None:
+            self._protocol.parser.close()
         self.owner = None
         if self.on_lost is not None:
             self.on_lost()
