@@ -21,10 +21,9 @@ from tests.programs import Command, environment
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
 
 # The gate tries the same examples each time, and lets a busy machine take its time: what lands must not depend on luck.
-# `make chaos` looks for new ones.
+# `make chaos` looks for new ones of the bridge's.
 hypothesis.settings.register_profile("gate", derandomize=True, deadline=None)
-hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+hypothesis.settings.load_profile("gate")
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -13,9 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request
@@ -25,7 +33,7 @@ from broadcast.bridge.requests import parse_handshake, utc_now
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE, Form
-from broadcast.filters import ALL, Filter, parse_filter
+from broadcast.filters import Filter, parse_filter
 from broadcast.log.position import EntryId, Gap, parse_id
 from broadcast.log.stream import LinkDown, LinkUp
 from tests.memory_log import MemoryLog, VirtualLoop
@@ -395,8 +403,14 @@ class Bridge(RuleBasedStateMachine):
         return next((i for i, (each, _, _) in enumerate(self.delivered) if each == entry_id), None)
 
 
-Bridge.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+SETTINGS = settings(stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+Bridge.TestCase.settings = settings(SETTINGS, max_examples=60)
 test_any_interleaving = Bridge.TestCase
-assert ALL
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_any_of_many_more_interleavings() -> None:
+    """Other ones each time; what fails is printed as a program that does it again."""
+    more = settings(SETTINGS, max_examples=600, stateful_step_count=60, derandomize=False)
+    run_state_machine_as_test(Bridge, settings=more)
