@@ -1,6 +1,6 @@
 """Print `docs/benchmarks.md` with its results made anew from `docs/benchmarks.json`; a test compares the two.
 
-.venv/bin/python -m benchmarks --json docs/benchmarks.json
+.venv/bin/python -m benchmarks emit latency memory exits imports append --json docs/benchmarks.json
 .venv/bin/python scripts/fill_in_benchmarks.py > page && mv page docs/benchmarks.md
 """
 
