@@ -112,7 +112,7 @@ class Resumer:
         self.last, self._lost, self._begins_again = i, 0, False
         self.had += 1
         self._place = {"id": event["id"], "n": event.get("n"), "epoch": self._epoch}
-        self._trace = [*self._trace[-8:], f"event {i} at {event['id']} n {event['n']}"]
+        self._trace = [*self._trace[-8:], f"event {i} at {event['id']} n {event.get('n')}"]
 
     def _fault(self, what: str) -> None:
         if len(self.faults) < 3:

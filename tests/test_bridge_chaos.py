@@ -121,6 +121,7 @@ async def test_every_viewer_has_every_event_once_and_in_order_or_a_gap_that_acco
         emission.cancel()
         await asyncio.to_thread(emitter.flush, 20)
         await _until_all_are_at(viewers, emitter, emitted)
+        assert not any(task.done() for task in watching)
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)

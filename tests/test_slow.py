@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import psutil
 import pytest
+import redis
 
 from broadcast import Broadcaster
 from tests.bridges import BridgeProcess, serving
@@ -120,6 +121,23 @@ async def test_a_viewer_that_wants_no_gap_is_told_to_go_and_may_come_back(
     assert list(range(-1, len(numbers) - 1)) == numbers
     assert len(numbers) < PASSING
     assert "bye" == viewer.had[-1][0]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_viewer_that_the_ring_has_passed_into_another_log_is_told_of_that(
+    bridge: BridgeProcess, broadcaster: Broadcaster, redis_client: redis.Redis, transport: str
+) -> None:
+    async with raw_viewer(bridge.url, transport, is_narrow=True) as viewer:
+        await viewer.until("position")
+        pass_by(broadcaster, bridge)
+        redis_client.flushall()
+        # So many that what tells of the reset leaves the ring, too.
+        pass_by(broadcaster, bridge, first=PASSING, count=2 * RING_EVENTS)
+        await viewer.until_event(PASSING + 2 * RING_EVENTS - 1)
+    gaps = viewer.all("gap")
+    assert "reset" in [gap["reason"] for gap in gaps]
+    assert all(gap["lost"] is None or gap["lost"] > 0 for gap in gaps), gaps
+    assert viewer.all("position")[-1]["epoch"] != viewer.all("hello")[0]["epoch"]
 
 
 @pytest.mark.parametrize("policy", ["gap", "close"])
