@@ -10,9 +10,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis
 
 from broadcast import Broadcaster
-from tests.bridges import ROOT, BridgeProcess, Client, serving
+from tests.bridges import ROOT, BridgeProcess, Client, EventStream, serving
 from tests.faults import FaultProxy
 from tests.servers import RedisServer
 from tests.test_node_client import NODE, NodeClient
@@ -85,6 +86,24 @@ async def test_a_page_that_comes_back_to_another_log_is_told_and_begins_anew(
         await client.until_got("position")
     assert ["reset"] == [gap["reason"] for gap in client.all("gap")]
     assert [0] == [event["data"]["i"] for event in client.events]
+
+
+async def test_an_event_source_that_comes_back_to_another_log_with_its_id_alone_is_told_and_begins_anew(
+    bridge: BridgeProcess, broadcaster: Broadcaster, redis_client: redis.Redis
+) -> None:
+    broadcaster.emit("count", {"i": 0})
+    assert broadcaster.flush()
+    async with EventStream(bridge.url) as stream:
+        (last,) = await stream.messages(1)
+    redis_client.flushall()
+    redis_client.xadd("v5:stream", {"event": '{"type":"new","ts":"2026-02-14T19:01:23.456Z","data":{"i":9}}'})
+    bridge.wait_until_caught_up()
+    async with EventStream(bridge.url, headers={"Last-Event-ID": last["id"]}) as stream:
+        frames = [await stream.next() for _ in range(5)]
+    told = [(frame["event"], frame["data"]) for frame in frames if frame is not None]
+    assert ["hello", "state", "gap", "position", "message"] == [name for name, _ in told]
+    assert ("reset", last["id"]) == (told[2][1]["reason"], told[2][1]["after"])
+    assert 9 == told[4][1]["data"]["i"]
 
 
 async def test_recovery_is_spoken_to_browsers_and_to_whoever_asks(

@@ -135,9 +135,17 @@ def judge(position: Position, bounds: Bounds) -> tuple[Position, Gap | None]:
             return _begin_again(position, bounds)
         if position.id > bounds.forked_at:
             return _step_back(position, bounds, bounds.forked_at)
+    if _is_of_another_log(position, bounds):
+        return _begin_again(position, bounds)
     if position.id > bounds.last:
         return (bounds.end, None) if position.is_moment else _step_back(position, bounds, bounds.last)
     return _after_trimming(here, bounds)
+
+
+def _is_of_another_log(position: Position, bounds: Bounds) -> bool:
+    """Whether a bare id, which is all that an EventSource hands back, is older than a log of which nothing is gone."""
+    is_bare = position.epoch is None and position.n is None and not position.is_moment
+    return is_bare and bounds.trimmed == 0 and bounds.first is not None and START < position.id < bounds.first
 
 
 def _begin_again(position: Position, bounds: Bounds) -> tuple[Position, Gap]:
