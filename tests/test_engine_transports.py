@@ -167,6 +167,20 @@ async def test_a_poll_that_a_browser_repeats_is_answered_with_the_same(echo: Ech
     assert (200, "4b") == await client.poll()
 
 
+async def test_a_poll_that_comes_again_while_it_waits_takes_its_own_place(
+    echo: Echo, http: aiohttp.ClientSession
+) -> None:
+    """The server may hear later than the browser that the first one's connection is gone."""
+    client = await Polling.opened(echo, http)
+    client.url += "&t=same"
+    first = asyncio.create_task(client.poll())
+    await asyncio.sleep(0.05)
+    again = asyncio.create_task(client.poll())
+    assert 400 == (await first)[0]
+    assert 200 == await client.post("4a")
+    assert (200, "4a") == await again == await client.poll()
+
+
 async def test_no_poll_gets_more_than_sixteen_packets(echo: Echo, http: aiohttp.ClientSession) -> None:
     client = await Polling.opened(echo, http)
     sent = [f"4{i}" for i in range(40)]

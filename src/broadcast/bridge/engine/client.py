@@ -83,6 +83,8 @@ class Client:
         "_handlers",
         "_namespaces",
         "_now",
+        "_poll",
+        "_poll_mark",
         "_pongs",
         "_room",
         "address",
@@ -90,7 +92,6 @@ class Client:
         "headers",
         "id",
         "on_closed",
-        "poll",
         "probe",
         "recovers",
         "session",
@@ -111,9 +112,10 @@ class Client:
         self.session = session
         self.headers = headers
         self.address = address
-        self.poll: asyncio.Future[str] | None = None
         self.answered: tuple[str, str] | None = None
         """The last poll's mark and its answer, as long as it is polled."""
+        self._poll: asyncio.Future[str | None] | None = None
+        self._poll_mark = ""
         self.socket: WebSocket | None = None
         self.probe: WebSocket | None = None
         self.watcher: Watcher | None = None
@@ -258,6 +260,36 @@ class Client:
             self.fail("parse error")
         self._look_for_pong()
 
+    def begin_poll(self, poll: asyncio.Future[str | None], mark: str) -> bool:
+        """A poll has come.
+
+        Args:
+            poll: gets its answer; None if the same poll has come again and waits in its place.
+            mark: tells this poll from others; empty if it does not.
+
+        Returns:
+            Whether it is one for now; another one that waits already ends the session.
+        """
+        waiting, was_marked = self._poll, self._poll_mark
+        self._poll, self._poll_mark = poll, mark
+        if waiting is not None and not waiting.done() and mark and mark == was_marked:
+            waiting.set_result(None)
+            return True
+        try:
+            steps = self.session.poll()
+        except PacketError:
+            self._poll, self._poll_mark = waiting, was_marked
+            if self.session.state != "websocket":
+                self.fail("two polls at once")
+            return False
+        self.do(steps)
+        return True
+
+    def lose_poll(self) -> None:
+        """The connection of the poll that waits is gone."""
+        self._poll = None
+        self.do(self.session.poll_lost())
+
     def posted(self, body: bytes) -> None:
         """A payload has come.
 
@@ -285,10 +317,7 @@ class Client:
         elif what == "message":
             self._received_message(data)
         elif what == "answer":
-            poll, self.poll = self.poll, None
-            if poll is not None and not poll.done():
-                poll.set_result(str(data))
-            self.make_room()
+            self._answer_poll(str(data))
         elif what == "write_probe" and self.probe is not None:
             self.probe.write(data)
         elif what == "upgrade" and self.probe is not None:
@@ -300,6 +329,14 @@ class Client:
             self.probe = None
         elif what == "closed":
             self._closed(str(data))
+
+    def _answer_poll(self, answer: str) -> None:
+        poll, self._poll = self._poll, None
+        # Kept in the same step: the poll may come again before this answer is on its way, or is known to be lost.
+        self.answered = (self._poll_mark, answer) if self._poll_mark else None
+        if poll is not None and not poll.done():
+            poll.set_result(answer)
+        self.make_room()
 
     def _upgraded(self, socket: WebSocket) -> None:
         self.socket, self.probe, self.answered = socket, None, None

@@ -73,32 +73,22 @@ def _begun(request: Request, sessions: Sessions) -> Response:
 async def _poll(request: Request, client: Client) -> Response:
     # Each poll of a client is marked, so that no cache answers it. Browsers send a request again, unseen by the page,
     # when a connection that was kept breaks: the same mark means that the answer has not arrived.
-    mark = request.query_params.get("t")
+    mark = request.query_params.get("t", "")
     if mark and client.answered is not None and client.answered[0] == mark:
         return PlainTextResponse(client.answered[1])
     # Made before the session is asked: it may answer at once.
-    poll: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    waiting, client.poll = client.poll, poll
-    try:
-        steps = client.session.poll()
-    except PacketError:
-        client.poll = waiting
-        if client.session.state != "websocket":
-            client.fail("two polls at once")
+    poll: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+    if not client.begin_poll(poll, mark):
         return _refused(BAD_REQUEST)
-    client.do(steps)
     lost = asyncio.ensure_future(_lost(request))
     try:
         await asyncio.wait({poll, lost}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         lost.cancel()
     if not poll.done():
-        client.poll = None
-        client.do(client.session.poll_lost())
-        return Response(status_code=400)
-    if mark and not client.is_websocket:
-        client.answered = mark, poll.result()
-    return PlainTextResponse(poll.result())
+        client.lose_poll()
+    answer = poll.result() if poll.done() else None
+    return Response(status_code=400) if answer is None else PlainTextResponse(answer)
 
 
 async def _lost(request: Request) -> None:
