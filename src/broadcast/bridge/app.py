@@ -94,27 +94,21 @@ class Bridge:
     async def start(self) -> None:
         """Begin to follow the log."""
         self._followers = [
-            asyncio.create_task(self._follow(), name="follow the log"),
+            asyncio.create_task(self._for_ever(self.fanout.follow, failed=self.fanout.lost), name="follow the log"),
             asyncio.create_task(self._for_ever(self.fanout.deliver), name="deliver"),
             asyncio.create_task(self._for_ever(self.fanout.look_after), name="look after viewers"),
             asyncio.create_task(self._presence.follow(), name="presence of producers"),
         ]
 
-    async def _follow(self) -> None:
-        while True:
-            try:
-                await self.fanout.follow()
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave everybody without events
-                _log.exception("the log's reader failed; it goes on from where the ring ends")
-                self.fanout.lost(f"fault: {type(error).__name__}")
-                await asyncio.sleep(RESTART_S)
-
-    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _for_ever(
+        self, work: Callable[[], Awaitable[None]], *, failed: Callable[[str], None] = lambda _: None
+    ) -> None:
         while True:
             try:
                 await work()
-            except Exception:  # noqa: BLE001 - a fault of ours must not leave everybody without events
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave everybody without events
                 _log.exception("a part of the bridge failed; it goes on")
+                failed(f"fault: {type(error).__name__}")
                 await asyncio.sleep(RESTART_S)
 
     async def stop(self) -> None:
