@@ -56,7 +56,7 @@ lock: setup  ## write the locks anew after pyproject.toml has changed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--all-extras --group test --group check --group bench --group build pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra bridge --extra cli pyproject.toml -o requirements/server.lock
+		--extra bridge --extra archive --extra cli pyproject.toml -o requirements/server.lock
 
 clean:
 	rm -rf $(VENV) dist build test-artifacts web/node_modules src/broadcast/bridge/static

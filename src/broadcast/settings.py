@@ -86,6 +86,14 @@ def _redis_url(text: str) -> str:
     return parse_address(text).url
 
 
+def _database_url(text: str) -> str:
+    """SQLAlchemy's way to name a driver means nothing to libpq, and everybody has such an address lying about."""
+    scheme, mark, rest = text.partition("://")
+    if mark and scheme.partition("+")[0] not in ("postgresql", "postgres"):
+        raise ValueError("expected postgresql://user:password@host/name, or libpq's own 'host=… dbname=…'")
+    return f"postgresql://{rest}" if mark else text
+
+
 def _setting(default: Any, variable: str | None, why: str, parse: _Parser = str, **more: Any) -> Any:
     return field(default=default, metadata={"variable": variable, "why": why, "parse": parse, **more})
 
@@ -108,6 +116,17 @@ class Settings:
     channel: str = _setting("v5:events", "BROADCAST_CHANNEL", "the pub/sub channel for light consumers")
     stream_events_max: int = _setting(
         10_000, "BROADCAST_STREAM_EVENTS_MAX", "MAXLEN of the stream where the log's hash names none", _count
+    )
+
+    database_url: str = field(
+        default="",
+        repr=False,  # it holds a password
+        metadata={
+            "variable": "DATABASE_URL",
+            "why": "where the archive is: `postgresql://user:password@host/name`, or whatever libpq takes; none: there "
+            "is no archive, and the log reaches as far back as the stream",
+            "parse": _database_url,
+        },
     )
 
     # --- the emitter, a guest in somebody's process

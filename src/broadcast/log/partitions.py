@@ -1,0 +1,80 @@
+"""The archive's partitions: weeks of the id's time. Pure but for the two that run what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+__all__ = ["WEEK_MS", "drop_before", "make", "name_of", "week_of"]
+
+WEEK_MS: Final = 7 * 24 * 3600 * 1000
+_MONDAY_MS: Final = 4 * 24 * 3600 * 1000
+"""1970-01-05 was the first Monday."""
+_YEARS_END_MS: Final = 253_402_300_800_000
+"""Beyond the year 9999, a week is named by its number."""
+
+
+def week_of(id_ms: int) -> int:
+    """The week a time lies in: 0 is the one that began on Monday, 1970-01-05, UTC."""
+    return (id_ms - _MONDAY_MS) // WEEK_MS
+
+
+def begin_ms(week: int) -> int:
+    """Where a week begins; the first one takes in what lies before it."""
+    return max(0, _MONDAY_MS + week * WEEK_MS)
+
+
+def name_of(week: int) -> str:
+    """What a week's partition is called: `events_20261123`, by its Monday."""
+    at_ms = begin_ms(week)
+    if at_ms >= _YEARS_END_MS:
+        return f"events_w{week}"
+    return f"events_{datetime.fromtimestamp(at_ms / 1000, UTC):%Y%m%d}"
+
+
+async def make(connection: psycopg.AsyncConnection[Any], weeks: Iterable[int]) -> None:
+    """Make the partitions of some weeks where they are missing.
+
+    Args:
+        connection: to the archive; in the caller's transaction, if it has one.
+        weeks: see `week_of`.
+    """
+    for week in sorted(set(weeks)):
+        statement = sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF events FOR VALUES FROM ({}) TO ({})").format(
+            sql.Identifier(name_of(week)), sql.Literal(begin_ms(week)), sql.Literal(begin_ms(week + 1))
+        )
+        await connection.execute(statement)
+
+
+async def drop_before(connection: psycopg.AsyncConnection[Any], id_ms: int) -> list[str]:
+    """Drop every partition that holds nothing but what is older; a week goes as a whole, or stays.
+
+    Returns:
+        The names of those that are gone.
+    """
+    rows = await connection.execute(
+        "SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'events'::regclass"
+    )
+    standing = {name for (name,) in await rows.fetchall()}
+    old = [name for name in sorted(standing) if (week := _week_named(name)) is not None and begin_ms(week + 1) <= id_ms]
+    for name in old:
+        await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+    return old
+
+
+def _week_named(name: str) -> int | None:
+    stem = name.removeprefix("events_")
+    if stem.startswith("w") and stem[1:].isdigit():
+        return int(stem[1:])
+    if len(stem) != 8 or not stem.isdigit():
+        return None
+    try:
+        monday = datetime.strptime(stem, "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    week = week_of(int(monday.timestamp() * 1000))
+    return week if name_of(week) == name else None
