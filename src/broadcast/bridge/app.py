@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -23,9 +23,12 @@ from broadcast.bridge.sockets import Sockets
 from broadcast.bridge.trace import Trace
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE
-from broadcast.errors import CODES
+from broadcast.errors import CODES, SettingError
 from broadcast.log.stream import StreamReader
 from broadcast.settings import Settings
+
+if TYPE_CHECKING:
+    from broadcast.log.archive import Archive
 
 __all__ = ["Bridge"]
 
@@ -50,7 +53,9 @@ class Bridge:
         self._access = Access(settings)
         self._reader = StreamReader(settings.redis_url, settings.stream, name="bridge", renews_epoch=True)
         ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
-        self.fanout = Fanout(self._reader, ring, waiting_bytes_max=settings.waiting_bytes_max)
+        self.archive = _archive(settings)
+        """The third tier; None where `DATABASE_URL` names none."""
+        self.fanout = Fanout(self._reader, ring, waiting_bytes_max=settings.waiting_bytes_max, archive=self.archive)
         self.trace = Trace(self.fanout)
         self.admission = Admission(
             # Some are left for health checks, so that a full bridge does not look like a dead one.
@@ -77,6 +82,7 @@ class Bridge:
         origins = frozenset(self.settings.origins)
         http = HttpRoutes(
             fanout=self.fanout,
+            archive=self.archive,
             access=self._access,
             trace=self.trace,
             admit=self._admit,
@@ -128,6 +134,8 @@ class Bridge:
             with suppress(asyncio.CancelledError):
                 await follower
         await self._reader.aclose()
+        if self.archive is not None:
+            await self.archive.aclose()
 
     async def _say_good_bye(self) -> None:
         loop = asyncio.get_running_loop()
@@ -165,3 +173,18 @@ class Bridge:
     def _is_crowded(self) -> bool:
         """Whether there are as many viewers as may be; those that have not said yet what they want count, too."""
         return len(self._engine.clients) + self._streams >= (self.settings.connections_max or float("inf"))
+
+
+def _archive(settings: Settings) -> Archive | None:
+    """The archive to read from.
+
+    Raises:
+        SettingError: there is one, and what reads it is not installed.
+    """
+    if not settings.database_url:
+        return None
+    try:
+        from broadcast.log.archive import Archive
+    except ImportError:
+        raise SettingError("DATABASE_URL is set, and psycopg is not installed: install the extra `archive`") from None
+    return Archive(settings.database_url, name="bridge")

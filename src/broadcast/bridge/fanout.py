@@ -33,6 +33,7 @@ from broadcast.log.stream import LinkUp, StreamReader, TailItem
 
 if TYPE_CHECKING:
     from broadcast.bridge.viewer import Viewer
+    from broadcast.log.archive import Archive
 
 __all__ = ["Fanout"]
 
@@ -53,11 +54,20 @@ class Fanout:
         reader: reads the stream; only `follow` uses its tail.
         ring: the newest events.
         waiting_bytes_max: above this, all viewers together, nobody gets more while anything waits for it.
+        archive: what lies behind the stream; None where there is none.
     """
 
-    def __init__(self, reader: StreamReader, ring: Ring, *, waiting_bytes_max: int = 256 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        reader: StreamReader,
+        ring: Ring,
+        *,
+        waiting_bytes_max: int = 256 * 1024 * 1024,
+        archive: Archive | None = None,
+    ) -> None:
         self.reader = reader
         self.ring = ring
+        self.archive = archive
         self.history = History(ring, reader)
         self.head = Position(START)
         """The newest event in the ring."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -23,6 +23,9 @@ from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.trace import Trace, is_local
 from broadcast.bridge.viewer import Viewer
 from broadcast.errors import RequestError
+
+if TYPE_CHECKING:
+    from broadcast.log.archive import Archive
 
 __all__ = ["HttpRoutes", "with_cors"]
 
@@ -46,6 +49,7 @@ class HttpRoutes:
 
     Args:
         fanout: the log as this bridge has it.
+        archive: what lies behind the stream; None where there is none.
         access: who may see what.
         trace: what can be said of the viewers.
         admit: takes in a viewer, or sends it away.
@@ -57,6 +61,7 @@ class HttpRoutes:
         self,
         *,
         fanout: Fanout,
+        archive: Archive | None,
         access: Access,
         trace: Trace,
         admit: Callable[[Viewer], None],
@@ -64,6 +69,7 @@ class HttpRoutes:
         is_crowded: Callable[[], bool],
     ) -> None:
         self._fanout = fanout
+        self._archive = archive
         self._access = access
         self._trace = trace
         self._admit = admit
