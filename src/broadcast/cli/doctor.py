@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from redis.retry import Retry
 
 import broadcast
 from broadcast.addresses import parse_address
-from broadcast.cli.reach import bridge_url
+from broadcast.cli.reach import ask_bridge, bridge_url
 from broadcast.digest import printable
 from broadcast.discovery import locate
 from broadcast.emitter.connection import PRODUCER_TTL_MS
@@ -63,7 +62,7 @@ def ready(settings: Settings) -> int:
     """
     url = bridge_url(settings)
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=3) as answer:  # noqa: S310 - always http
+        with ask_bridge(settings, "/readyz", timeout_s=3) as answer:
             sys.stdout.write(answer.read().decode() + "\n")
             return 0
     except urllib.error.HTTPError as error:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from contextlib import aclosing
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -24,7 +23,7 @@ from rich.console import Console
 from rich.text import Text
 
 from broadcast.cli.interrupts import ending_signals, run_until_signalled
-from broadcast.cli.reach import bridge_url
+from broadcast.cli.reach import ask_bridge, bridge_url
 from broadcast.cli.tail import event_line
 from broadcast.embedded import PrivateValkey, stop_process
 from broadcast.errors import BroadcastError, SettingError
@@ -154,7 +153,7 @@ def _start_bridge(
 def _missing_for(settings: Settings) -> str:
     """What the bridge still lacks; empty if it is ready."""
     try:
-        with urllib.request.urlopen(f"{bridge_url(settings)}/readyz", timeout=1):  # noqa: S310 - always http
+        with ask_bridge(settings, "/readyz", timeout_s=1):
             return ""
     except urllib.error.HTTPError as error:
         with error, contextlib.suppress(ValueError, KeyError):
