@@ -5,6 +5,7 @@ Almost all of it is counted anyway and only read when somebody asks; labels are 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -136,6 +137,7 @@ class Metrics:
 
     def _of_connections(self) -> Iterator[Metric]:
         refused = Counter({reason.replace(" ", "_"): n for reason, n in self._admission.refused.items()})
+        yield _gauge("broadcast_tasks", "Tasks of the event loop; live viewers have none", len(asyncio.all_tasks()))
         yield _gauge("broadcast_connections", "Connections, of viewers and others", self._admission.connections)
         yield _counters("broadcast_refused_connections", "Connections that were not let in", "reason", refused)
 
