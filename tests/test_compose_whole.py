@@ -1,4 +1,4 @@
-"""deploy/compose.yaml: what it says fits nginx.conf, the settings and the commands; no container engine is needed here."""
+"""deploy/compose.yaml fits nginx.conf, the settings and the commands; no container engine is needed here."""
 
 from __future__ import annotations
 
