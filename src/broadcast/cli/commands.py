@@ -98,15 +98,18 @@ def common(
 def up(
     *,
     mind: Annotated[bool, typer.Option(help="Run the example mind, too.")] = True,
-    data: Annotated[Path | None, typer.Option(help="Folder of the private Valkey's data.", metavar="FOLDER")] = None,
+    archive: Annotated[bool, typer.Option(help="Keep everything: DATABASE_URL, else a private PostgreSQL.")] = True,
+    data: Annotated[Path | None, typer.Option(help="Folder of the private servers' data.", metavar="FOLDER")] = None,
     host: Annotated[str | None, typer.Option(help="Address of the page; else BROADCAST_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the page; else BROADCAST_PORT.")] = None,
 ) -> None:
-    """Start everything on this machine: Valkey (unless REDIS_URL is set), the bridge, the example mind."""
+    """Start everything on this machine: Valkey and PostgreSQL (where none is named), bridge, archiver, example mind."""
+    from broadcast.cli.up import Wanted
     from broadcast.cli.up import up as run_up
 
     settings = Settings.from_environment(host=host, port=port)
-    raise typer.Exit(run_up(settings, with_mind=mind, data=data, has_redis="REDIS_URL" in os.environ))
+    wanted = Wanted(mind=mind, archive=archive, redis="REDIS_URL" not in os.environ, data=data)
+    raise typer.Exit(run_up(settings, wanted))
 
 
 @app.command()
