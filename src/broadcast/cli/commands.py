@@ -31,6 +31,10 @@ RedisUrl = Annotated[str | None, typer.Option(help="Where Redis listens; else RE
 Types = Annotated[
     str | None, typer.Option("--types", "-t", help="Which types: 'sense.*,-sense.all'.", metavar="FILTER")
 ]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Where the archive is; else DATABASE_URL, else that of `broadcast up`.", metavar="URL"),
+]
 
 
 def run() -> int:
@@ -196,6 +200,32 @@ def record(
         raise typer.Exit(run_until_signalled(recorder.run(wanted.patterns, redis_url=redis_url)))
     finally:
         recorder.close()
+
+
+@app.command()
+def erase(
+    *,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="An event's id; as often as needed.")] = None,
+    types: Annotated[
+        str | None, typer.Option("--type", "--types", "-t", help="Which types: 'error,critic.*'.", metavar="FILTER")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", "--since", help="Not older: a time, or 5m ago.")] = None,
+    until: Annotated[str | None, typer.Option("--to", "--until", help="Not newer: a time, or 5m ago.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Forget events: in the archive, the stream and the bridges' memory; those that all of the options name."""
+    from datetime import UTC, datetime
+
+    from broadcast.cli.archive import archive_settings
+    from broadcast.cli.erase import erase as run_erase
+    from broadcast.cli.interrupts import run_until_signalled
+    from broadcast.log.erasure import Erasure
+
+    erasure = Erasure.asked(ids=ids or (), types=types, since=since, until=until, now=datetime.now(UTC))
+    settings = archive_settings(redis_url, database_url, is_needed=False)
+    raise typer.Exit(run_until_signalled(run_erase(settings, erasure, is_agreed=yes)))
 
 
 @app.command()
