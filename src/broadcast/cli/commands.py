@@ -196,6 +196,26 @@ def record(
 
 
 @app.command()
+def archive(
+    *,
+    keep: Annotated[
+        str | None, typer.Option(help="Drop what is older, a week at a time: 365d; default: nothing.", metavar="TIME")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when everything that is there is archived.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Where PostgreSQL is; else DATABASE_URL.", metavar="URL")
+    ] = None,
+) -> None:
+    """Keep every event in PostgreSQL."""
+    from broadcast.cli.archive import archive as run_archive
+    from broadcast.cli.duration import seconds_of
+
+    settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
+    raise typer.Exit(run_archive(settings, keep_s=None if keep is None else seconds_of(keep), is_once=once))
+
+
+@app.command()
 def doctor(
     *,
     ready: Annotated[bool, typer.Option("--ready", help="Only ask the bridge whether it is ready.")] = False,
