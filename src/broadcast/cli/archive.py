@@ -1,38 +1,43 @@
-"""Which archive a command means: the one that is named, else that of the `broadcast up` that runs here."""
+"""`broadcast archive`: the archiver as a program."""
 
 from __future__ import annotations
 
-import os
-from importlib.util import find_spec
+import structlog
 
-from broadcast.cli.children import state_folder
-from broadcast.embedded import PrivatePostgresql
+from broadcast.cli.interrupts import run_until_signalled
+from broadcast.cli.logs import configure_logs
 from broadcast.errors import SettingError
 from broadcast.settings import Settings
 
-__all__ = ["archive_settings"]
+__all__ = ["archive"]
 
 
-def archive_settings(redis_url: str | None, database_url: str | None, *, is_needed: bool = True) -> Settings:
-    """All settings, with the archive's address where there is one.
+def archive(settings: Settings, *, keep_s: float | None, is_once: bool) -> int:
+    """Archive until a signal comes, or until everything is there.
 
     Args:
-        redis_url: where Redis listens; None reads `REDIS_URL`.
-        database_url: where the archive is; None reads `DATABASE_URL`.
-        is_needed: whether the command is nothing without an archive.
+        settings: where Redis and PostgreSQL are.
+        keep_s: what is older is dropped; None for nothing.
+        is_once: whether to end when everything that was there is archived.
+
+    Returns:
+        The exit code.
 
     Raises:
-        SettingError: it is, and there is none; or an address is none.
+        SettingError: there is no database to write to, or not one that can be written to.
     """
-    settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
-    if not settings.database_url and redis_url is None and "REDIS_URL" not in os.environ:
-        private = PrivatePostgresql(state_folder() / "postgresql")
-        if private.is_running_elsewhere:
-            settings = settings.with_changes(database_url=private.url)
-    if is_needed and not settings.database_url:
-        raise SettingError(
-            "no archive: set DATABASE_URL, or --database-url; `broadcast up` prints that of its own as it starts"
-        )
-    if settings.database_url and find_spec("psycopg") is None:
-        raise SettingError("psycopg is missing: pip install 'v5-broadcast[archive]'")
-    return settings
+    try:
+        from broadcast.consumers.archiver import Archiver
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "psycopg":
+            raise
+        raise SettingError("psycopg is not installed: install the extra `archive` (v5-broadcast[archive])") from None
+    configure_logs()
+    log = structlog.get_logger("archiver")
+    archiver = Archiver(settings, keep_s=keep_s, is_once=is_once, on_note=log.info)
+    log.info("archiving", stream=settings.stream)
+    code = run_until_signalled(archiver.run())
+    done = archiver.progress
+    position = done.position and str(done.position.id)
+    log.info("archived", events=done.events, repeats=done.repeats, parked=done.parked, up_to=position)
+    return code

@@ -218,14 +218,34 @@ def erase(
     """Forget events: in the archive, the stream and the bridges' memory; those that all of the options name."""
     from datetime import UTC, datetime
 
-    from broadcast.cli.archive import archive_settings
     from broadcast.cli.erase import erase as run_erase
     from broadcast.cli.interrupts import run_until_signalled
+    from broadcast.cli.which_archive import archive_settings
     from broadcast.log.erasure import Erasure
 
     erasure = Erasure.asked(ids=ids or (), types=types, since=since, until=until, now=datetime.now(UTC))
     settings = archive_settings(redis_url, database_url, is_needed=False)
     raise typer.Exit(run_until_signalled(run_erase(settings, erasure, is_agreed=yes)))
+
+
+@app.command()
+def archive(
+    *,
+    keep: Annotated[
+        str | None, typer.Option(help="Drop what is older, a week at a time: 365d; default: nothing.", metavar="TIME")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when everything that is there is archived.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Where PostgreSQL is; else DATABASE_URL.", metavar="URL")
+    ] = None,
+) -> None:
+    """Keep every event in PostgreSQL."""
+    from broadcast.cli.archive import archive as run_archive
+    from broadcast.cli.duration import seconds_of
+
+    settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
+    raise typer.Exit(run_archive(settings, keep_s=None if keep is None else seconds_of(keep), is_once=once))
 
 
 @app.command()
