@@ -129,6 +129,15 @@ class Settings:
         },
     )
 
+    archive_stream_bytes_max: int = _setting(
+        256 * 1024 * 1024,
+        "BROADCAST_ARCHIVE_STREAM_BYTES_MAX",
+        "what the stream may take in Redis while an archiver is at work, which raises MAXLEN accordingly, so that it "
+        "may be away for long; never more than a quarter of Redis' `maxmemory`; a MAXLEN that a person has set is "
+        "left alone",
+        _count,
+    )
+
     # --- the emitter, a guest in somebody's process
     buffer_events_max: int = _setting(
         10_000, "BROADCAST_BUFFER_EVENTS_MAX", "events kept while Redis is away; then the oldest goes", _count

@@ -29,6 +29,7 @@ from broadcast.bridge.wire import Form
 from broadcast.errors import UnreachableError
 from broadcast.filters import Filter
 from broadcast.log.entry import Entry, numbered
+from broadcast.log.erasure import ERASED, Erasure
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, Seen
 from broadcast.log.stream import LinkUp, StreamReader, TailItem
 
@@ -91,6 +92,7 @@ class Fanout:
         """Gaps of the log, by reason."""
         self.on_taken: Callable[[list[Entry]], None] = lambda _: None
         """Told of events that have just come from the stream."""
+        self.erased = 0
         self.on_fault: Callable[[Exception], None] = lambda _: None
         """Told of what should never happen."""
         self._bounds = Bounds(None, START, None, 0, None)
@@ -194,9 +196,20 @@ class Fanout:
             kept.append(entry)
             self.malformed += entry.is_malformed
         self.ring.append(kept, again)
+        for entry in kept:
+            if entry.event["type"] == ERASED:
+                self._erase(entry)
         if entries:
             last = entries[-1]
             self.head = Position(last.id, last.n, self.head.epoch or self._bounds.epoch)
+
+    def _erase(self, entry: Entry) -> None:
+        """Forget what the log says was erased; not what came after the question."""
+        erasure = Erasure.from_data(entry.event["data"])
+        if erasure is None:
+            return
+        self.history.forget()
+        self.erased += self.ring.erase(replace(erasure, until=erasure.until or entry.id).covers)
 
     # --- to the viewers
 

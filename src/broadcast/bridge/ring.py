@@ -15,7 +15,9 @@ from heapq import merge
 import orjson
 
 from broadcast.bridge.wire import Form
+from broadcast.event import delivered
 from broadcast.log.entry import Entry
+from broadcast.log.erasure import blank
 from broadcast.log.position import START, EntryId, Gap, Position
 
 __all__ = ["Ring", "RingEvent", "RingGap", "RingItem"]
@@ -51,6 +53,14 @@ class RingEvent:
         if data is None:
             data = self._encoded[form] = form.write("event", self.json, str(self.id))
         return data
+
+    def blanked(self) -> RingEvent:
+        """What stands in its place once it is erased."""
+        by = orjson.loads(self.json).get("by")
+        event = delivered(blank(self.ts), entry_id=str(self.id), by=by, n=self.n)
+        fresh = RingEvent(Entry(self.id, event, by, self.n), self.again_since)
+        fresh.is_forgotten = self.is_forgotten
+        return fresh
 
     def position(self, epoch: str | None) -> Position:
         """Where a cursor stands that has had this event."""
@@ -164,6 +174,25 @@ class Ring:
             indexes.popleft()  # the oldest event of all is the oldest of its type
             if not indexes:
                 del self._of_type[item.type]
+
+    def erase(self, covers: Callable[[EntryId, str, str], bool]) -> int:
+        """Put a blank in the place of each event that is covered (by id, type and `ts`).
+
+        Returns:
+            How many there were.
+        """
+        erased = 0
+        for at, item in enumerate(self._items):
+            if isinstance(item, RingEvent) and covers(item.id, item.type, item.ts):
+                self._items[at] = fresh = item.blanked()
+                self.bytes += len(fresh.json) - len(item.json)
+                erased += 1
+        if erased:
+            self._of_type.clear()
+            for index, item in enumerate(self._items, self.start):
+                if isinstance(item, RingEvent):
+                    self._of_type.setdefault(item.type, deque()).append(index)
+        return erased
 
     def read(self, index: int, count: int) -> list[RingItem]:
         """Up to `count` items from an index on; the index must not be older than `start`."""

@@ -31,6 +31,10 @@ RedisUrl = Annotated[str | None, typer.Option(help="Where Redis listens; else RE
 Types = Annotated[
     str | None, typer.Option("--types", "-t", help="Which types: 'sense.*,-sense.all'.", metavar="FILTER")
 ]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Where the archive is; else DATABASE_URL, else that of `broadcast up`.", metavar="URL"),
+]
 
 
 def run() -> int:
@@ -98,15 +102,18 @@ def common(
 def up(
     *,
     mind: Annotated[bool, typer.Option(help="Run the example mind, too.")] = True,
-    data: Annotated[Path | None, typer.Option(help="Folder of the private Valkey's data.", metavar="FOLDER")] = None,
+    archive: Annotated[bool, typer.Option(help="Keep everything: DATABASE_URL, else a private PostgreSQL.")] = True,
+    data: Annotated[Path | None, typer.Option(help="Folder of the private servers' data.", metavar="FOLDER")] = None,
     host: Annotated[str | None, typer.Option(help="Address of the page; else BROADCAST_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the page; else BROADCAST_PORT.")] = None,
 ) -> None:
-    """Start everything on this machine: Valkey (unless REDIS_URL is set), the bridge, the example mind."""
+    """Start everything on this machine: Valkey and PostgreSQL (where none is named), bridge, archiver, example mind."""
+    from broadcast.cli.up import Wanted
     from broadcast.cli.up import up as run_up
 
     settings = Settings.from_environment(host=host, port=port)
-    raise typer.Exit(run_up(settings, with_mind=mind, data=data, has_redis="REDIS_URL" in os.environ))
+    wanted = Wanted(mind=mind, archive=archive, redis="REDIS_URL" not in os.environ, data=data)
+    raise typer.Exit(run_up(settings, wanted))
 
 
 @app.command()
@@ -197,6 +204,52 @@ def record(
         raise typer.Exit(run_until_signalled(recorder.run(wanted.patterns, redis_url=redis_url)))
     finally:
         recorder.close()
+
+
+@app.command()
+def erase(
+    *,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="An event's id; as often as needed.")] = None,
+    types: Annotated[
+        str | None, typer.Option("--type", "--types", "-t", help="Which types: 'error,critic.*'.", metavar="FILTER")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", "--since", help="Not older: a time, or 5m ago.")] = None,
+    until: Annotated[str | None, typer.Option("--to", "--until", help="Not newer: a time, or 5m ago.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Forget events: in the archive, the stream and the bridges' memory; those that all of the options name."""
+    from datetime import UTC, datetime
+
+    from broadcast.cli.erase import erase as run_erase
+    from broadcast.cli.interrupts import run_until_signalled
+    from broadcast.cli.which_archive import archive_settings
+    from broadcast.log.erasure import Erasure
+
+    erasure = Erasure.asked(ids=ids or (), types=types, since=since, until=until, now=datetime.now(UTC))
+    settings = archive_settings(redis_url, database_url, is_needed=False)
+    raise typer.Exit(run_until_signalled(run_erase(settings, erasure, is_agreed=yes)))
+
+
+@app.command()
+def archive(
+    *,
+    keep: Annotated[
+        str | None, typer.Option(help="Drop what is older, a week at a time: 365d; default: nothing.", metavar="TIME")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when everything that is there is archived.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Where PostgreSQL is; else DATABASE_URL.", metavar="URL")
+    ] = None,
+) -> None:
+    """Keep every event in PostgreSQL."""
+    from broadcast.cli.archive import archive as run_archive
+    from broadcast.cli.duration import seconds_of
+
+    settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
+    raise typer.Exit(run_archive(settings, keep_s=None if keep is None else seconds_of(keep), is_once=once))
 
 
 @app.command()
