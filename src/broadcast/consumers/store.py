@@ -199,7 +199,7 @@ class Store:
             FencedError: another archiver holds the checkpoint; nothing was stored.
             psycopg.Error: nothing was stored; see `is_refusal`.
         """
-        weeks = {week_of(row.entry.id.ms) for row in batch.rows if row.line is not None}
+        weeks = _weeks(batch)
         for _ in range(PARTITION_TRIES):
             await self._make_partitions(weeks)
             try:
@@ -214,7 +214,7 @@ class Store:
         else:
             raise BroadcastError("a partition that is made is gone before it can be written to")
         self.checkpoint = checkpoint
-        self._last_seq |= {name: seq for name, (seq, _) in fresh.producers().items()}
+        self._last_seq |= {name: seq for name, (seq, _) in fresh.producers.items()}
         return len(fresh.rows)
 
     async def _make_partitions(self, weeks: set[int]) -> None:
@@ -264,7 +264,7 @@ class Store:
 
     async def _known(self, batch: Batch) -> dict[str, int]:
         """The last seq of each of the batch's producers that has any."""
-        names = batch.producers()
+        names = batch.producers
         if unknown := [name for name in names if name not in self._last_seq]:
             if len(self._last_seq) > 2 * PRODUCERS_CACHED:
                 self._last_seq.clear()
@@ -277,20 +277,20 @@ class Store:
         if lines := batch.lines(epoch):
             async with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
                 await copy.write(lines)
-        if producers := batch.producers():
+        if producers := batch.producers:
             names, lasts = list(producers), list(producers.values())
             await self.connection.execute(
                 "INSERT INTO producers SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) ON CONFLICT (name) "
                 "DO UPDATE SET last_seq = excluded.last_seq, last_ms = excluded.last_ms",
                 (names, [seq for seq, _ in lasts], [ms for _, ms in lasts]),
             )
-        if types := batch.types():
+        types, counts = batch.counts()
+        if types:
             await self.connection.execute(
                 "INSERT INTO types SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT (type) "
                 "DO UPDATE SET events = types.events + excluded.events",
-                (sorted(types), [types[name] for name in sorted(types)]),
+                (list(types), list(types.values())),
             )
-            counts = batch.counts()
             spans, begins, of_types = (list(column) for column in zip(*counts, strict=True))
             await self.connection.execute(
                 "INSERT INTO counts SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) "
@@ -320,6 +320,14 @@ class Store:
 
     async def _all(self, query: LiteralString, values: Any = None) -> list[Any]:
         return await (await self.connection.execute(query, values)).fetchall()
+
+
+def _weeks(batch: Batch) -> set[int]:
+    rows = [row for row in (batch.rows[:1] + batch.rows[-1:]) if row.line is not None]
+    ends = {week_of(row.entry.id.ms) for row in rows}
+    if len(rows) == 2 and len(ends) == 1:
+        return ends
+    return {week_of(row.entry.id.ms) for row in batch.rows if row.line is not None}
 
 
 def _bigints(place: EntryId | None) -> tuple[int | None, int | None]:
