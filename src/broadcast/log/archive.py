@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString, NamedTuple
@@ -78,6 +78,10 @@ class Epoch:
     first: EntryId
     """Where the archive's part of it begins."""
 
+    def has_taken(self, at: EntryId) -> bool:
+        """Whether a place that it has in common with the log before it is archived under this one."""
+        return self.forked_at is not None and self.first <= at <= self.forked_at
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -98,19 +102,38 @@ class Extent:
         """Where a position lies; None if it is in a log that the archive has not met.
 
         A bare id is looked for in the newest log that had begun by then: ids begin with a time. What a log has in
-        common with the one that it continues is archived under that one; and so is what was appended again in it.
+        common with the one that it continues is archived once, under either of them.
         """
-        if position.epoch is not None:
-            known = self._named(position.epoch)
-            at = position.id
-            while known is not None and known.forked_at is not None and at < max(known.first, known.forked_at.after()):
-                parent = self._named(known.parent)
-                if parent is None:
-                    break
-                known, at = parent, min(at, known.forked_at)
-            return None if known is None else Place(known.number, at)
-        begun = [epoch for epoch in self.epochs if epoch.first <= position.id]
-        return Place((begun[-1] if begun else self.epochs[0]).number, position.id)
+        if position.epoch is None:
+            return self._begun_by(position.id, self.epochs)
+        known = self._named(position.epoch)
+        if known is None:
+            return None
+        if known.forked_at is None and position.n is None and position.id < known.first.before():
+            # Who counts by `n` stands in that log; a bare id under its name may have come from one before.
+            return self._begun_by(position.id, [epoch for epoch in self.epochs if epoch.number <= known.number])
+        place = Place(known.number, position.id)
+        while (before := self.parting(place)) is not None and place.id < known.first.before():
+            place = before
+            known = self._numbered(place.epoch)
+        child = next((epoch for epoch in self.epochs if epoch.parent == known.name and epoch.has_taken(place.id)), None)
+        return place if child is None else Place(child.number, place.id)
+
+    def parting(self, place: Place) -> Place | None:
+        """The same place, or the last one in common, in the log that this one continues; None if it continues none."""
+        known = self._numbered(place.epoch)
+        parent = self._named(known.parent)
+        if parent is None or known.forked_at is None:
+            return None
+        return Place(parent.number, min(place.id, known.forked_at))
+
+    @staticmethod
+    def _begun_by(at: EntryId, epochs: Sequence[Epoch]) -> Place:
+        begun = [epoch for epoch in epochs if epoch.first <= at]
+        return Place((begun[-1] if begun else epochs[0]).number, at)
+
+    def _numbered(self, number: int) -> Epoch:
+        return next(epoch for epoch in self.epochs if epoch.number == number)
 
     def _named(self, name: str | None) -> Epoch | None:
         return next((epoch for epoch in self.epochs if epoch.name == name), None)

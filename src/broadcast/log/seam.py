@@ -110,16 +110,39 @@ class Seam:
             place = extent.place_of(at) if isinstance(at, Position) else at
             if place is None or place >= extent.end:
                 return None
+            stands = True
+            if isinstance(at, Position):
+                place, stands = await _entered(connection, extent, place)
             last = _least(extent, until)
             types = await wanted_types(connection, matches)
             rows = await read_page(connection, place, last, count, types, times, late_only=late_only)
             is_last = len(rows) < count
             end = max(place, last) if is_last else rows[-1].place
             gaps = [] if late_only else await _gaps(connection, place, end)
-            if isinstance(at, Position):
+            if isinstance(at, Position) and not stands:
                 gaps = await _gap_before(connection, at, place) + gaps
             producers = await _producers(connection) if is_last and last == extent.end else []
             return ArchivePage(extent, _pieces(rows, gaps), end, is_last, producers)
+
+    async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> list[Archived]:
+        """What lies in front of a position, newest first; nothing if the archive does not know its log.
+
+        Args:
+            at: exclusive.
+            count: at most so many events.
+            matches: whether an event of a type is wanted; None for all.
+
+        Raises:
+            UnreachableError: PostgreSQL does not answer, or refuses.
+        """
+        async with self._archive.snapshot() as connection:
+            extent = await self._extent(connection)
+            place = None if extent is None else extent.place_of(at)
+            if extent is None or place is None:
+                return []
+            oldest = Place(extent.epochs[0].number, START)
+            types = await wanted_types(connection, matches)
+            return await read_page(connection, oldest, place, count, types, newest_first=True)
 
     async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
         """Where the newest cycle of this number begins: in front of its `cycle.start`, and in front of the next one.
@@ -171,40 +194,62 @@ async def _producers(connection: psycopg.AsyncConnection[Any]) -> list[tuple[str
 
 
 async def _gaps(connection: psycopg.AsyncConnection[Any], begin: Place, end: Place) -> list[tuple[Place, Gap]]:
-    """What is known to be missing between two places, by the place behind which it is."""
+    """What is known to be missing between two places, by the place behind which it is.
+
+    What Redis lost in a rewind the archive has, or its producers have announced: that is no gap in it.
+    """
+    at = begin.id.after()
     rows = await connection.execute(
         "SELECT epoch, after_ms, after_seq, before_ms, before_seq, lost, reason FROM gaps "
-        "WHERE (epoch, after_ms, after_seq) < (%(end)s, %(end_ms)s, %(end_seq)s) "
+        "WHERE reason = 'trimmed' AND (epoch, after_ms, after_seq) < (%(end)s, %(end_ms)s, %(end_seq)s) "
         "AND ((epoch, after_ms, after_seq) >= (%(epoch)s, %(ms)s, %(seq)s) "
-        "OR (reason = 'trimmed' AND epoch = %(epoch)s AND (before_ms, before_seq) > (%(after_ms)s, %(after_seq)s))) "
-        "ORDER BY epoch, after_ms, after_seq LIMIT %(count)s",
+        "OR (epoch = %(epoch)s AND (before_ms, before_seq) > (%(at_ms)s, %(at_seq)s))) "
+        "OR reason = 'reset' AND epoch > %(epoch)s AND epoch <= %(end)s "
+        "ORDER BY gap LIMIT %(count)s",
         {
-            **{"epoch": begin.epoch, "ms": begin.id.ms, "seq": begin.id.seq, "count": GAPS_MAX},
-            **{"after_ms": begin.id.after().ms, "after_seq": begin.id.after().seq},
-            **{"end": end.epoch, "end_ms": end.id.ms, "end_seq": end.id.seq},
+            **{"epoch": begin.epoch, "ms": begin.id.ms, "seq": begin.id.seq, "at_ms": at.ms, "at_seq": at.seq},
+            **{"end": end.epoch, "end_ms": end.id.ms, "end_seq": end.id.seq, "count": GAPS_MAX},
         },
     )
-    found: list[tuple[Place, Gap]] = []
-    for epoch, ms, seq, before_ms, before_seq, lost, reason in await rows.fetchall():
-        after = Place(epoch, EntryId(ms, seq))
-        before = None if before_ms is None else EntryId(before_ms, before_seq or 0)
-        # Who stands in the middle of it had some of what is missing there.
-        gap = Gap(after.id, before, lost, reason) if after >= begin else Gap(begin.id, before, None, reason)
-        found.append((max(after, begin), gap))
-    return found
+    return [_placed(begin, *row) for row in await rows.fetchall()]
+
+
+def _placed(
+    begin: Place, epoch: int, ms: int, seq: int, before_ms: int | None, before_seq: int | None, lost: Any, reason: Any
+) -> tuple[Place, Gap]:
+    after = EntryId(ms, seq)
+    before = None if before_ms is None else EntryId(before_ms, before_seq or 0)
+    if reason == "reset":  # it stands under the log that begins, and names the last place of the one that was
+        return Place(epoch, START), Gap(after, before, lost, reason)
+    if Place(epoch, after) >= begin:
+        return Place(epoch, after), Gap(after, before, lost, reason)
+    return begin, Gap(begin.id, before, None, reason)  # who stands in the middle of it had some of what is missing
+
+
+async def _entered(connection: psycopg.AsyncConnection[Any], extent: Extent, place: Place) -> tuple[Place, bool]:
+    """Where to read on from a place, and whether something stands at or before it.
+
+    A log that continues another begins, in the archive, with what is new in it: what was appended again stands where it
+    was first. So who stands before that goes on from where the two parted.
+    """
+    while True:
+        rows = await connection.execute(
+            "SELECT 1 FROM events WHERE epoch = %s AND id_ms <= %s AND (id_ms, id_seq) <= (%s, %s) "
+            "ORDER BY id_ms DESC, id_seq DESC LIMIT 1",
+            (place.epoch, *(min(place.id.ms, 2**63 - 1),) * 2, min(place.id.seq, 2**63 - 1)),
+        )
+        if await rows.fetchone() is not None:
+            return place, True
+        parting = extent.parting(place)
+        if parting is None:
+            return place, False
+        place = parting
 
 
 async def _gap_before(connection: psycopg.AsyncConnection[Any], at: Position, place: Place) -> list[tuple[Place, Gap]]:
     """What lies behind a position and before the archive's beginning, or went with an old partition."""
     if at.is_moment or (at.id == START and at.n is None):
         return []  # it has not had anything, so nothing is missing
-    stands = await connection.execute(
-        "SELECT 1 FROM events WHERE epoch = %s AND id_ms <= %s AND (id_ms, id_seq) <= (%s, %s) "
-        "ORDER BY id_ms DESC, id_seq DESC LIMIT 1",
-        (place.epoch, *(min(place.id.ms, 2**63 - 1),) * 2, min(place.id.seq, 2**63 - 1)),
-    )
-    if await stands.fetchone() is not None:
-        return []
     rows = await connection.execute(
         "SELECT id_ms, id_seq, n FROM events WHERE epoch = %s ORDER BY id_ms, id_seq LIMIT 1", (place.epoch,)
     )
