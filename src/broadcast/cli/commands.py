@@ -203,6 +203,48 @@ def record(
 
 
 @app.command()
+def export(
+    path: Annotated[Path, typer.Argument(metavar="FILE|-", help="As archive.jsonl.zst; - is standard output.")],
+    *,
+    types: Types = None,
+    since: Annotated[str | None, typer.Option("--since", "-s", help="An id, a time, or 5m ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Likewise; it is the last one.")] = None,
+    zstd: Annotated[bool, typer.Option("--zstd", help="Compress it; the default for names that end so.")] = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the archive as JSON lines, for backups and moves."""
+    from broadcast.cli.which_archive import archive_settings
+
+    settings = archive_settings(None, database_url)
+    from broadcast.cli.dumps import export_to
+    from broadcast.consumers.exporter import Exporter
+
+    exporter = Exporter(settings.database_url, types=types, since=since, until=until)
+    is_compressed = zstd or path.suffix in (".zst", ".zstd")
+    target = None if str(path) == "-" else path
+    raise typer.Exit(export_to(exporter, target, is_compressed=is_compressed))
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(metavar="FILE|-", help="Of export or record; - is standard input.")],
+    *,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Put an export, or a recorded file, into the archive; what is there already stays as it is."""
+    from broadcast.cli.which_archive import archive_settings
+
+    settings = archive_settings(None, database_url)
+    from broadcast.cli.dumps import import_from
+    from broadcast.consumers.dump_file import epoch_beside
+    from broadcast.consumers.importer import Importer
+
+    source = None if str(path) == "-" else path
+    importer = Importer(settings.database_url, settings.stream, epoch=source and epoch_beside(source))
+    raise typer.Exit(import_from(importer, source))
+
+
+@app.command()
 def erase(
     *,
     ids: Annotated[list[str] | None, typer.Option("--id", help="An event's id; as often as needed.")] = None,
