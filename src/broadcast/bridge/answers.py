@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import orjson
 
 from broadcast.bridge.cursor import Cursor
+from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import Replay, parse_replay, parse_subscribe, utc_now
 from broadcast.bridge.ring import RingEvent
+from broadcast.bridge.walk import Walk
 from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
-from broadcast.log.position import START, Gap, Position
+from broadcast.log.position import START, Position
 
 __all__ = ["Request", "answer", "unavailable"]
 
@@ -66,29 +68,28 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     if not fanout.is_loaded:
         raise UnreachableError("it has not been read yet")
 
-    def matches(event_type: str) -> bool:
-        return wanted.matches(event_type) and granted.matches(event_type)
-
+    asked = Wanted(wanted, granted, replay.since.ts, replay.until_ts)
+    lacks_archive = False
     if replay.since.position is None and replay.until_ts is None:
-        events = await fanout.history.newest(matches, count=replay.count, until=cursor.place.id)
+        events = await fanout.history.newest(asked, count=replay.count, until=cursor.place)
     else:
-        events = await _between(cursor, replay, matches)
+        walk = Walk(fanout, replay.since.position or Position(START), asked, until=cursor.place)
+        events, lacks_archive = await _first(walk, replay.count), walk.lacks_archive
     form = unplaced(cursor.audience().form)
     await cursor.send_events(event.encoded(form) for event in events)
     first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
-    return {"count": len(events), "first": first, "last": last}
+    told = {"count": len(events), "first": first, "last": last}
+    return {**told, "archive": "down"} if lacks_archive else told
 
 
-async def _between(cursor: Cursor, replay: Replay, matches: Callable[[str], bool]) -> list[RingEvent]:
-    begin = replay.since.position or Position(START)
+async def _first(walk: Walk, count: int) -> list[RingEvent]:
     found: list[RingEvent] = []
-    async for page in cursor.fanout.past(begin, until=cursor.place.id):
-        for event in () if isinstance(page, Gap) else page:
-            if replay.covers(event.ts) and matches(event.type):
-                found.append(event)
-        if len(found) >= replay.count:
-            break
-    return list(islice(found, replay.count))
+    async with aclosing(walk.pages()) as pages:
+        async for page in pages:
+            found += page
+            if len(found) >= count:
+                break
+    return found[:count]
 
 
 def unavailable(error: UnreachableError) -> RequestError:

@@ -25,7 +25,7 @@ from broadcast.log.position import Gap, Position, judge
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
 
-__all__ = ["Connection", "Cursor", "TooSlowError"]
+__all__ = ["Connection", "Cursor", "DismissedError", "TooSlowError"]
 
 PATIENCE_S: Final = 30.0
 
@@ -76,6 +76,10 @@ class TooSlowError(BroadcastError):
     def __init__(self, *, is_stuck: bool) -> None:
         super().__init__("too slow")
         self.is_stuck = is_stuck
+
+
+class DismissedError(BroadcastError):
+    """It is told to go, in the middle of a long way."""
 
 
 class Cursor:
@@ -145,6 +149,11 @@ class Cursor:
     def come_to_this_epoch(self) -> None:
         """From here on it stands in the log as it is now, whatever it has had of the log that was."""
         self._since = self.fanout.ring.epoch_start
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether it is to be told to go."""
+        return False
 
     # --- the way
 

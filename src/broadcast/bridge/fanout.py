@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
@@ -23,7 +23,8 @@ from weakref import WeakValueDictionary
 from broadcast.bridge.audience import Audience, Member
 from broadcast.bridge.beat import Beat
 from broadcast.bridge.history import History
-from broadcast.bridge.ring import Ring, RingEvent
+from broadcast.bridge.past import Past
+from broadcast.bridge.ring import Ring
 from broadcast.bridge.wire import Form
 from broadcast.errors import UnreachableError
 from broadcast.filters import Filter
@@ -69,7 +70,7 @@ class Fanout:
         self.reader = reader
         self.ring = ring
         self.archive = archive
-        self.history = History(ring, reader)
+        self.history = History(ring, reader, None if archive is None else _past(archive, reader.stream))
         self.head = Position(START)
         """The newest event in the ring."""
         self.is_up = False
@@ -297,15 +298,23 @@ class Fanout:
             return True
         return position.id >= first.id.before() or (position.n is not None and position.n + 1 == first.n)
 
-    async def past(self, begin: Position, *, until: EntryId) -> AsyncGenerator[Gap | list[RingEvent]]:
-        """Events behind a position up to an id: from the ring if it reaches so far back, else from the stream."""
-        if self.ring_reaches(begin):
-            at = self.ring.index_after(begin.id)
-            items = self.ring.read(max(at, self.ring.start), len(self.ring))
-            yield [item for item in items if isinstance(item, RingEvent) and item.id <= until and not item.is_forgotten]
-            return
-        async for page in self.history.forward(begin, until=until):
-            yield page
+    def may_be_archived(self, position: Position, oldest: EntryId | None) -> bool:
+        """Whether there is an archive, and it may have something behind a position that the other tiers do not have.
+
+        Args:
+            position: where a reader stands; one that does not count by `n` may stand in a log that was before this one.
+            oldest: what the other tiers begin with; None for nothing.
+        """
+        if self.history.past is None:
+            return False
+        return position.n is None and (oldest is None or position.id < oldest)
+
+
+def _past(archive: Archive, stream: str) -> Past:
+    # Here, since it imports psycopg, which only those have who read an archive.
+    from broadcast.log.seam import Seam
+
+    return Past(Seam(archive, stream))
 
 
 def _size(page: list[Entry]) -> int:

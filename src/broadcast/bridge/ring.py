@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from heapq import merge
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -19,6 +20,9 @@ from broadcast.event import delivered
 from broadcast.log.entry import Entry
 from broadcast.log.erasure import blank
 from broadcast.log.position import START, EntryId, Gap, Position
+
+if TYPE_CHECKING:
+    from broadcast.log.archive import Archived
 
 __all__ = ["Ring", "RingEvent", "RingGap", "RingItem"]
 
@@ -31,11 +35,12 @@ class RingEvent:
         again_since: see there.
     """
 
-    __slots__ = ("_encoded", "again_since", "id", "is_forgotten", "json", "n", "ts", "type")
+    __slots__ = ("_encoded", "again_since", "by", "id", "is_forgotten", "json", "n", "ts", "type")
 
     def __init__(self, entry: Entry, again_since: int = 0) -> None:
         self.id = entry.id
         self.n = entry.n
+        self.by = entry.by
         self.type: str = entry.event["type"]
         self.ts: str = entry.event["ts"]
         self.json = orjson.dumps(entry.event)
@@ -46,6 +51,15 @@ class RingEvent:
         self.is_forgotten = False
         """Whether the log has lost it: Redis came back without it. Who was on the way to it gets it still."""
         self._encoded: dict[Form, bytes] = {}
+
+    @classmethod
+    def archived(cls, row: Archived) -> RingEvent:
+        """A row of the archive, for viewers that are given it together with what is in the ring."""
+        event = cls.__new__(cls)
+        event.id, event.n, event.by, event.type, event.ts = row.place.id, row.n, row.by, row.type, row.ts
+        event.json = row.json
+        event.again_since, event.is_forgotten, event._encoded = 0, False, {}
+        return event
 
     def encoded(self, form: Form) -> bytes:
         """What is written to a viewer of this form; made once."""

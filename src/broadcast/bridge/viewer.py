@@ -24,7 +24,7 @@ from typing import Any, Final
 from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request, answer, unavailable
 from broadcast.bridge.audience import Audience
-from broadcast.bridge.cursor import Connection, Cursor, TooSlowError
+from broadcast.bridge.cursor import Connection, Cursor, DismissedError, TooSlowError
 from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.greeting import greet, greet_at_once, hello
@@ -97,6 +97,11 @@ class Viewer(Cursor):
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Event | None = None
         fanout.viewers.add(self)
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether it is to be told to go."""
+        return self.ended is not None
 
     # --- what others tell it
 
@@ -220,6 +225,8 @@ class Viewer(Cursor):
                     self._go_live()
                     return
             self._take_leave(self.ended)
+        except DismissedError:
+            self._take_leave(self.ended or CODES["shutdown"])
         except TooSlowError as error:
             self._take_leave(CODES["too_slow"], abort=error.is_stuck)
         except UnreachableError as error:  # it stands where only the stream reaches: let it come back

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString, NamedTuple
@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from broadcast.errors import PositionError, UnreachableError
 from broadcast.log.position import START, EntryId, Position
 
-__all__ = ["DELIVERED", "TS", "Archive", "Archived", "Epoch", "Extent", "Place"]
+__all__ = ["DELIVERED", "TS", "Archive", "Archived", "Epoch", "Extent", "Place", "read_extent", "read_page"]
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
@@ -78,6 +78,10 @@ class Epoch:
     first: EntryId
     """Where the archive's part of it begins."""
 
+    def has_taken(self, at: EntryId) -> bool:
+        """Whether a place that it has in common with the log before it is archived under this one."""
+        return self.forked_at is not None and self.first <= at <= self.forked_at
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -97,13 +101,42 @@ class Extent:
     def place_of(self, position: Position) -> Place | None:
         """Where a position lies; None if it is in a log that the archive has not met.
 
-        A bare id is looked for in the newest log that had begun by then: ids begin with a time.
+        A bare id is looked for in the newest log that had begun by then: ids begin with a time. What a log has in
+        common with the one that it continues is archived once, under either of them.
         """
-        if position.epoch is not None:
-            known = next((epoch for epoch in self.epochs if epoch.name == position.epoch), None)
-            return None if known is None else Place(known.number, position.id)
-        begun = [epoch for epoch in self.epochs if epoch.first <= position.id]
-        return Place((begun[-1] if begun else self.epochs[0]).number, position.id)
+        if position.epoch is None:
+            return self._begun_by(position.id, self.epochs)
+        known = self._named(position.epoch)
+        if known is None:
+            return None
+        if known.forked_at is None and position.n is None and position.id < known.first.before():
+            # Who counts by `n` stands in that log; a bare id under its name may have come from one before.
+            return self._begun_by(position.id, [epoch for epoch in self.epochs if epoch.number <= known.number])
+        place = Place(known.number, position.id)
+        while (before := self.parting(place)) is not None and place.id < known.first.before():
+            place = before
+            known = self._numbered(place.epoch)
+        child = next((epoch for epoch in self.epochs if epoch.parent == known.name and epoch.has_taken(place.id)), None)
+        return place if child is None else Place(child.number, place.id)
+
+    def parting(self, place: Place) -> Place | None:
+        """The same place, or the last one in common, in the log that this one continues; None if it continues none."""
+        known = self._numbered(place.epoch)
+        parent = self._named(known.parent)
+        if parent is None or known.forked_at is None:
+            return None
+        return Place(parent.number, min(place.id, known.forked_at))
+
+    @staticmethod
+    def _begun_by(at: EntryId, epochs: Sequence[Epoch]) -> Place:
+        begun = [epoch for epoch in epochs if epoch.first <= at]
+        return Place((begun[-1] if begun else epochs[0]).number, at)
+
+    def _numbered(self, number: int) -> Epoch:
+        return next(epoch for epoch in self.epochs if epoch.number == number)
+
+    def _named(self, name: str | None) -> Epoch | None:
+        return next((epoch for epoch in self.epochs if epoch.name == name), None)
 
     def name_of(self, number: int) -> str | None:
         """What the log of this number calls itself."""
@@ -206,7 +239,7 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await _page(connection, after, until, count, types, (ts_from, ts_to), newest_first=False)
+            return await read_page(connection, after, until, count, types, (ts_from, ts_to))
 
     async def page_before(
         self,
@@ -225,7 +258,7 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await _page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
+            return await read_page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
 
 
 async def read_extent(connection: psycopg.AsyncConnection[Any]) -> Extent | None:
@@ -259,23 +292,37 @@ async def wanted_types(
     return None if len(wanted) == len(types) else wanted
 
 
-async def _page(
+async def read_page(
     connection: psycopg.AsyncConnection[Any],
     after: Place,
     until: Place,
     count: int,
     types: list[str] | None,
-    times: tuple[str | None, str | None],
+    times: tuple[str | None, str | None] = (None, None),
     *,
-    newest_first: bool,
+    newest_first: bool = False,
+    late_only: bool = False,
 ) -> list[Archived]:
+    """Events between two places, in the caller's snapshot.
+
+    Args:
+        connection: in a `snapshot`.
+        after: exclusive.
+        until: inclusive; exclusive where the newest come first.
+        count: at most so many.
+        types: what `wanted_types` said.
+        times: bounds of `ts`, both inclusive; None for no bound.
+        newest_first: the other way round.
+        late_only: only those that came into the log a minute or more after their `ts`.
+    """
     found: list[Archived] = []
     if types == []:
         return found
     for epoch in _epochs_between(after.epoch, until.epoch, newest_first=newest_first):
         begin = after.id if epoch == after.epoch else START
         end = until.id if epoch == until.epoch else None
-        query, values = _question(epoch, begin, end, count - len(found), types, times, newest_first=newest_first)
+        left = count - len(found)
+        query, values = _question(epoch, begin, end, left, types, times, newest_first=newest_first, late_only=late_only)
         rows = await connection.execute(query, values)
         found += [_archived(row) for row in await rows.fetchall()]
         if len(found) >= count:
@@ -296,6 +343,7 @@ def _question(
     times: tuple[str | None, str | None],
     *,
     newest_first: bool,
+    late_only: bool,
 ) -> tuple[sql.Composed, dict[str, Any]]:
     # Comparing rows finds the place in the index, comparing the time alone finds the partition: both are needed.
     where: list[LiteralString] = ["epoch = %(epoch)s", "id_ms >= %(ms)s", "(id_ms, id_seq) > (%(ms)s, %(seq)s)"]
@@ -314,6 +362,8 @@ def _question(
     if times[1] is not None:
         where.append("ts <= %(ts_to)s::timestamptz")
         values["ts_to"] = times[1]
+    if late_only:  # the predicate of the index `events_late`, word for word
+        where.append("ts < to_timestamp((id_ms - 60000) / 1000.0::double precision)")
     order: LiteralString = "DESC" if newest_first else "ASC"
     values["count"] = count
     query = sql.SQL(

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -45,6 +45,8 @@ class LinkDown:
     """The log cannot be read at the moment; the tail keeps trying."""
 
     error: str
+    tier: Literal["Redis", "the archive"] = "Redis"
+    """What of it."""
 
 
 TailItem = list[Entry] | Gap | LinkUp | LinkDown
