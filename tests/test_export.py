@@ -17,7 +17,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.consumers.importer import numbers_for
+from broadcast.consumers.log_numbers import numbers_for
 from broadcast.consumers.recorder import Recorder
 from broadcast.errors import BroadcastError
 from tests.archives import database, fill
@@ -235,15 +235,16 @@ def test_an_archiver_is_not_led_past_what_an_export_lacks(
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1), st.lists(st.sampled_from("abcdef"), unique=True))
 def test_logs_keep_their_order_or_are_refused(names: list[str], held_names: list[str]) -> None:
-    known = {name: number for number, name in enumerate(held_names, -2)}
+    known = {name: number for number, name in enumerate(held_names, 1)}
     both = [name for name in held_names if name in names]
     try:
-        numbers = numbers_for(names, known)
+        shift, numbers = numbers_for(names, known)
     except BroadcastError:
         assert both
         return
-    assert known == known | {name: numbers[name] for name in both}
-    fresh = [name for name in names if name not in known]
-    assert len({*known.values(), *(numbers[name] for name in fresh)}) == len(known) + len(fresh)
+    after = {name: number + shift for name, number in known.items()}
+    assert {name: after[name] for name in both} == {name: numbers[name] for name in both}
+    assert len({*after.values(), *numbers.values()}) == len({*known, *names})
+    assert all(number > 0 for number in [*after.values(), *numbers.values()])
     if both == [name for name in names if name in known]:  # they agree about what they share
         assert sorted(names, key=numbers.__getitem__) == names

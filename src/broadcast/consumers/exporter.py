@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from broadcast.consumers.store import connect
-from broadcast.errors import SettingError, UnreachableError
+from broadcast.errors import PositionError, SettingError, UnreachableError
 from broadcast.event import timestamp
 from broadcast.filters import parse_filter
 from broadcast.log.archive import DELIVERED, Epoch, Extent, Place, read_extent, wanted_types
@@ -46,6 +46,9 @@ class Exporter:
         self._filter = None if types is None else parse_filter(types)
         now = datetime.now(UTC)
         self._since, self._until = (None if each is None else parse_since(each, now=now) for each in (since, until))
+        for each in (self._since, self._until):
+            if each is not None and each.cycle is not None:
+                raise PositionError("a cycle is no range of an export: name an id, a time, or a duration ago")
         self._asked = {"types": types, "since": since, "until": until}
         self.events = 0
         """How many were given so far."""

@@ -2,8 +2,8 @@
 
 Rules:
 1. An event's place is (epoch, id): what is there already is left as it is.
-2. Logs of the export that the archive does not know get numbers in front of those it knows, or behind them; so order
-   stays as it was.
+2. Logs of the export that the archive does not know come in front of those it knows, or behind them; so order stays as
+   it was. In front there may be no numbers left: then all that it knows get greater ones.
 3. The archiver's checkpoint is moved on only by an export that has everything from before it on, so that nothing is
    left out in between. It is moved in the transaction of the batch, which fences the archiver off: that finds the new
    one, and goes on from there.
@@ -18,6 +18,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from broadcast.consumers.batch import identity
+from broadcast.consumers.log_numbers import numbered
 from broadcast.consumers.rows import Row, row_of
 from broadcast.consumers.store import connect
 from broadcast.errors import BroadcastError, EventError, UnreachableError
@@ -149,7 +150,7 @@ class Importer:
     async def _heed(self, connection: psycopg.AsyncConnection[Any], told: Header | Mark | Exported) -> None:
         if isinstance(told, Header):
             self._is_whole, self._is_complete = told.is_whole, False
-            self._numbers |= await _numbered(connection, told.epochs)
+            self._numbers |= await numbered(connection, told.epochs)
         elif isinstance(told, Mark):
             self._epoch = told.name
         else:
@@ -181,7 +182,7 @@ class Importer:
                 return place.epoch
             name = UNNAMED
         if name not in self._numbers:
-            self._numbers |= await _numbered(connection, (Epoch(0, name, None, None, first),))
+            self._numbers |= await numbered(connection, (Epoch(0, name, None, None, first),))
         return self._numbers[name]
 
     async def _kept(
@@ -224,59 +225,3 @@ async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], num
     values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
     await connection.execute(_PRODUCERS, values)
     return int(found[0]) if found else 0
-
-
-async def _numbered(connection: psycopg.AsyncConnection[Any], epochs: tuple[Epoch, ...]) -> dict[str, int]:
-    """The archive's numbers of some logs, which follow one another; new ones are entered.
-
-    Raises:
-        BroadcastError: one that the archive does not know lies between two that it knows.
-    """
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE epochs IN SHARE ROW EXCLUSIVE MODE")
-        rows = await (await connection.execute("SELECT name, epoch FROM epochs")).fetchall()
-        known: dict[str, int] = dict(rows)
-        numbers = numbers_for([epoch.name for epoch in epochs], known)
-        for epoch in epochs:
-            if epoch.name not in known:
-                forked = (None, None) if epoch.forked_at is None else epoch.forked_at
-                await connection.execute(
-                    "INSERT INTO epochs (epoch, name, parent, forked_ms, forked_seq, first_ms, first_seq) "
-                    "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                    (numbers[epoch.name], epoch.name, epoch.parent, *forked, *epoch.first),
-                )
-        await connection.execute(
-            "SELECT setval(pg_get_serial_sequence('epochs', 'epoch'), greatest(1, (SELECT max(epoch) FROM epochs)))"
-        )
-    return numbers
-
-
-def numbers_for(names: list[str], known: dict[str, int]) -> dict[str, int]:
-    """Numbers for logs that follow one another. Pure.
-
-    Args:
-        names: in their order.
-        known: what some of them, and others, have already.
-
-    Raises:
-        BroadcastError: one that is not known lies between two that are.
-    """
-    numbers = {name: known[name] for name in names if name in known}
-    met = [at for at, name in enumerate(names) if name in known]
-    if not met:
-        first = max(known.values(), default=0) + 1
-        return {name: first + at for at, name in enumerate(names)}
-    lowest, highest = min(known.values()), max(known.values())
-    for at, name in enumerate(names):
-        if name in numbers:
-            continue
-        if at < met[0] and numbers[names[met[0]]] == lowest:
-            numbers[name] = lowest - (met[0] - at)
-        elif at > met[-1] and numbers[names[met[-1]]] == highest:
-            numbers[name] = highest + (at - met[-1])
-        else:
-            raise BroadcastError(
-                f"the log {name!r} lies between two that this archive holds, but it does not hold it: "
-                "import into a database of its own"
-            )
-    return numbers
