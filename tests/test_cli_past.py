@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from broadcast import Broadcaster
+from broadcast.event import timestamp
 from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.postgresql import PostgresqlServer
@@ -37,8 +38,7 @@ def past() -> list[dict[str, Any]]:
     return [
         {
             "type": name,
-            "ts": (BEGAN + timedelta(seconds=at_s)).strftime("%Y-%m-%dT%H:%M:%S.")
-            + f"{round(at_s * 1000) % 1000:03d}Z",
+            "ts": timestamp(round((BEGAN.timestamp() + at_s) * 1000) * 1_000_000),
             "cycle": min(3, int(at_s) // 2),
             "day": 7,
             "data": data,

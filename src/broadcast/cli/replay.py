@@ -55,7 +55,7 @@ async def replay(
     console = Console(highlight=False, soft_wrap=True)
     async with aclosing(_events(settings, begin, end, types)) as events:
         async for event in events:
-            if pacing is not None:
+            if pacing is not None and "id" in event:  # a gap has no time of its own
                 await _wait(pacing, event)
             if as_json:
                 sys.stdout.write(orjson.dumps(event).decode() + "\n")
