@@ -67,7 +67,7 @@ def read_rows(reply: Any) -> list[Any]:
 def entry_of(row: Any, n: int | None = None) -> Entry:
     """One entry, decoded; `n` is its ordinal."""
     raw_id, flat = row
-    if flat and len(flat) == 4:  # noqa: PLR2004 - `event` and `by`, as nearly all have
+    if flat and len(flat) == 4:
         return decode_entry(raw_id, {flat[0]: flat[1], flat[2]: flat[3]}, n)
     return decode_entry(raw_id, dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}, n)
 
