@@ -22,7 +22,7 @@ import redis
 
 from broadcast.consumers.archiver import Archiver
 from broadcast.settings import Settings
-from tests.archiving import add
+from tests.archivers import add
 
 EVENTS = 20
 AGAIN = 5

@@ -22,8 +22,7 @@ from broadcast.log.archiving import Archiving, archive_key
 from broadcast.log.position import START, Position
 from broadcast.log.stream import StreamReader
 from broadcast.settings import Settings
-from tests.archives import database
-from tests.archiving import (
+from tests.archivers import (
     PATIENCE_S,
     STREAM,
     add,
@@ -36,6 +35,7 @@ from tests.archiving import (
     settings_of,
     stored,
 )
+from tests.archives import database
 from tests.bridges import emitter_to
 from tests.postgresql import PostgresqlServer, running_postgresql
 from tests.servers import RedisServer

@@ -13,8 +13,8 @@ import pytest
 from broadcast.consumers.headroom import wanted_maxlen
 from broadcast.log.archiving import Archiving, archive_key, room
 from broadcast.log.position import START, Bounds, EntryId
+from tests.archivers import STREAM, add, archive_once, archiving
 from tests.archives import database
-from tests.archiving import STREAM, add, archive_once, archiving
 from tests.bridges import serving
 from tests.postgresql import PostgresqlServer
 from tests.programs import Command

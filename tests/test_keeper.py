@@ -12,8 +12,8 @@ import pytest
 
 from broadcast.consumers import keeper
 from broadcast.log.partitions import WEEK_MS, drop_before, make, name_of, week_of
+from tests.archivers import append, archive_once, archiving, ask, is_consistent, stored
 from tests.archives import database
-from tests.archiving import append, archive_once, archiving, ask, is_consistent, stored
 from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer
 
