@@ -32,7 +32,7 @@ def probe_of(*, last: int, head: int) -> Probe:
     fanout = Fanout(nobody, Ring(events_max=10, bytes_max=1000))
     fanout.head = Position(EntryId(head, 0), head, "e")
     fanout.loaded.set()
-    probe = Probe(fanout)
+    probe = Probe(fanout, nobody)
     probe.stream = Bounds(EntryId(1, 0), EntryId(last, 0), last, last, "e")
     return probe
 

@@ -11,6 +11,7 @@ import structlog
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
@@ -71,7 +72,7 @@ class Bridge:
         sockets = Sockets(self.fanout, self._access, admit=self._admit, on_gone=self._gone)
         self._engine = Engine(sockets, refuse=self._refuse, name=settings.name)
         self._presence = Presence(settings)
-        self._probe = Probe(self.fanout)
+        self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
         self.metrics = Metrics(self.fanout, self.admission, self._probe)
         self._followers: list[asyncio.Task[None]] = []
         self._stopping = False

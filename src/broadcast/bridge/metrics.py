@@ -94,6 +94,7 @@ class Metrics:
         info.add_metric([], {"version": version("v5-broadcast")})
         yield info
         yield from self._of_the_log()
+        yield from self._of_the_archive()
         yield from self._of_viewers()
         yield from self._of_connections()
 
@@ -114,6 +115,22 @@ class Metrics:
             if stream.added is not None and fanout.head.n is not None:
                 behind = max(0, stream.added - fanout.head.n)
                 yield _gauge("broadcast_stream_behind_events", "Entries that this bridge has not read yet", behind)
+
+    def _of_the_archive(self) -> Iterator[Metric]:
+        state = self._probe.archive_state
+        if state is None:
+            return
+        yield _gauge(
+            "broadcast_archive_up", "Whether an archiver is at work, and waits for nothing", not state["error"]
+        )
+        yield _gauge("broadcast_archive_heard_seconds", "How long ago an archiver was heard of", state["heard_s"])
+        for name, about, field in (
+            ("broadcast_archive_lag_events", "Entries of the stream that are not archived yet", "lag_events"),
+            ("broadcast_archive_room_events", "Entries that may come before one is trimmed unarchived", "room_events"),
+            ("broadcast_archive_room_seconds", "How long that takes at the present rate", "room_s"),
+        ):
+            if state[field] is not None:
+                yield _gauge(name, about, state[field])
 
     def _of_viewers(self) -> Iterator[Metric]:
         fanout, viewers = self._fanout, tuple(self._fanout.viewers)

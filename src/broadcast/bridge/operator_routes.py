@@ -57,7 +57,10 @@ class OperatorRoutes:
         del request
         reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
         reasons += self._probe.reasons
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+        # Live viewers are served without it: an archive that lags or waits makes no bridge unready.
+        archive = await self._probe.archive.state() if self._fanout.is_up else None
+        body = {"ready": not reasons, "reasons": reasons} | ({} if archive is None else {"archive": archive})
+        return JSONResponse(body, status_code=503 if reasons else 200)
 
     async def _clients(self, request: Request) -> Response:
         self._refuse_strangers(request)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.fanout import Fanout
 from broadcast.errors import UnreachableError
 from broadcast.log.position import START, Bounds, EntryId
@@ -56,10 +57,14 @@ class Probe:
 
     Args:
         fanout: the log as this bridge has it.
+        archive: how far its archiver is.
     """
 
-    def __init__(self, fanout: Fanout) -> None:
+    def __init__(self, fanout: Fanout, archive: ArchiveWatch) -> None:
         self._fanout = fanout
+        self.archive = archive
+        self.archive_state: dict[str, Any] | None = None
+        """How far the archiver was at the last look; None where there is none, or Redis does not answer."""
         self._reader = Progress(STUCK_S)
         self._rounds = Progress(STUCK_S)
         self.stream: Bounds | None = None
@@ -77,8 +82,9 @@ class Probe:
     async def _look(self) -> None:
         try:
             self.stream = await self._fanout.reader.bounds()
+            self.archive_state = await self.archive.state()
         except UnreachableError:  # Redis is away: that is no fault of the reader, and told elsewhere
-            self.stream = None
+            self.stream = self.archive_state = None
         self.judge(now_s=time.monotonic())
 
     def judge(self, *, now_s: float) -> None:

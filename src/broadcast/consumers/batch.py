@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from broadcast.consumers.rows import SEQ_MAX, Parked, Row, replacement_of, row_of
+from broadcast.consumers.rows import Parked, Row, replacement_of, row_of
 from broadcast.log.entry import Entry
 from broadcast.log.position import EntryId, Gap, Position
 
@@ -140,10 +140,7 @@ class Batch:
 
 
 def _behind(entry: Entry, epoch: str) -> Position:
-    # An id that no bigint holds: the ordinal would be another entry's.
-    fits = max(entry.id) <= SEQ_MAX
-    place = EntryId(min(entry.id.ms, SEQ_MAX), min(entry.id.seq, SEQ_MAX))
-    return Position(place, entry.n if fits else None, epoch)
+    return Position(entry.id, entry.n, epoch)
 
 
 def _ms_of(minute: str) -> int:

@@ -29,7 +29,6 @@ SEQ_MAX: Final = 2**63 - 1
 
 _PLAIN: Final = frozenset({"type", "ts", "cycle", "day", "data", "id", "by", "n"})
 _BIGINT_MIN: Final = -(2**63)
-_BIGINT_MAX: Final = 2**63 - 1
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
@@ -116,9 +115,9 @@ def _line(entry_id: EntryId, by: str | None, event: Event, n: int | None) -> str
         data = data.replace("\\", "\\\\")
     cycle, day = event["cycle"], event["day"]
     extra = "\\N"
-    fits = type(cycle) is int and type(day) is int and _fits(cycle) and _fits(day)
+    fits = type(cycle) is type(day) is int and _BIGINT_MIN <= cycle <= SEQ_MAX and _BIGINT_MIN <= day <= SEQ_MAX
     # The five fields and `id`, and those of `by` and `n` that there are: whatever is more is a field of its own.
-    if not fits or len(event) != 6 + ("by" in event) + ("n" in event):
+    if not fits or len(event) != 6 + (by is not None) + (n is not None):
         cycle, day, extra = _apart(event)
     ms, seq = entry_id
     shown_by = "\\N" if by is None else _escaped(by)
@@ -132,17 +131,13 @@ def _escaped(text: str) -> str:
     return text if text.isprintable() and "\\" not in text else text.translate(_ESCAPES)
 
 
-def _fits(number: int) -> bool:
-    return _BIGINT_MIN <= number <= _BIGINT_MAX
-
-
 def _apart(event: Event) -> tuple[str, str, str]:
     """The columns `cycle`, `day` and `extra` of an event that is not of the usual shape."""
     extra = {name: value for name, value in event.items() if name not in _PLAIN}
     numbers: list[str] = []
     for name in ("cycle", "day"):
         value: Any = event[name]
-        fits = type(value) is int and _fits(value)
+        fits = type(value) is int and _BIGINT_MIN <= value <= SEQ_MAX
         numbers.append(str(value) if fits else "\\N")
         if not fits and value is not None:
             extra[name] = value

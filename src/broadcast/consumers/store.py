@@ -239,28 +239,30 @@ class Store:
         row = await self._one(
             "INSERT INTO epochs (name, parent, forked_ms, forked_seq, first_ms, first_seq) "
             "VALUES (%s, %s, %s, %s, %s, %s) RETURNING epoch",
-            (log.name, parent, *_bigints(forked_at), *_bigints(first)),
+            (log.name, parent, *(_bigints(forked_at) if forked_at else (None, None)), *_bigints(first)),
         )
         assert row is not None
         return int(row[0])
 
     async def _fence(self, epoch: int, batch: Batch) -> Checkpoint:
-        end, now = batch.end, self.checkpoint
+        # An id that no bigint holds: the ordinal would be another entry's.
+        place, now = EntryId(*_bigints(batch.end.id)), self.checkpoint
+        n = batch.end.n if place == batch.end.id else None
         if now is None:
             done = await self.connection.execute(
                 "INSERT INTO checkpoint (stream, epoch, id_ms, id_seq, n, holder, heard_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING",
-                (self.stream, epoch, *end.id, end.n, self.holder),
+                (self.stream, epoch, *place, n, self.holder),
             )
         else:
             done = await self.connection.execute(
                 "UPDATE checkpoint SET epoch = %s, id_ms = %s, id_seq = %s, n = %s, heard_at = clock_timestamp() "
                 "WHERE holder = %s AND epoch = %s AND id_ms = %s AND id_seq = %s",
-                (epoch, *end.id, end.n, self.holder, now.epoch, *now.id),
+                (epoch, *place, n, self.holder, now.epoch, *now.id),
             )
         if done.rowcount != 1:
             raise FencedError("another archiver has taken over")
-        return Checkpoint(epoch, batch.epoch.name, end.id, end.n)
+        return Checkpoint(epoch, batch.epoch.name, place, n)
 
     async def _known(self, batch: Batch) -> dict[str, int]:
         """The last seq of each of the batch's producers that has any."""
@@ -307,12 +309,13 @@ class Store:
             await self._note_gap(epoch, batch.gap)
 
     async def _note_gap(self, epoch: int, gap: Gap) -> None:
+        before = _bigints(gap.before) if gap.before else (None, None)
         await self.connection.execute(
             "INSERT INTO gaps (epoch, after_ms, after_seq, before_ms, before_seq, lost, reason, announced) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
             # Of what Redis had lost, the archive holds all that it had had; and what producers could not append again
             # they announce themselves.
-            (epoch, *_bigints(gap.after), *_bigints(gap.before), gap.lost, gap.reason, gap.reason == "rewound"),
+            (epoch, *_bigints(gap.after), *before, gap.lost, gap.reason, gap.reason == "rewound"),
         )
 
     async def _one(self, query: LiteralString, values: Any = None) -> Any:
@@ -330,8 +333,8 @@ def _weeks(batch: Batch) -> set[int]:
     return {week_of(row.entry.id.ms) for row in batch.rows if row.line is not None}
 
 
-def _bigints(place: EntryId | None) -> tuple[int | None, int | None]:
-    return (None, None) if place is None else (min(place.ms, SEQ_MAX), min(place.seq, SEQ_MAX))
+def _bigints(place: EntryId) -> tuple[int, int]:
+    return min(place.ms, SEQ_MAX), min(place.seq, SEQ_MAX)
 
 
 async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
@@ -348,6 +351,10 @@ async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
     # Every statement its own transaction: those of several are written out.
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
     # Not as an option of the connection, which would take the place of those in the address.
-    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
-        await connection.execute("SELECT set_config(%s, %s, false)", (setting, str(STATEMENT_TIMEOUT_MS)))
+    try:
+        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            await connection.execute("SELECT set_config(%s, %s, false)", (setting, str(STATEMENT_TIMEOUT_MS)))
+    except BaseException:
+        await connection.close()
+        raise
     return connection
