@@ -303,7 +303,7 @@ async def _seam_under_load(server: RedisServer, url: str, *, runs: int, rate: in
 
 
 def test_every_id_once_and_in_order_at_the_seam_under_load(valkey_server: RedisServer, url: str) -> None:
-    asyncio.run(_seam_under_load(valkey_server, url, runs=8, rate=1000))
+    asyncio.run(_seam_under_load(valkey_server, url, runs=6, rate=1000))
 
 
 @pytest.mark.chaos
