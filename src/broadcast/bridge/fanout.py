@@ -80,6 +80,8 @@ class Fanout:
         self.loaded = asyncio.Event()
         """Set once the ring holds what the stream holds."""
         self.viewers: set[Viewer] = set()
+        self.timed_replays = 0
+        """How many there are, of all viewers."""
         self.waiting_bytes_max = waiting_bytes_max
         self.is_crowded = False
         """Whether more than that waits: then nobody gets more while anything waits for it."""
