@@ -121,7 +121,7 @@ class Metrics:
         if state is None:
             return
         yield _gauge(
-            "broadcast_archive_up", "Whether an archiver is at work, and waits for nothing", not state["error"]
+            "broadcast_archive_up", "Whether an archiver is at work, and not waiting", not state["error"]
         )
         yield _gauge("broadcast_archive_heard_seconds", "How long ago an archiver was heard of", state["heard_s"])
         for name, about, field in (

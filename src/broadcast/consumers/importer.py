@@ -17,7 +17,6 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
-from broadcast.consumers.batch import identity
 from broadcast.consumers.log_numbers import numbered
 from broadcast.consumers.rows import Row, row_of
 from broadcast.consumers.store import connect
@@ -219,7 +218,7 @@ async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], num
     found = await (await connection.execute(_INSERT)).fetchone()
     last: dict[str, tuple[int, int]] = {}
     for row in rows:
-        if (known := identity(row.entry.by)) is not None:
+        if (known := row.identity) is not None:
             last[known[0]] = max(last.get(known[0], (0, 0)), (known[1], row.entry.id.ms))
     names = sorted(last)
     values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
