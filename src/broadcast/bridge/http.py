@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from broadcast.bridge.access import Access
 from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.history_routes import HistoryRoutes
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.trace import Trace, is_local
@@ -69,7 +70,7 @@ class HttpRoutes:
         is_crowded: Callable[[], bool],
     ) -> None:
         self._fanout = fanout
-        self._archive = archive
+        self._history = HistoryRoutes(fanout=fanout, archive=archive, access=access)
         self._access = access
         self._trace = trace
         self._admit = admit
@@ -85,6 +86,7 @@ class HttpRoutes:
             Route("/readyz", self._readyz),
             Route("/events", self._events),
             Route("/clients", self._clients),
+            *self._history.routes,
             Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
         ]
         return Starlette(routes=routes, exception_handlers={RequestError: _problem})

@@ -2,8 +2,7 @@
 
 Rules:
 1. The delivered JSON is made by PostgreSQL: what was archived is never decoded again on its way to a viewer.
-2. A question names one epoch at a time, and bounds the id: then PostgreSQL looks at the partitions of that range alone,
-   in their order, and stops at the page's end.
+2. A question names one epoch at a time, and bounds the id: see `questions.py`.
 3. What is asked together has to be of one moment: `Extent` and the rows up to it come from the same snapshot.
 """
 
@@ -11,116 +10,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, LiteralString, NamedTuple
+from dataclasses import replace
+from typing import Any, Final, LiteralString
 
 import psycopg
-from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from broadcast.errors import PositionError, UnreachableError
-from broadcast.log.position import START, EntryId, Position
+from broadcast.errors import UnreachableError
+from broadcast.log.places import Archived, Epoch, Extent, Place
+from broadcast.log.position import START, EntryId
+from broadcast.log.questions import DELIVERED, TS, Stretch, select
 
-__all__ = ["DELIVERED", "TS", "Archive", "Archived", "Epoch", "Extent", "Place"]
+__all__ = [
+    "DELIVERED",
+    "TS",
+    "Archive",
+    "Archived",
+    "Epoch",
+    "Extent",
+    "Place",
+    "read_extent",
+    "read_page",
+    "stretches",
+    "wanted_types",
+]
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
-
-TS: Final[LiteralString] = """to_char(ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
-"""A row's `ts` as it stands in the event."""
-
-DELIVERED: Final[LiteralString] = (
-    """'{"type":' || to_json(type)::text || ',"ts":"' || """
-    + TS
-    + """ || '","cycle":' || coalesce(cycle::text, (extra->'cycle')::text, 'null')
-    || ',"day":' || coalesce(day::text, (extra->'day')::text, 'null') || ',"data":' || data::text
-    || CASE WHEN extra IS NULL OR (extra - 'cycle' - 'day') = '{}'::jsonb THEN ''
-       ELSE ',' || substr((extra - 'cycle' - 'day')::text, 2, length((extra - 'cycle' - 'day')::text) - 2) END
-    || ',"id":"' || id_ms || '-' || id_seq || '"' || CASE WHEN by IS NULL THEN '' ELSE ',"by":' || to_json(by)::text END
-    || CASE WHEN n IS NULL THEN '' ELSE ',"n":' || n END || '}'"""
-)
-"""A row as the JSON of the delivered event."""
-
-
-class Place(NamedTuple):
-    """A place in the archive, ordered as it is."""
-
-    epoch: int
-    """The number that the archive gave to the log."""
-    id: EntryId
-
-    def __str__(self) -> str:
-        return f"{self.epoch}.{self.id}"
-
-    @classmethod
-    def parse(cls, text: str) -> Place:
-        """Read what `str` wrote.
-
-        Raises:
-            PositionError: it is none.
-        """
-        epoch, _, entry_id = text.partition(".")
-        ms, _, seq = entry_id.partition("-")
-        parts = (epoch, ms, seq)
-        if not all(part.isascii() and part.isdigit() and len(part) <= 19 for part in parts) or int(epoch) >= 2**31:
-            raise PositionError(f"cursor: expected what `next` said, such as '1.1771095683456-0', got {text[:60]!r}")
-        return cls(int(epoch), EntryId(int(ms), int(seq)))
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One log, as the archive knows it."""
-
-    number: int
-    name: str
-    parent: str | None
-    forked_at: EntryId | None
-    first: EntryId
-    """Where the archive's part of it begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far the archive reaches."""
-
-    epochs: tuple[Epoch, ...]
-    """In their order; the last one is the checkpoint's."""
-    end: Place
-    """The checkpoint: everything up to here is archived."""
-    n: int | None
-    """Its ordinal in its log."""
-
-    def position(self) -> Position:
-        """The checkpoint as a position in the log."""
-        return Position(self.end.id, self.n, self.epochs[-1].name)
-
-    def place_of(self, position: Position) -> Place | None:
-        """Where a position lies; None if it is in a log that the archive has not met.
-
-        A bare id is looked for in the newest log that had begun by then: ids begin with a time.
-        """
-        if position.epoch is not None:
-            known = next((epoch for epoch in self.epochs if epoch.name == position.epoch), None)
-            return None if known is None else Place(known.number, position.id)
-        begun = [epoch for epoch in self.epochs if epoch.first <= position.id]
-        return Place((begun[-1] if begun else self.epochs[0]).number, position.id)
-
-    def name_of(self, number: int) -> str | None:
-        """What the log of this number calls itself."""
-        return next((epoch.name for epoch in self.epochs if epoch.number == number), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Archived:
-    """One event of the archive."""
-
-    place: Place
-    n: int | None
-    type: str
-    ts: str
-    by: str | None
-    json: bytes
-    """Its delivered form."""
+WINDOW: Final = 10
+"""So many times what is wanted is read of all types, before each type is looked for on its own."""
+_COLUMNS: Final[LiteralString] = "epoch, id_ms, id_seq, n, type, " + TS + ", by, " + DELIVERED
 
 
 class Archive:
@@ -206,7 +125,7 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await _page(connection, after, until, count, types, (ts_from, ts_to), newest_first=False)
+            return await read_page(connection, after, until, count, types, (ts_from, ts_to))
 
     async def page_before(
         self,
@@ -225,7 +144,7 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await _page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
+            return await read_page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
 
 
 async def read_extent(connection: psycopg.AsyncConnection[Any]) -> Extent | None:
@@ -259,73 +178,95 @@ async def wanted_types(
     return None if len(wanted) == len(types) else wanted
 
 
-async def _page(
+async def read_page(
     connection: psycopg.AsyncConnection[Any],
     after: Place,
     until: Place,
     count: int,
     types: list[str] | None,
-    times: tuple[str | None, str | None],
+    times: tuple[str | None, str | None] = (None, None),
     *,
-    newest_first: bool,
+    newest_first: bool = False,
+    late_only: bool = False,
 ) -> list[Archived]:
+    """Events between two places, in the caller's snapshot.
+
+    Args:
+        connection: in a `snapshot`.
+        after: exclusive.
+        until: inclusive; exclusive where the newest come first.
+        count: at most so many.
+        types: what `wanted_types` said.
+        times: bounds of `ts`, both inclusive; None for no bound.
+        newest_first: the other way round.
+        late_only: only those that came into the log a minute or more after their `ts`.
+    """
+    if newest_first:
+        until = until._replace(id=until.id.before())
     found: list[Archived] = []
-    if types == []:
-        return found
-    for epoch in _epochs_between(after.epoch, until.epoch, newest_first=newest_first):
-        begin = after.id if epoch == after.epoch else START
-        end = until.id if epoch == until.epoch else None
-        query, values = _question(epoch, begin, end, count - len(found), types, times, newest_first=newest_first)
-        rows = await connection.execute(query, values)
-        found += [_archived(row) for row in await rows.fetchall()]
-        if len(found) >= count:
-            break
+    for stretch in stretches(after, until, types, times, newest_first=newest_first, late_only=late_only):
+        for asked in _widened(stretch, count):
+            begun = _behind(asked, found, newest_first=newest_first)
+            query = select(_COLUMNS, begun, count=count - len(found), newest_first=newest_first)
+            rows = await connection.execute(query)
+            found += [_archived(row) for row in await rows.fetchall()]
+            if len(found) >= count:
+                return found
     return found
 
 
-def _epochs_between(first: int, last: int, *, newest_first: bool) -> range:
-    return range(last, first - 1, -1) if newest_first else range(first, last + 1)
-
-
-def _question(
-    epoch: int,
-    begin: EntryId,
-    end: EntryId | None,
-    count: int,
+def stretches(
+    after: Place,
+    until: Place,
     types: list[str] | None,
     times: tuple[str | None, str | None],
     *,
-    newest_first: bool,
-) -> tuple[sql.Composed, dict[str, Any]]:
-    # Comparing rows finds the place in the index, comparing the time alone finds the partition: both are needed.
-    where: list[LiteralString] = ["epoch = %(epoch)s", "id_ms >= %(ms)s", "(id_ms, id_seq) > (%(ms)s, %(seq)s)"]
-    values: dict[str, Any] = {"epoch": epoch, "ms": min(begin.ms, 2**63 - 1), "seq": min(begin.seq, 2**63 - 1)}
-    if end is not None:
-        where.append("id_ms <= %(end_ms)s")
-        last = "(id_ms, id_seq) < (%(end_ms)s, %(end_seq)s)"
-        where.append(last if newest_first else "(id_ms, id_seq) <= (%(end_ms)s, %(end_seq)s)")
-        values |= {"end_ms": min(end.ms, 2**63 - 1), "end_seq": min(end.seq, 2**63 - 1)}
-    if types is not None:
-        where.append("type = ANY(%(types)s)")
-        values["types"] = types
-    if times[0] is not None:
-        where.append("ts >= %(ts_from)s::timestamptz")
-        values["ts_from"] = times[0]
-    if times[1] is not None:
-        where.append("ts <= %(ts_to)s::timestamptz")
-        values["ts_to"] = times[1]
-    order: LiteralString = "DESC" if newest_first else "ASC"
-    values["count"] = count
-    query = sql.SQL(
-        "SELECT epoch, id_ms, id_seq, n, type, {ts}, by, {json} FROM events WHERE {where} "
-        "ORDER BY id_ms {order}, id_seq {order} LIMIT %(count)s"
-    ).format(
-        ts=sql.SQL(TS),
-        json=sql.SQL(DELIVERED),
-        where=sql.SQL(" AND ").join([sql.SQL(part) for part in where]),
-        order=sql.SQL(order),
-    )
-    return query, values
+    newest_first: bool = False,
+    late_only: bool = False,
+) -> list[Stretch]:
+    """What lies between two places, in stretches of one epoch each, in the order in which they are wanted.
+
+    Args:
+        after: exclusive.
+        until: inclusive.
+        types: None for all.
+        times: bounds of `ts`, both inclusive; None for no bound.
+        newest_first: the other way round.
+        late_only: only what came into the log late.
+    """
+    if types == []:
+        return []
+    found = [
+        part
+        for epoch in range(after.epoch, until.epoch + 1)
+        for part in Stretch(
+            epoch=epoch,
+            after=after.id if epoch == after.epoch else START,
+            until=until.id if epoch == until.epoch else None,
+            types=None if types is None else tuple(types),
+            ts_from=times[0],
+            ts_to=times[1],
+            is_late=late_only,
+        ).parts()
+    ]
+    return found[::-1] if newest_first else found
+
+
+def _widened(stretch: Stretch, count: int) -> tuple[Stretch, ...]:
+    """How a stretch is looked through: among all events as long as that finds enough, then type by type."""
+    if stretch.types is None:
+        return (stretch,)
+    return replace(stretch, window=count * WINDOW), replace(stretch, by_type=True)
+
+
+def _behind(stretch: Stretch, found: list[Archived], *, newest_first: bool) -> Stretch:
+    """What of a stretch is not yet found."""
+    if not found or found[-1].place.epoch != stretch.epoch:
+        return stretch
+    last = found[-1].place.id
+    if newest_first:
+        return replace(stretch, until=last.before() if stretch.until is None else min(stretch.until, last.before()))
+    return replace(stretch, after=max(stretch.after, last))
 
 
 def _archived(row: tuple[Any, ...]) -> Archived:
