@@ -42,8 +42,8 @@ def life(cycles: int) -> list[dict[str, Any]]:
     for cycle in range(1, cycles + 1):
         begin_ms = BEGAN_MS + cycle * 20 * MINUTE_MS
         end_ms = begin_ms + MINUTE_MS + cycle * 1000
-        told = {"duration_ms": end_ms - begin_ms + 0.5} if cycle % 2 else {}
-        marks = [("cycle.start", begin_ms, {}), ("cycle.end", end_ms, told)]
+        told: dict[str, Any] = {"duration_ms": end_ms - begin_ms + 0.5} if cycle % 2 else {}
+        marks: list[tuple[str, int, dict[str, Any]]] = [("cycle.start", begin_ms, {}), ("cycle.end", end_ms, told)]
         if cycle % 3 == 0:
             marks.insert(1, ("error", begin_ms + 500, {"source": "sense", "message": f"no {cycle}"}))
         events += [event(ms, 0, None, name, ts_ms=ms, cycle=cycle, **data) for name, ms, data in marks]
