@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broadcast.bridge import exports
 from broadcast.bridge.app import Bridge
 from broadcast.filters import parse_filter
 from tests.archives import database
@@ -32,6 +34,12 @@ class Reader:
 
     def walk(self, **query: Any) -> list[dict[str, Any]]:
         return self.runner.run(self._walk(query))
+
+    def lines(self, **query: Any) -> list[dict[str, Any]]:
+        answer = self.runner.run(ask(self.bridge, "/history", {"Accept": "application/x-ndjson"}, **query))
+        assert 200 == answer.status and "application/x-ndjson" == answer.headers["content-type"], answer.body
+        assert not answer.body or answer.body.endswith(b"\n")
+        return [without_n(orjson.loads(line)) for line in answer.body.splitlines()]
 
     async def _walk(self, query: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -58,15 +66,15 @@ def reader(
         runner.run(context.__aexit__(None, None, None))
 
 
-def test_pages_of_any_question_are_the_log(reader: Reader) -> None:
+def test_pages_and_lines_of_any_question_are_the_log(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     log = reader.world.log
 
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     @given(
         begin=st.none() | st.integers(0, len(log) - 1),
         end=st.none() | st.integers(0, len(log) - 1),
         types=st.sampled_from((None, "sense.*", "-sense.*", "cycle.start,error", "nothing.at.all", *TYPES)),
-        limit=st.integers(1, 170),
+        limit=st.sampled_from((9, 23, 50, 161)),
         order=st.sampled_from(("asc", "desc")),
         by_time=st.booleans(),
     )
@@ -83,4 +91,8 @@ def test_pages_of_any_question_are_the_log(reader: Reader) -> None:
         found = reader.walk(since=since, until=until, types=types, limit=limit, order=order)
         assert found == (expected if order == "asc" else expected[::-1])
 
+        lines = reader.lines(since=since, until=until, types=types, order=order)
+        assert lines == found
+
+    monkeypatch.setattr(exports, "SLICE_EVENTS", 20)
     ask_it()

@@ -13,7 +13,7 @@ from typing import Final
 
 from broadcast.errors import FilterError, PositionError, RequestError
 from broadcast.filters import Filter, parse_filter
-from broadcast.log.position import EntryId, Position, Since, parse_id, parse_since
+from broadcast.log.position import START, EntryId, Position, Since, parse_id, parse_since
 
 __all__ = ["Edge", "Question", "parse_number", "parse_question", "write_cursor"]
 
@@ -58,8 +58,10 @@ class Question:
     newest_first: bool
     cursor: Position | None
     """The last event that was had: go on behind it, in the order that is asked for."""
-    bucket_s: int | None
+    bucket_s: int | None = None
     """Counts per so many seconds are wanted, instead of events; 0: of a width that suits the range."""
+    earliest: EntryId = START
+    """The smallest id that may be given."""
 
     @property
     def count(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import Request
@@ -10,10 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broadcast.bridge.access import Access, Grant
+from broadcast.bridge.exporting import NDJSON, ExportResponse
+from broadcast.bridge.exports import Exports
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question, parse_question, write_cursor
-from broadcast.bridge.past import Past, PastEvent
+from broadcast.bridge.moment import Matches, PastEvent
 from broadcast.bridge.requests import bearer_token, utc_now
+from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError, UnreachableError
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HistoryRoutes"]
 
-NDJSON: Final = "application/x-ndjson"
 _HEADERS: Final[Mapping[str, str]] = {
     # What one viewer may see, another may not: nothing is kept that is not asked for again with a token.
     "Cache-Control": "private, no-cache",
@@ -40,7 +42,8 @@ class HistoryRoutes:
     """
 
     def __init__(self, *, fanout: Fanout, archive: Archive | None, access: Access) -> None:
-        self._past = Past(fanout, archive)
+        self._tiers = Tiers(fanout, archive)
+        self._exports = Exports(self._tiers)
         self._access = access
         self.routes = [Route("/history", self._history)]
 
@@ -49,15 +52,17 @@ class HistoryRoutes:
         question = _within(parse_question(request.query_params, now=utc_now()), grant)
         matches = _visible(question, grant)
         try:
+            if NDJSON in request.headers.get("accept", ""):
+                return ExportResponse(await self._exports.begin(question, matches), _HEADERS)
             return await self._page(question, matches)
         except UnreachableError as error:
             raise RequestError("unavailable", f"this range cannot be read: {error}"[:300]) from None
 
-    async def _page(self, question: Question, matches: Callable[[str], bool]) -> Response:
-        events = await self._past.page(question, matches, count=question.count + 1)
+    async def _page(self, question: Question, matches: Matches) -> Response:
+        events = await self._tiers.page(question, matches, count=question.count + 1)
         is_more, events = len(events) > question.count, events[: question.count]
         following = write_cursor(events[-1].position) if is_more else None
-        return Response(_body(events, following, self._past.archive is not None), 200, _HEADERS, "application/json")
+        return Response(_body(events, following, self._tiers.archive is not None), 200, _HEADERS, "application/json")
 
 
 def _within(question: Question, grant: Grant) -> Question:
@@ -66,7 +71,7 @@ def _within(question: Question, grant: Grant) -> Question:
     return question
 
 
-def _visible(question: Question, grant: Grant) -> Callable[[str], bool]:
+def _visible(question: Question, grant: Grant) -> Matches:
     wanted, granted = question.filter.matches, grant.filter.matches
     return lambda event_type: wanted(event_type) and granted(event_type)
 

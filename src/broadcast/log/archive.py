@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from broadcast.errors import UnreachableError
-from broadcast.log.places import Archived, Epoch, Extent, Place
-from broadcast.log.position import START, EntryId
-from broadcast.log.questions import DELIVERED, TS, Stretch, select
+from broadcast.log.places import Archived, Epoch, Extent, Place, Range
+from broadcast.log.position import EntryId
+from broadcast.log.questions import DELIVERED, TS, select, stretches
 
 __all__ = [
     "DELIVERED",
@@ -31,7 +30,7 @@ __all__ = [
     "Place",
     "read_extent",
     "read_page",
-    "stretches",
+    "read_range",
     "wanted_types",
 ]
 
@@ -203,70 +202,30 @@ async def read_page(
     """
     if newest_first:
         until = until._replace(id=until.id.before())
+    asked = Range(after, until, *times)
+    return await read_range(connection, asked, types, count, newest_first=newest_first, late_only=late_only)
+
+
+async def read_range(
+    connection: psycopg.AsyncConnection[Any],
+    asked: Range,
+    types: list[str] | None,
+    count: int,
+    *,
+    newest_first: bool = False,
+    late_only: bool = False,
+) -> list[Archived]:
+    """The first events of a range, in the caller's snapshot; the arguments as those of `read_page`."""
     found: list[Archived] = []
-    for stretch in stretches(after, until, types, times, newest_first=newest_first, late_only=late_only):
-        for asked in _widened(stretch, count):
-            begun = _behind(asked, found, newest_first=newest_first)
+    for stretch in stretches(asked, types, newest_first=newest_first, late_only=late_only):
+        for step in stretch.steps(count * WINDOW):
+            begun = step.behind(found[-1].place if found else None, newest_first=newest_first)
             query = select(_COLUMNS, begun, count=count - len(found), newest_first=newest_first)
             rows = await connection.execute(query)
             found += [_archived(row) for row in await rows.fetchall()]
             if len(found) >= count:
                 return found
     return found
-
-
-def stretches(
-    after: Place,
-    until: Place,
-    types: list[str] | None,
-    times: tuple[str | None, str | None],
-    *,
-    newest_first: bool = False,
-    late_only: bool = False,
-) -> list[Stretch]:
-    """What lies between two places, in stretches of one epoch each, in the order in which they are wanted.
-
-    Args:
-        after: exclusive.
-        until: inclusive.
-        types: None for all.
-        times: bounds of `ts`, both inclusive; None for no bound.
-        newest_first: the other way round.
-        late_only: only what came into the log late.
-    """
-    if types == []:
-        return []
-    found = [
-        part
-        for epoch in range(after.epoch, until.epoch + 1)
-        for part in Stretch(
-            epoch=epoch,
-            after=after.id if epoch == after.epoch else START,
-            until=until.id if epoch == until.epoch else None,
-            types=None if types is None else tuple(types),
-            ts_from=times[0],
-            ts_to=times[1],
-            is_late=late_only,
-        ).parts()
-    ]
-    return found[::-1] if newest_first else found
-
-
-def _widened(stretch: Stretch, count: int) -> tuple[Stretch, ...]:
-    """How a stretch is looked through: among all events as long as that finds enough, then type by type."""
-    if stretch.types is None:
-        return (stretch,)
-    return replace(stretch, window=count * WINDOW), replace(stretch, by_type=True)
-
-
-def _behind(stretch: Stretch, found: list[Archived], *, newest_first: bool) -> Stretch:
-    """What of a stretch is not yet found."""
-    if not found or found[-1].place.epoch != stretch.epoch:
-        return stretch
-    last = found[-1].place.id
-    if newest_first:
-        return replace(stretch, until=last.before() if stretch.until is None else min(stretch.until, last.before()))
-    return replace(stretch, after=max(stretch.after, last))
 
 
 def _archived(row: tuple[Any, ...]) -> Archived:

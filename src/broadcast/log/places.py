@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from broadcast.errors import PositionError
-from broadcast.log.position import EntryId, Position
+from broadcast.log.position import START, EntryId, Position
 
-__all__ = ["Archived", "Epoch", "Extent", "Place"]
+__all__ = ["EVERYTHING", "Archived", "Epoch", "Extent", "Place", "Range"]
 
 
 class Place(NamedTuple):
@@ -66,25 +66,36 @@ class Extent:
     def place_of(self, position: Position) -> Place | None:
         """Where a position lies; None if it is in a log that the archive has not met.
 
-        A bare id is looked for in the newest log that had begun by then: ids begin with a time.
+        A bare id is looked for in the newest log that had begun by then: ids begin with a time. What a log has in
+        common with the one that it continues is archived under that one, as far as it was archived by then; and so is
+        what was appended again in it.
         """
-        if position.epoch is not None:
-            known = self.number_of(position.epoch)
-            return None if known is None else Place(self._heir(known, position.id), position.id)
-        begun = [epoch for epoch in self.epochs if epoch.first <= position.id]
-        return Place((begun[-1] if begun else self.epochs[0]).number, position.id)
+        if position.epoch is None:
+            begun = [epoch for epoch in self.epochs if epoch.first <= position.id]
+            return Place((begun[-1] if begun else self.epochs[0]).number, position.id)
+        known, at = self._named(position.epoch), position.id
+        while known is not None and known.forked_at is not None and at < known.first:
+            parent = self._named(known.parent)
+            if parent is None:
+                break
+            known, at = parent, min(at, known.forked_at)
+        return None if known is None else Place(self._heir(known, at).number, at)
 
-    def _heir(self, number: int, entry_id: EntryId) -> int:
-        """Which log an event is archived in that was still in the stream when Redis lost what came behind it."""
+    def _heir(self, log: Epoch, entry_id: EntryId) -> Epoch:
+        """The log under which an event is archived that was still in the stream when this log ended."""
         for epoch in self.epochs:
-            is_child = epoch.parent == self.name_of(number)
-            if is_child and epoch.forked_at is not None and epoch.first <= entry_id <= epoch.forked_at:
-                return self._heir(epoch.number, entry_id)
-        return number
+            is_kept = epoch.forked_at is not None and epoch.first <= entry_id <= epoch.forked_at
+            if epoch.parent == log.name and is_kept:
+                return self._heir(epoch, entry_id)
+        return log
 
     def number_of(self, name: str | None) -> int | None:
         """The number of the log of this name; None if the archive has not met it."""
-        return next((epoch.number for epoch in self.epochs if epoch.name == name), None)
+        known = self._named(name)
+        return None if known is None else known.number
+
+    def _named(self, name: str | None) -> Epoch | None:
+        return next((epoch for epoch in self.epochs if epoch.name == name), None)
 
     def name_of(self, number: int) -> str | None:
         """What the log of this number calls itself."""
@@ -102,3 +113,26 @@ class Archived:
     by: str | None
     json: bytes
     """Its delivered form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Events between two places, two times, and not too old."""
+
+    after: Place
+    """Exclusive."""
+    until: Place
+    """Inclusive."""
+    ts_from: str | None = None
+    """Inclusive, as is `ts_to`; None for no such bound."""
+    ts_to: str | None = None
+    earliest: EntryId = START
+    """The smallest id that may be given, in whichever log."""
+
+    def covers(self, entry_id: EntryId, ts: str) -> bool:
+        """Whether an event that lies between the two places belongs to it."""
+        return entry_id >= self.earliest and (self.ts_from or "") <= ts and (self.ts_to is None or ts <= self.ts_to)
+
+
+EVERYTHING: Final = Range(Place(0, START), Place(2**31 - 1, EntryId(2**64 - 1, 2**64 - 1)))
+"""The whole log."""

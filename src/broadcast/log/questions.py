@@ -15,9 +15,10 @@ from typing import Any, Final, LiteralString, cast
 
 from psycopg import sql
 
+from broadcast.log.places import Place, Range
 from broadcast.log.position import START, EntryId
 
-__all__ = ["DELIVERED", "TS", "Stretch", "select"]
+__all__ = ["DELIVERED", "TS", "Stretch", "select", "stretches"]
 
 EARLY_MS: Final = 5_000
 """An id is given after `ts` is taken, but by another machine's clock: it may be so much smaller."""
@@ -77,10 +78,59 @@ class Stretch:
         late = replace(self, after=max(after, punctual), until=until, is_late=True)
         return tuple(part for part in (replace(self, after=after, until=last), late) if not part.is_empty)
 
+    def steps(self, window: int) -> tuple[Stretch, ...]:
+        """How it is looked through: among all events as long as that finds enough, then type by type.
+
+        Args:
+            window: so many events are looked at first, wanted or not.
+        """
+        if self.types is None:
+            return (self,)
+        return replace(self, window=window), replace(self, by_type=True)
+
+    def behind(self, last: Place | None, *, newest_first: bool) -> Stretch:
+        """What of it is left when everything up to a place was found; None for nothing."""
+        if last is None or last.epoch != self.epoch:
+            return self
+        if newest_first:
+            before = last.id.before()
+            return replace(self, until=before if self.until is None else min(self.until, before))
+        return replace(self, after=max(self.after, last.id))
+
     @property
     def is_empty(self) -> bool:
         """Whether there is no room between its ids."""
         return self.until is not None and self.until <= self.after
+
+
+def stretches(
+    asked: Range, types: list[str] | None, *, newest_first: bool = False, late_only: bool = False
+) -> list[Stretch]:
+    """A range in stretches of one epoch each, in the order in which they are wanted.
+
+    Args:
+        asked: the range.
+        types: None for all.
+        newest_first: the other way round.
+        late_only: only what came into the log late.
+    """
+    if types == []:
+        return []
+    first, last = asked.after.epoch, asked.until.epoch
+    found = [
+        part
+        for epoch in range(first, last + 1)
+        for part in Stretch(
+            epoch=epoch,
+            after=max(asked.after.id if epoch == first else START, asked.earliest.before()),
+            until=asked.until.id if epoch == last else None,
+            types=None if types is None else tuple(types),
+            ts_from=asked.ts_from,
+            ts_to=asked.ts_to,
+            is_late=late_only,
+        ).parts()
+    ]
+    return found[::-1] if newest_first else found
 
 
 def select(columns: LiteralString, stretch: Stretch, *, count: int, newest_first: bool = False) -> sql.Composed:
