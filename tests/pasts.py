@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
+import redis
 
 from broadcast.bridge.app import Bridge
 from broadcast.event import timestamp
@@ -19,6 +20,8 @@ from tests.archives import fill
 from tests.servers import RedisServer
 
 BEGAN_MS = 1_771_000_000_000
+LOST_AT = 60
+_ENVELOPE = ("type", "ts", "cycle", "day", "data")
 TYPES = ("cycle.start", "cycle.end", "sense.project", "sense.raw", "state.mood", "error")
 
 
@@ -40,7 +43,7 @@ def make_world(seed: int, url: str, server: RedisServer) -> World:
     checkpoint and holds what is not archived, some of it appended again."""
     draw = Random(seed)
     made = list(_events(draw, 160))
-    first, second = made[:60], made[60:]
+    first, second = made[:LOST_AT], made[LOST_AT:]
     # Redis has lost the last 8 of the first log; their producers append them again, among what is new.
     kept, lost = first[:-8], first[-8:]
     fill(url, first, epoch="e1")
@@ -49,19 +52,25 @@ def make_world(seed: int, url: str, server: RedisServer) -> World:
     fill(url, archived, epoch="e2", parent="e1", forked_at=_id(kept[-1]))
     with server.client() as client:
         for entry in stream[draw.choice((0, 5)) :]:
-            payload = {name: entry[name] for name in ("type", "ts", "cycle", "day", "data")}
-            fields: dict[Any, Any] = {"event": orjson.dumps(payload)}
-            client.xadd("v5:stream", {**fields, **({"by": entry["by"]} if "by" in entry else {})}, id=entry["id"])
+            append(client, entry)
         hash_fields = {"epoch": "e2", "parent": "e1", "forked_at": kept[-1]["id"]}
         client.hset("{v5:stream}:log", mapping=hash_fields)
     return World(log=made)
 
 
+def append(client: redis.Redis, entry: dict[str, Any]) -> None:
+    """Put a delivered event into the stream, in its place."""
+    fields: dict[Any, Any] = {"event": orjson.dumps({name: entry[name] for name in _ENVELOPE})}
+    client.xadd("v5:stream", {**fields, **({"by": entry["by"]} if "by" in entry else {})}, id=entry["id"])
+
+
 def _events(draw: Random, count: int) -> Iterator[dict[str, Any]]:
     ms, seq, cycle = BEGAN_MS, 0, 0
     seqs = {"kai": 0, "ada": 0}
-    for _ in range(count):
-        if draw.random() < 0.3:
+    for at in range(count):
+        if at == LOST_AT:  # Redis takes its time to come back
+            ms, seq = ms + 5_000, 0
+        elif draw.random() < 0.3:
             seq += 100  # there is room for what is appended again
         else:
             ms, seq = ms + draw.choice((1, 40, 2_000, 90_000)), 0
@@ -86,7 +95,7 @@ def _mixed(
     for entry in new:
         name = entry.get("by", "").partition(":")[0]
         while waiting and (draw.random() < 0.5 or any(e["by"].startswith(f"{name}:") for e in waiting if name)):
-            ms, seq = _id(stream[-1])
+            ms, seq = max(_id(stream[-1]), (_id(new[0])[0] - 1_000, 0))
             stream.append({**waiting.pop(0), "id": f"{ms}-{seq + 1}"})
         stream.append(entry)
     return stream

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Final
 
 from broadcast.errors import FilterError, PositionError, RequestError
-from broadcast.filters import Filter, parse_filter
+from broadcast.filters import ALL, Filter, parse_filter
 from broadcast.log.position import START, EntryId, Position, Since, parse_id, parse_since
 
-__all__ = ["Edge", "Question", "parse_number", "parse_question", "write_cursor"]
+__all__ = ["Edge", "Question", "parse_number", "parse_place", "parse_question", "write_cursor"]
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1_000
@@ -60,8 +60,14 @@ class Question:
     """The last event that was had: go on behind it, in the order that is asked for."""
     bucket_s: int | None = None
     """Counts per so many seconds are wanted, instead of events; 0: of a width that suits the range."""
+    granted: Filter = ALL
+    """What may be seen, whatever is asked for."""
     earliest: EntryId = START
     """The smallest id that may be given."""
+
+    def matches(self, event_type: str) -> bool:
+        """Whether an event of a type is wanted, and may be seen."""
+        return self.filter.matches(event_type) and self.granted.matches(event_type)
 
     @property
     def count(self) -> int:
@@ -107,6 +113,18 @@ def parse_number(name: str, text: str | None, *, least: int) -> int | None:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 19) or not least <= int(text) <= NUMBER_MAX:
         raise _refused(name, f"a whole number of at least {least}", text)
     return int(text)
+
+
+def parse_place(name: str, text: str) -> Position:
+    """Read an id, or what `next` said.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    try:
+        return _place(name, text) if _PLACE.fullmatch(text) else Position(parse_id(text))
+    except PositionError:
+        raise _refused(name, "an event's id such as '1771095683456-0'", text) from None
 
 
 def _edge(name: str, text: str | None, now: datetime) -> Edge:

@@ -26,7 +26,7 @@ from broadcast.log.position import START, EntryId, Gap, Position
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Lines", "Matches", "Moment", "PastEvent", "TrimmedError", "in_ring", "is_start"]
+__all__ = ["Lines", "Matches", "Moment", "PastEvent", "TrimmedError", "in_front_of", "in_ring", "is_start"]
 
 TAIL_EVENTS: Final = 500
 Matches = Callable[[str], bool]
@@ -105,7 +105,7 @@ class Moment:
 
     # --- what a question means
 
-    async def range(self, question: Question, matches: Matches) -> Range:
+    async def range(self, question: Question) -> Range:
         """A question's range.
 
         Raises:
@@ -115,10 +115,10 @@ class Moment:
         asked = self.plain_range(question)
         # Behind a cursor, it is known where it began; another run may have come to the same number meanwhile.
         if question.since.cycle is not None and (question.cursor is None or question.newest_first):
-            start, _ = await self._ends_of(question.since.cycle, matches)
+            start, _ = await self.ends_of(question.since.cycle, question.granted.matches)
             asked = replace(asked, after=max(asked.after, start))
         if question.until.cycle is not None:
-            _, end = await self._ends_of(question.until.cycle, matches)
+            _, end = await self.ends_of(question.until.cycle, question.granted.matches)
             asked = replace(asked, until=min(asked.until, end))
         return asked
 
@@ -128,7 +128,7 @@ class Moment:
         after = EVERYTHING.after if since.position is None else self.place_of(since.position)
         last = EVERYTHING.until if until.position is None else self.place_of(until.position)
         if cursor is not None and question.newest_first:
-            last = min(last, _in_front_of(self.place_of(cursor)))
+            last = min(last, in_front_of(self.place_of(cursor)))
         elif cursor is not None:
             after = max(after, self.place_of(cursor))
         return Range(after, last, since.ts, until.ts, question.earliest)
@@ -147,21 +147,34 @@ class Moment:
             # What was in the stream when its log ended, and was not archived, is in the one that goes on.
             is_kept = self._bounds.forked_at is not None and extent.end < known and known.id <= self._bounds.forked_at
             return place if is_unmet and position.epoch == parent and is_kept else known
-        # A bare id, or one of a log that nobody knows any more: it begins with a time.
-        if is_unmet and position.id > self._begin:
+        # A bare id, or one of a log that nobody knows any more: it is in the newest log that had begun by then.
+        if is_unmet and position.id >= self._first_behind(self._begin):
             return place
         return extent.place_of(Position(position.id)) or place
 
-    async def _ends_of(self, cycle: int, matches: Matches) -> tuple[Place, Place]:
-        """In front of where a cycle begins, and in front of where the next one does."""
-        if not matches("cycle.start"):
-            raise RequestError("forbidden", "cycle: where it begins is not to be seen")
+    def _first_behind(self, entry_id: EntryId) -> EntryId:
+        """The first event behind an id in the stream's log, as far as the ring knows it."""
+        ring = self._fanout.ring
+        items = ring.read(max(ring.start, ring.index_after(entry_id)), len(ring))
+        is_known = self._fanout.ring_reaches(Position(entry_id))
+        first = next((item.id for item in items if isinstance(item, RingEvent) and not item.is_forgotten), None)
+        return first if is_known and first is not None else entry_id.after()
+
+    async def ends_of(self, cycle: int, granted: Matches) -> tuple[Place, Place]:
+        """In front of where the newest cycle of a number begins, and in front of where the next one does.
+
+        Raises:
+            RequestError: there is none, or where it begins may not be seen.
+            UnreachableError: a tier that is needed does not answer.
+        """
+        if not granted("cycle.start"):
+            raise RequestError("forbidden", "cycle: the grant leaves out 'cycle.start', where one begins")
         start = await self.start_of(cycle)
         if start is None:
             raise RequestError("not_found", f"cycle: there is no cycle {cycle}")
         following = await self.page(Range(start, EVERYTHING.until), is_start, newest_first=False, count=1)
         end = self.place_of(following[0].position) if following else EVERYTHING.until
-        return _in_front_of(start), _in_front_of(end)
+        return in_front_of(start), in_front_of(end)
 
     async def start_of(self, cycle: int) -> Place | None:
         """The place of the newest `cycle.start` of this number; None if there is none.
@@ -169,7 +182,7 @@ class Moment:
         Raises:
             UnreachableError: a tier that is needed does not answer.
         """
-        async with aclosing(self._tail(EVERYTHING, is_start, newest_first=True)) as pages:
+        async with aclosing(self.pages_of_tail(EVERYTHING, is_start, newest_first=True)) as pages:
             async for page in pages:
                 for event in page:
                     if orjson.loads(event.json)["cycle"] == cycle:
@@ -260,14 +273,22 @@ class Moment:
         """
         found: list[PastEvent] = []
         if count > 0:
-            async with aclosing(self._tail(asked, matches, newest_first=newest_first)) as pages:
+            async with aclosing(self.pages_of_tail(asked, matches, newest_first=newest_first)) as pages:
                 async for page in pages:
                     found += page
                     if len(found) >= count:
                         break
         return found[:count]
 
-    async def _tail(self, asked: Range, matches: Matches, *, newest_first: bool) -> AsyncGenerator[list[PastEvent]]:
+    async def pages_of_tail(
+        self, asked: Range, matches: Matches, *, newest_first: bool = False
+    ) -> AsyncGenerator[list[PastEvent]]:
+        """All of what of a range is not archived yet, page by page.
+
+        Raises:
+            UnreachableError: the stream is needed and cannot be read.
+            TrimmedError: see `heeds_trimming`.
+        """
         after = max(Place(self.here, self._begin), asked.after)
         until = min(Place(self.here, self.head.id), asked.until)
         if after >= until:
@@ -352,7 +373,8 @@ def is_start(event_type: str) -> bool:
     return event_type == "cycle.start"
 
 
-def _in_front_of(place: Place) -> Place:
+def in_front_of(place: Place) -> Place:
+    """The place before this one."""
     return Place(place.epoch, place.id.before())
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question
 from broadcast.bridge.moment import Lines, Matches, Moment, PastEvent, TrimmedError, in_ring
 from broadcast.errors import UnreachableError
-from broadcast.log.places import Place, Range
-from broadcast.log.position import START, EntryId, Position, parse_since
+from broadcast.log.places import EARLY_MS, Place, Range, milliseconds
+from broadcast.log.position import EntryId, Position
 
 if TYPE_CHECKING:
     from broadcast.log.archive import Archive
@@ -59,7 +58,7 @@ class Tiers:
             return found
 
         async def read(moment: Moment) -> list[PastEvent]:
-            asked = await moment.range(question, matches)
+            asked = await moment.range(question)
             return await moment.page(asked, matches, newest_first=question.newest_first, count=count)
 
         return await self.at_one_moment(read, question)
@@ -78,7 +77,7 @@ class Tiers:
             return lines
 
         async def read(moment: Moment) -> Lines:
-            asked = await moment.range(question, matches)
+            asked = await moment.range(question)
             return await moment.lines(asked, matches, newest_first=question.newest_first, count=count)
 
         return await self.at_one_moment(read, question)
@@ -148,8 +147,5 @@ class Tiers:
 
 def _after(asked: Range) -> EntryId:
     """The id behind which everything lies that a range may hold."""
-    early = START
-    if asked.ts_from is not None:
-        position = parse_since(asked.ts_from, now=datetime.fromtimestamp(0, UTC)).position
-        early = START if position is None else position.id.before()
-    return max(asked.after.id, early, asked.earliest.before())
+    early_ms = 0 if asked.ts_from is None else max(0, milliseconds(asked.ts_from) - EARLY_MS)
+    return max(asked.after.id, EntryId(early_ms, 0).before(), asked.earliest.before())

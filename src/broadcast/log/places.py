@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from broadcast.errors import PositionError
 from broadcast.log.position import START, EntryId, Position
 
-__all__ = ["EVERYTHING", "Archived", "Epoch", "Extent", "Place", "Range"]
+__all__ = ["EARLY_MS", "EVERYTHING", "LATE_MS", "Archived", "Epoch", "Extent", "Place", "Range", "milliseconds"]
+
+EARLY_MS: Final = 5_000
+"""An id is given after `ts` is taken, but by another machine's clock: it may be so much smaller."""
+LATE_MS: Final = 60_000
+"""Whatever comes into the log later than this is in the index of the late."""
 
 
 class Place(NamedTuple):
@@ -136,3 +142,9 @@ class Range:
 
 EVERYTHING: Final = Range(Place(0, START), Place(2**31 - 1, EntryId(2**64 - 1, 2**64 - 1)))
 """The whole log."""
+
+
+def milliseconds(ts: str) -> int:
+    """A `ts` as milliseconds since 1970."""
+    moment = datetime.fromisoformat(ts)
+    return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
