@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -343,6 +344,10 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         for query in queries:
             answer = reader.ask("/history", **query)
             assert (503, "unavailable") == (answer.status, answer.json["code"])
+        # It is known by now that it is away: nobody waits for it every time anew.
+        began = time.monotonic()
+        assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
+        assert time.monotonic() - began < 2.5
         runner.run(context.__aexit__(None, None, None))
 
 

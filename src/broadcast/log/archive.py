@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, LiteralString
@@ -36,6 +37,7 @@ __all__ = [
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
+AWAY_S: Final = 2.0
 WINDOW: Final = 10
 """So many times what is wanted is read of all types, before each type is looked for on its own."""
 _COLUMNS: Final[LiteralString] = "epoch, id_ms, id_seq, n, type, " + TS + ", by, " + DELIVERED
@@ -63,10 +65,15 @@ class Archive:
             min_size=0,
             max_size=connections_max,
             timeout=CONNECT_TIMEOUT_S,
+            # PostgreSQL may have been restarted since a connection was used.
+            check=AsyncConnectionPool.check_connection,
             max_idle=60.0,
             open=False,
         )
         self._is_open = False
+        self._in_use = 0
+        self._away_until_s = 0.0
+        """Until then PostgreSQL is taken to be away: who asks meanwhile need not wait to be told so."""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -79,16 +86,33 @@ class Archive:
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
         """
+        if time.monotonic() < self._away_until_s:
+            raise UnreachableError("PostgreSQL did not answer a moment ago")
         try:
             if not self._is_open:
                 self._is_open = True
                 await self._pool.open()
-            async with self._pool.connection() as connection:
+            async with self._connection() as connection:
                 await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
                 async with connection.transaction():
                     yield connection
         except (psycopg.Error, PoolTimeout, PoolClosed, OSError) as error:
             raise UnreachableError(f"{type(error).__name__}: {error}"[:300]) from error
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        try:
+            connection = await self._pool.getconn()
+        except PoolTimeout:
+            if not self._in_use:  # else all of them are busy
+                self._away_until_s = time.monotonic() + AWAY_S
+            raise
+        self._in_use += 1
+        try:
+            yield connection
+        finally:
+            self._in_use -= 1
+            await self._pool.putconn(connection)
 
     async def extent(self) -> Extent | None:
         """How far the archive reaches; None if nothing was archived yet.
