@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from broadcast.bridge.access import Access
 from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.history_routes import HistoryRoutes
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.viewer import Viewer
@@ -67,7 +68,7 @@ class HttpRoutes:
         is_crowded: Callable[[], bool],
     ) -> None:
         self._fanout = fanout
-        self._archive = archive
+        self._history = HistoryRoutes(fanout=fanout, archive=archive, access=access)
         self._access = access
         self._more = tuple(more)
         self._admit = admit
@@ -81,6 +82,7 @@ class HttpRoutes:
             Route("/client.js", self._client),
             Route("/events", self._events),
             *self._more,
+            *self._history.routes,
             Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
         ]
         return Starlette(routes=routes, exception_handlers={RequestError: _problem})

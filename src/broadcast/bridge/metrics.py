@@ -120,9 +120,7 @@ class Metrics:
         state = self._probe.archive_state
         if state is None:
             return
-        yield _gauge(
-            "broadcast_archive_up", "Whether an archiver is at work, and not waiting", not state["error"]
-        )
+        yield _gauge("broadcast_archive_up", "Whether an archiver is at work, and not waiting", not state["error"])
         yield _gauge("broadcast_archive_heard_seconds", "How long ago an archiver was heard of", state["heard_s"])
         for name, about, field in (
             ("broadcast_archive_lag_events", "Entries of the stream that are not archived yet", "lag_events"),
