@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -12,9 +13,10 @@ from types import ModuleType
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import append, bridges, caller, emit, exits, imports, latency, memory, places
+from benchmarks import append, archive, bridges, caller, emit, exits, imports, latency, memory, places
 from benchmarks.figures import Figure, Table, median, shown_s
 
+from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,7 @@ TINY: dict[ModuleType, dict[str, float]] = {
     exits: {"ROUNDS": 1, "EXIT_TIMEOUT_S": 0.1},
     imports: {"PAIRS": 1},
     append: {"EVENTS": 800, "ROUNDS": 1},
+    archive: {"EVENTS": 1500, "ROUNDS": 1, "INSERTS": 50, "COPIED": 1000, "BATCH": 500, "PACE": 200, "PACED_S": 1},
     bridges: {"SECONDS": 0.5, "VIEWERS": 2},
 }
 
@@ -101,6 +104,18 @@ def test_append_compares_itself_with_pipelines_in_processes_of_their_own(valkey_
     assert set(append.PEERS) == set(rows)
     assert 1 == sum(row.reached is not None for row in rows.values())
     assert all(rate > 0 for row in rows.values() for rate in row.rounds)
+
+
+def test_archiving_is_compared_with_inserts_and_with_copy(
+    valkey_server: RedisServer, postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "running_postgresql", lambda **_: contextlib.nullcontext(postgresql_server))
+    rows = rows_of(archive.run(valkey_server.url))
+
+    assert 3 == sum(row.reached is not None for row in rows.values())
+    assert all(rate > 0 for row in rows.values() for rate in row.rounds)
+    with valkey_server.client() as client:
+        assert [] == client.keys("*bench:archive*")
 
 
 def test_bridges_are_counted_beyond_what_there_is_without_them(
