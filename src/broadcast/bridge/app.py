@@ -11,6 +11,7 @@ import structlog
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
@@ -83,6 +84,7 @@ class Bridge:
         http = HttpRoutes(
             fanout=self.fanout,
             archive=self.archive,
+            archive_watch=ArchiveWatch(self._reader, events_max=self.settings.stream_events_max),
             access=self._access,
             trace=self.trace,
             admit=self._admit,

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from broadcast.bridge.access import Access
+from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
@@ -50,6 +51,7 @@ class HttpRoutes:
     Args:
         fanout: the log as this bridge has it.
         archive: what lies behind the stream; None where there is none.
+        archive_watch: how far its archiver is.
         access: who may see what.
         trace: what can be said of the viewers.
         admit: takes in a viewer, or sends it away.
@@ -62,6 +64,7 @@ class HttpRoutes:
         *,
         fanout: Fanout,
         archive: Archive | None,
+        archive_watch: ArchiveWatch,
         access: Access,
         trace: Trace,
         admit: Callable[[Viewer], None],
@@ -70,6 +73,7 @@ class HttpRoutes:
     ) -> None:
         self._fanout = fanout
         self._archive = archive
+        self._archive_watch = archive_watch
         self._access = access
         self._trace = trace
         self._admit = admit
@@ -104,7 +108,10 @@ class HttpRoutes:
     async def _readyz(self, request: Request) -> Response:
         del request
         reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+        # Live viewers are served without it: an archive that lags or waits makes no bridge unready.
+        archive = await self._archive_watch.state() if self._fanout.is_up else None
+        body = {"ready": not reasons, "reasons": reasons} | ({} if archive is None else {"archive": archive})
+        return JSONResponse(body, status_code=503 if reasons else 200)
 
     async def _events(self, request: Request) -> Response:
         handshake = _sse_handshake(request)

@@ -57,6 +57,8 @@ class Progress:
     """How long the last transaction took."""
     lag_s: float = 0.0
     """How old the oldest event of the last batch was when it was stored, by the time in its id."""
+    is_holder: bool = True
+    """Whether it is the one who writes, or will be as soon as PostgreSQL answers."""
     error: str = ""
     """What it waits for; empty while all is well."""
 
@@ -121,7 +123,7 @@ class Archiver:
                 await self._work()
                 return
             except FencedError as error:
-                self._waits(str(error))
+                self._waits(str(error), is_holder=False)
                 await asyncio.sleep(STANDBY_S)
                 continue
             except (psycopg.Error, OSError) as error:
@@ -129,10 +131,10 @@ class Archiver:
             backoff_s = BACKOFF_FIRST_S if self.progress.batches > batches else min(BACKOFF_MAX_S, backoff_s * 2)
             await asyncio.sleep(max(BACKOFF_FIRST_S, backoff_s))
 
-    def _waits(self, error: str) -> None:
+    def _waits(self, error: str, *, is_holder: bool = True) -> None:
         if not self.progress.error:
             self._on_note(f"{error}; waiting")
-        self.progress = replace(self.progress, error=error)
+        self.progress = replace(self.progress, error=error, is_holder=self.progress.is_holder and is_holder)
 
     async def _work(self) -> None:
         """From the checkpoint on, until something fails."""
@@ -144,7 +146,7 @@ class Archiver:
             if self.progress.error:
                 self._on_note("archiving again")
             begin = Position(START) if store.checkpoint is None else store.checkpoint.position
-            self.progress = replace(self.progress, error="", position=store.checkpoint and begin)
+            self.progress = replace(self.progress, error="", is_holder=True, position=store.checkpoint and begin)
             await self._archive(store, Intake(begin))
             await store.release()
         except asyncio.CancelledError:

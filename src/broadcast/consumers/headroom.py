@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import RedisError, ResponseError
 
 from broadcast.errors import UnreachableError
-from broadcast.log.archiving import MAXLEN_FIELD, Archiving, archive_key
+from broadcast.log.archiving import MAXLEN_FIELD, TRIMMED_FIELD, Archiving, archive_key, count_of
 from broadcast.log.servers import Servers
 from broadcast.settings import Settings
 
@@ -108,7 +108,7 @@ class Headroom:
 
     async def _tell(self, client: Any) -> None:
         progress = self._progress()
-        if progress.position is None and not progress.error:  # nothing was archived yet, or another one's word counts
+        if not progress.is_holder:  # another one's word counts
             return
         with suppress(ResponseError):  # there is no stream
             self._measure(_added(await client.xinfo_stream(self._settings.stream)), time.monotonic())
@@ -122,7 +122,11 @@ class Headroom:
             rate=self._rate,
             error=progress.error,
         )
-        await client.hset(archive_key(self._settings.stream), mapping=told.as_fields())
+        key, fields = archive_key(self._settings.stream), told.as_fields()
+        if position is None:  # where an archiver before this one has come to is still true
+            for name in ("epoch", "id", "n"):
+                await client.hsetnx(key, name, fields.pop(name))
+        await client.hset(key, mapping=fields)
 
     def _measure(self, added: int | None, now_s: float) -> None:
         if added is not None and self._counted is not None and added >= self._counted[1]:
@@ -133,7 +137,7 @@ class Headroom:
             self._counted = (now_s, added)
 
     async def _raise(self, client: Any) -> None:
-        held, ours = (_count(value) for value in await client.hmget(self._log_key, "maxlen", MAXLEN_FIELD))
+        held, ours = (count_of(value) for value in await client.hmget(self._log_key, "maxlen", MAXLEN_FIELD))
         wanted = wanted_maxlen(
             held=held,
             ours=ours,
@@ -142,9 +146,14 @@ class Headroom:
             maxmemory_bytes=await self._maxmemory_bytes(client),
             entry_bytes=await self._entry_bytes(client),
         )
-        if wanted is not None:
-            await client.hset(self._log_key, mapping={"maxlen": wanted, MAXLEN_FIELD: wanted})
-            self._on_note(f"the stream keeps up to {wanted:,} events now, for when the archive is away")
+        if wanted is None:
+            return
+        fields: dict[str, int] = {"maxlen": wanted, MAXLEN_FIELD: wanted}
+        if self._counted is not None:
+            # From here on the stream grows: whoever finds it short of its maxlen can tell that from foreign trimming.
+            fields[TRIMMED_FIELD] = self._counted[1] - await client.xlen(self._settings.stream)
+        await client.hset(self._log_key, mapping=fields)
+        self._on_note(f"the stream keeps up to {wanted:,} events now, for when the archive is away")
 
     async def _maxmemory_bytes(self, client: Any) -> int:
         try:
@@ -164,7 +173,3 @@ class Headroom:
 def _added(info: Any) -> int | None:
     facts: dict[Any, Any] = dict(info)
     return facts.get("entries-added")
-
-
-def _count(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() else None

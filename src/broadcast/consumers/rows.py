@@ -29,7 +29,6 @@ SEQ_MAX: Final = 2**63 - 1
 
 _PLAIN: Final = frozenset({"type", "ts", "cycle", "day", "data", "id", "by", "n"})
 _BIGINT_MIN: Final = -(2**63)
-_BIGINT_MAX: Final = 2**63 - 1
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
@@ -55,7 +54,7 @@ class Row:
         parked: what goes to `parked`; None for an event as it should be.
     """
 
-    __slots__ = ("entry", "line", "parked", "ts", "type")
+    __slots__ = ("entry", "identity", "line", "parked", "ts", "type")
 
     def __init__(self, entry: Entry, line: str | None, event_type: str, ts: str, parked: Parked | None) -> None:
         self.entry = entry
@@ -63,6 +62,8 @@ class Row:
         self.type = event_type
         self.ts = ts
         self.parked = parked
+        self.identity = None if entry.by is None else _identity(entry.by)
+        """Producer and seq; None for an event that cannot be recognised when it comes again."""
 
 
 def row_of(entry: Entry) -> Row:
@@ -114,21 +115,20 @@ def _line(entry_id: EntryId, by: str | None, event: Event, n: int | None) -> str
         data = data.replace("\\", "\\\\")
     cycle, day = event["cycle"], event["day"]
     extra = "\\N"
-    fits = type(cycle) is int and type(day) is int and _fits(cycle) and _fits(day)
+    fits = type(cycle) is type(day) is int and _BIGINT_MIN <= cycle <= SEQ_MAX and _BIGINT_MIN <= day <= SEQ_MAX
     # The five fields and `id`, and those of `by` and `n` that there are: whatever is more is a field of its own.
-    if not fits or len(event) != 6 + ("by" in event) + ("n" in event):
+    if not fits or len(event) != 6 + (by is not None) + (n is not None):
         cycle, day, extra = _apart(event)
-    shown_by = "\\N" if by is None else by if by.isalnum() else by.translate(_ESCAPES)
+    ms, seq = entry_id
+    shown_by = "\\N" if by is None else _escaped(by)
     shown_n = "\\N" if n is None else n
-    shown_type = event["type"].translate(_ESCAPES)
-    return (
-        f"{entry_id.ms}\t{entry_id.seq}\t{shown_by}\t{shown_type}\t{event['ts']}\t{cycle}\t{day}\t{data}\t{extra}\t"
-        f"{shown_n}"
-    )
+    event_type = _escaped(event["type"])
+    return f"{ms}\t{seq}\t{shown_by}\t{event_type}\t{event['ts']}\t{cycle}\t{day}\t{data}\t{extra}\t{shown_n}"
 
 
-def _fits(number: int) -> bool:
-    return _BIGINT_MIN <= number <= _BIGINT_MAX
+def _escaped(text: str) -> str:
+    # What COPY reads in its own way is a backslash, or not printable.
+    return text if text.isprintable() and "\\" not in text else text.translate(_ESCAPES)
 
 
 def _apart(event: Event) -> tuple[str, str, str]:
@@ -137,7 +137,7 @@ def _apart(event: Event) -> tuple[str, str, str]:
     numbers: list[str] = []
     for name in ("cycle", "day"):
         value: Any = event[name]
-        fits = type(value) is int and _fits(value)
+        fits = type(value) is int and _BIGINT_MIN <= value <= SEQ_MAX
         numbers.append(str(value) if fits else "\\N")
         if not fits and value is not None:
             extra[name] = value
@@ -153,3 +153,12 @@ def _json(value: object) -> str:
 
 def _has_nul(event: Event) -> bool:
     return _NUL.search(_json(event)) is not None
+
+
+def _identity(by: str) -> tuple[str, int] | None:
+    producer, _, digits = by.rpartition(":")
+    # A foreign producer may write anything; as `position.Seen`, and no seq that its column cannot hold.
+    if not producer or len(digits) > 19 or not (digits.isascii() and digits.isdigit()) or "\0" in producer:
+        return None
+    seq = int(digits)
+    return (producer, seq) if seq <= SEQ_MAX else None

@@ -199,7 +199,7 @@ class Store:
             FencedError: another archiver holds the checkpoint; nothing was stored.
             psycopg.Error: nothing was stored; see `is_refusal`.
         """
-        weeks = {week_of(row.entry.id.ms) for row in batch.rows if row.line is not None}
+        weeks = _weeks(batch)
         for _ in range(PARTITION_TRIES):
             await self._make_partitions(weeks)
             try:
@@ -214,7 +214,7 @@ class Store:
         else:
             raise BroadcastError("a partition that is made is gone before it can be written to")
         self.checkpoint = checkpoint
-        self._last_seq |= {name: seq for name, (seq, _) in fresh.producers().items()}
+        self._last_seq |= {name: seq for name, (seq, _) in fresh.producers.items()}
         return len(fresh.rows)
 
     async def _make_partitions(self, weeks: set[int]) -> None:
@@ -239,32 +239,34 @@ class Store:
         row = await self._one(
             "INSERT INTO epochs (name, parent, forked_ms, forked_seq, first_ms, first_seq) "
             "VALUES (%s, %s, %s, %s, %s, %s) RETURNING epoch",
-            (log.name, parent, *_bigints(forked_at), *_bigints(first)),
+            (log.name, parent, *(_bigints(forked_at) if forked_at else (None, None)), *_bigints(first)),
         )
         assert row is not None
         return int(row[0])
 
     async def _fence(self, epoch: int, batch: Batch) -> Checkpoint:
-        end, now = batch.end, self.checkpoint
+        # An id that no bigint holds: the ordinal would be another entry's.
+        place, now = EntryId(*_bigints(batch.end.id)), self.checkpoint
+        n = batch.end.n if place == batch.end.id else None
         if now is None:
             done = await self.connection.execute(
                 "INSERT INTO checkpoint (stream, epoch, id_ms, id_seq, n, holder, heard_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING",
-                (self.stream, epoch, *end.id, end.n, self.holder),
+                (self.stream, epoch, *place, n, self.holder),
             )
         else:
             done = await self.connection.execute(
                 "UPDATE checkpoint SET epoch = %s, id_ms = %s, id_seq = %s, n = %s, heard_at = clock_timestamp() "
                 "WHERE holder = %s AND epoch = %s AND id_ms = %s AND id_seq = %s",
-                (epoch, *end.id, end.n, self.holder, now.epoch, *now.id),
+                (epoch, *place, n, self.holder, now.epoch, *now.id),
             )
         if done.rowcount != 1:
             raise FencedError("another archiver has taken over")
-        return Checkpoint(epoch, batch.epoch.name, end.id, end.n)
+        return Checkpoint(epoch, batch.epoch.name, place, n)
 
     async def _known(self, batch: Batch) -> dict[str, int]:
         """The last seq of each of the batch's producers that has any."""
-        names = batch.producers()
+        names = batch.producers
         if unknown := [name for name in names if name not in self._last_seq]:
             if len(self._last_seq) > 2 * PRODUCERS_CACHED:
                 self._last_seq.clear()
@@ -277,20 +279,20 @@ class Store:
         if lines := batch.lines(epoch):
             async with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
                 await copy.write(lines)
-        if producers := batch.producers():
+        if producers := batch.producers:
             names, lasts = list(producers), list(producers.values())
             await self.connection.execute(
                 "INSERT INTO producers SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) ON CONFLICT (name) "
                 "DO UPDATE SET last_seq = excluded.last_seq, last_ms = excluded.last_ms",
                 (names, [seq for seq, _ in lasts], [ms for _, ms in lasts]),
             )
-        if types := batch.types():
+        types, counts = batch.counts()
+        if types:
             await self.connection.execute(
                 "INSERT INTO types SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT (type) "
                 "DO UPDATE SET events = types.events + excluded.events",
-                (sorted(types), [types[name] for name in sorted(types)]),
+                (list(types), list(types.values())),
             )
-            counts = batch.counts()
             spans, begins, of_types = (list(column) for column in zip(*counts, strict=True))
             await self.connection.execute(
                 "INSERT INTO counts SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) "
@@ -307,12 +309,13 @@ class Store:
             await self._note_gap(epoch, batch.gap)
 
     async def _note_gap(self, epoch: int, gap: Gap) -> None:
+        before = _bigints(gap.before) if gap.before else (None, None)
         await self.connection.execute(
             "INSERT INTO gaps (epoch, after_ms, after_seq, before_ms, before_seq, lost, reason, announced) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
             # Of what Redis had lost, the archive holds all that it had had; and what producers could not append again
             # they announce themselves.
-            (epoch, *_bigints(gap.after), *_bigints(gap.before), gap.lost, gap.reason, gap.reason == "rewound"),
+            (epoch, *_bigints(gap.after), *before, gap.lost, gap.reason, gap.reason == "rewound"),
         )
 
     async def _one(self, query: LiteralString, values: Any = None) -> Any:
@@ -322,8 +325,16 @@ class Store:
         return await (await self.connection.execute(query, values)).fetchall()
 
 
-def _bigints(place: EntryId | None) -> tuple[int | None, int | None]:
-    return (None, None) if place is None else (min(place.ms, SEQ_MAX), min(place.seq, SEQ_MAX))
+def _weeks(batch: Batch) -> set[int]:
+    rows = [row for row in (batch.rows[:1] + batch.rows[-1:]) if row.line is not None]
+    ends = {week_of(row.entry.id.ms) for row in rows}
+    if len(rows) == 2 and len(ends) == 1:
+        return ends
+    return {week_of(row.entry.id.ms) for row in batch.rows if row.line is not None}
+
+
+def _bigints(place: EntryId) -> tuple[int, int]:
+    return min(place.ms, SEQ_MAX), min(place.seq, SEQ_MAX)
 
 
 async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
@@ -340,6 +351,10 @@ async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
     # Every statement its own transaction: those of several are written out.
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
     # Not as an option of the connection, which would take the place of those in the address.
-    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
-        await connection.execute("SELECT set_config(%s, %s, false)", (setting, str(STATEMENT_TIMEOUT_MS)))
+    try:
+        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            await connection.execute("SELECT set_config(%s, %s, false)", (setting, str(STATEMENT_TIMEOUT_MS)))
+    except BaseException:
+        await connection.close()
+        raise
     return connection

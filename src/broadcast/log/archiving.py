@@ -1,7 +1,8 @@
 """How far the archive is, as its archiver tells it in Redis to those who cannot ask PostgreSQL. Pure.
 
 Hash `{stream}:archive`, written about once a second: what `Archiving` holds. In `{stream}:log`, `archive_maxlen` is the
-`maxlen` that an archiver has set: if `maxlen` is another one, a person has set it since.
+`maxlen` that an archiver has set (if `maxlen` is another one, a person has set it since), and `archive_trimmed` is how
+many entries had been trimmed by then.
 """
 
 from __future__ import annotations
@@ -14,9 +15,20 @@ from typing import Any, Final
 from broadcast.errors import PositionError
 from broadcast.log.position import Bounds, EntryId, parse_id
 
-__all__ = ["MAXLEN_FIELD", "SILENT_S", "Archiving", "Room", "archive_key", "room"]
+__all__ = [
+    "MAXLEN_FIELD",
+    "SILENT_S",
+    "TRIMMED_FIELD",
+    "Archiving",
+    "Room",
+    "archive_key",
+    "count_of",
+    "maxlen_of",
+    "room",
+]
 
 MAXLEN_FIELD: Final = "archive_maxlen"
+TRIMMED_FIELD: Final = "archive_trimmed"
 SILENT_S: Final = 15.0
 """An archiver that has not written for so long is not at work."""
 
@@ -115,6 +127,22 @@ def room(archiving: Archiving, bounds: Bounds, *, maxlen: int, now_ms: int) -> R
     lag = max(0, bounds.added - archiving.n)
     left = maxlen - lag
     return Room(lag, left, max(0, left) / archiving.rate if archiving.rate > 0 else None, is_heard)
+
+
+def maxlen_of(log: Mapping[Any, Any], events_max: int) -> int:
+    """How many entries the stream keeps, as `append.lua` reads it.
+
+    Args:
+        log: the log's hash.
+        events_max: what holds where it names none.
+    """
+    return count_of(log.get("maxlen", log.get(b"maxlen"))) or events_max
+
+
+def count_of(raw: Any) -> int | None:
+    """The whole number that a field holds; None if it holds none."""
+    text = "" if raw is None else _text(raw)
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
 
 
 def _text(raw: Any) -> str:

@@ -67,8 +67,9 @@ def read_rows(reply: Any) -> list[Any]:
 def entry_of(row: Any, n: int | None = None) -> Entry:
     """One entry, decoded; `n` is its ordinal."""
     raw_id, flat = row
-    pairs = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}
-    return decode_entry(raw_id, pairs, n)
+    if flat and len(flat) == 4:
+        return decode_entry(raw_id, {flat[0]: flat[1], flat[2]: flat[3]}, n)
+    return decode_entry(raw_id, dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}, n)
 
 
 def bounds_of(info: Any, log: Any) -> Bounds:

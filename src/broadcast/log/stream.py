@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal
 from redis.exceptions import RedisError, ResponseError
 
 from broadcast.errors import UnreachableError
+from broadcast.log.archiving import Archiving, Room, archive_key, maxlen_of, room
 from broadcast.log.entry import Entry, numbered
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge
 from broadcast.log.replies import bounds_of, entry_of, placed, read_rows, rows_of
@@ -96,6 +98,22 @@ class StreamReader:
         """
         info, log = await self._ask(("XINFO", "STREAM", self.stream))
         return bounds_of(info, log)
+
+    async def archiving(self, *, events_max: int) -> tuple[Archiving, Room] | None:
+        """How far the archive is, as its archiver last told it; None if none ever did.
+
+        Args:
+            events_max: `maxlen` where the log's hash names none.
+
+        Raises:
+            UnreachableError: Redis does not answer, or refuses.
+        """
+        told, info, log = await self._ask(("HGETALL", archive_key(self.stream)), ("XINFO", "STREAM", self.stream))
+        archiving = Archiving.of_fields(dict(told or {}))
+        if archiving is None:
+            return None
+        maxlen = maxlen_of(dict(log or {}), events_max)
+        return archiving, room(archiving, bounds_of(info, log), maxlen=maxlen, now_ms=int(time.time() * 1000))
 
     async def newest(self, count: int) -> tuple[list[Entry], Bounds]:
         """The newest entries, oldest first, each with its ordinal; and the stream at that same moment.
