@@ -186,16 +186,17 @@ def _events_in(url: str) -> int:
 def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: str, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     recorder = Recorder(file)
-    for event in [
-        *life(10),
-        {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0, "data": {}},
-    ]:
+    gap = {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0, "data": {}}
+    no_text = life(1, first=11)[0] | {"data": {"text": "a\0b"}}  # which PostgreSQL does not store
+    for event in [*life(10), gap, no_text]:
         recorder.write(event)
     recorder.close()
     (tmp_path / ".events.jsonl.epoch").write_text("e7\n")
     code, _, err = command("import", str(file), "--database-url", target)
-    assert (0, "imported  10 events; 0 were there, 1 lines without an id left out\n") == (code, err)
+    assert (0, "imported  11 events; 0 were there, 1 lines without an id left out\n") == (code, err)
     assert [("e7",)] == query(target, "SELECT name FROM epochs")
+    assert [("broadcast.malformed",)] == query(target, "SELECT type FROM events WHERE n = 11")
+    assert [(True,)] == query(target, r"SELECT convert_from(raw, 'UTF8') LIKE '%u0000b%' FROM parked")
 
 
 def test_the_past_comes_before_what_an_archiver_has_written_meanwhile(

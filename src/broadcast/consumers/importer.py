@@ -17,7 +17,6 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
-from broadcast.consumers.batch import identity
 from broadcast.consumers.log_numbers import numbered
 from broadcast.consumers.rows import Row, row_of
 from broadcast.consumers.store import connect
@@ -63,6 +62,9 @@ INSERT INTO producers AS p SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bi
 ON CONFLICT (name) DO UPDATE SET last_seq = greatest(p.last_seq, excluded.last_seq),
     last_ms = greatest(p.last_ms, excluded.last_ms)
 """
+_PARKED: Final[LiteralString] = (
+    "INSERT INTO parked (epoch, id_ms, id_seq, by, raw, error) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+)
 
 
 @dataclass(slots=True)
@@ -219,8 +221,11 @@ async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], num
     found = await (await connection.execute(_INSERT)).fetchone()
     last: dict[str, tuple[int, int]] = {}
     for row in rows:
-        if (known := identity(row.entry.by)) is not None:
-            last[known[0]] = max(last.get(known[0], (0, 0)), (known[1], row.entry.id.ms))
+        if row.identity is not None:
+            name, seq = row.identity
+            last[name] = max(last.get(name, (0, 0)), (seq, row.entry.id.ms))
+        if (parked := row.parked) is not None:
+            await connection.execute(_PARKED, (number, *parked.id, parked.by, parked.raw, parked.error))
     names = sorted(last)
     values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
     await connection.execute(_PRODUCERS, values)
