@@ -204,6 +204,11 @@ class Importer:
         if Place(number, last.id) <= extent.end:
             return rows
         if holder[0] != HOLDER and not (self._is_whole and self._has_met_checkpoint):
+            if number > extent.end.epoch:
+                raise BroadcastError(
+                    f"the log {self._epoch!r} is not what this archive's archiver goes on with, and is newer than what "
+                    "it has: import into a database of its own"
+                )
             kept = [row for row in rows if Place(number, row.entry.id) <= extent.end]
             self.done.beyond += len(rows) - len(kept)
             return kept
