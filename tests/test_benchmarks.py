@@ -13,10 +13,10 @@ from types import ModuleType
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import append, archive, bridges, caller, emit, exits, imports, latency, memory, places
+from benchmarks import append, archive, archive_reads, bridges, caller, emit, exits, imports, latency, memory, places
 from benchmarks.figures import Figure, Table, median, shown_s
 
-from tests.postgresql import PostgresqlServer
+from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary
 from tests.servers import RedisServer
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +32,7 @@ TINY: dict[ModuleType, dict[str, float]] = {
     imports: {"PAIRS": 1},
     append: {"EVENTS": 800, "ROUNDS": 1},
     archive: {"EVENTS": 1500, "ROUNDS": 1, "INSERTS": 50, "COPIED": 1000, "BATCH": 500, "PACE": 200, "PACED_S": 1},
+    archive_reads: {"ROWS": 20_000, "EXPORTED": 10_000, "PAGES": 1},
     bridges: {"SECONDS": 0.5, "VIEWERS": 2},
 }
 
@@ -116,6 +117,19 @@ def test_archiving_is_compared_with_inserts_and_with_copy(
     assert all(rate > 0 for row in rows.values() for rate in row.rounds)
     with valkey_server.client() as client:
         assert [] == client.keys("*bench:archive*")
+
+
+def test_the_archive_is_read_beside_a_cursor_and_a_copy(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not postgresql_binary("initdb"):
+        pytest.skip(MISSING)
+    monkeypatch.setattr(archive_reads, "has_compiler", lambda: False)  # the viewers are tested with the fan-out
+    rows = rows_of(archive_reads.run(valkey_server.url))
+
+    assert len(archive_reads.QUESTIONS) == sum(name.startswith("first page") for name in rows)
+    assert all(rate > 0 for name, row in rows.items() if row.unit == "1/s" for rate in row.rounds)
+    assert "× COPY" in rows["/history as lines, 10,000 events"].measured
 
 
 def test_bridges_are_counted_beyond_what_there_is_without_them(

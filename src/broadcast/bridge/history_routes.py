@@ -79,6 +79,8 @@ class HistoryRoutes:
         headers = {**_HEADERS, "ETag": etag} if etag else _HEADERS
         if etag and is_held(etag, request.headers):
             return Response(None, 304, headers)
+        if as_lines and request.method == "HEAD":
+            return Response(None, 200, headers, NDJSON)
         if as_lines:
             return ExportResponse(await self._exports.begin(question, question.matches), headers)
         events = await self._tiers.page(question, question.matches, count=question.count + 1)

@@ -290,11 +290,13 @@ class Moment:
             TrimmedError: see `heeds_trimming`.
         """
         after = max(Place(self.here, self._begin), asked.after)
+        if after >= asked.until:
+            return
+        if not self._fanout.is_loaded:
+            raise UnreachableError(f"the stream has not been read yet: {self._fanout.down_reason}")
         until = min(Place(self.here, self.head.id), asked.until)
         if after >= until:
             return
-        if not self._fanout.is_loaded:
-            raise UnreachableError("the stream has not been read yet")
         inside = replace(asked, after=after, until=until)
         if self._fanout.ring_reaches(Position(after.id)):
             events = in_ring(self._fanout, inside, matches, newest_first=newest_first)
