@@ -382,7 +382,7 @@ def test_what_leaves_the_stream_on_the_way_to_it_is_looked_for_in_the_archive_ag
             append(client, entry)
         context = bridge_over(valkey_server, url, ring_events_max=10)
         bridge = runner.run(context.__aenter__())
-        past = bridge.fanout.past
+        past = bridge.fanout.history.forward
         trimmed: list[bool] = []
 
         def archive_first(*arguments: Any, **named: Any) -> Any:
@@ -393,7 +393,7 @@ def test_what_leaves_the_stream_on_the_way_to_it_is_looked_for_in_the_archive_ag
                 client.xtrim("v5:stream", maxlen=25, approximate=False)
             return past(*arguments, **named)
 
-        monkeypatch.setattr(bridge.fanout, "past", archive_first)
+        monkeypatch.setattr(bridge.fanout.history, "forward", archive_first)
         reader = Reader(runner, bridge, World(events), url)
         assert events == [without_n(e) for e in reader.ask("/history", limit=1000).json["events"]]
         assert trimmed
