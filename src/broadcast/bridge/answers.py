@@ -10,11 +10,12 @@ from typing import Any, Final
 import orjson
 
 from broadcast.bridge.cursor import Cursor
-from broadcast.bridge.requests import Replay, parse_replay, parse_subscribe, utc_now
+from broadcast.bridge.past import not_before
+from broadcast.bridge.requests import Replay, parse_replay, parse_subscribe, parse_token, utc_now
 from broadcast.bridge.ring import RingEvent
 from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
-from broadcast.log.position import START, Gap, Position
+from broadcast.log.position import START, EntryId, Gap, Position
 
 __all__ = ["Request", "answer", "unavailable"]
 
@@ -55,9 +56,19 @@ async def _answer(cursor: Cursor, request: Request) -> dict[str, Any]:
     if request.name == "subscribe":
         cursor.wanted = parse_subscribe(request.data)
         return {"types": list(cursor.wanted.patterns), "id": str(cursor.place.id)}
+    if request.name == "token":
+        return _renew(cursor, parse_token(request.data))
     if request.name == "replay":
         return await _replay(cursor, parse_replay(request.data, now=utc_now()))
-    raise RequestError("not_found", "there are two requests: 'subscribe' and 'replay'")
+    raise RequestError("not_found", "there are three requests: 'subscribe', 'replay' and 'token'")
+
+
+def _renew(cursor: Cursor, token: str) -> dict[str, Any]:
+    """Put a fresh token in the place of the one it came with; from here on it sees what that allows."""
+    grant = cursor.rights.renewed(cursor, token)
+    cursor.regrant(grant)
+    expires = None if grant.expires_at is None else int(grant.expires_at)
+    return {"sub": grant.subject, "exp": expires, "types": list(grant.filter.patterns), "id": str(cursor.place.id)}
 
 
 async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
@@ -69,18 +80,35 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     def matches(event_type: str) -> bool:
         return wanted.matches(event_type) and granted.matches(event_type)
 
+    earliest = _earliest_replayed(cursor)
     if replay.since.position is None and replay.until_ts is None:
         events = await fanout.history.newest(matches, count=replay.count, until=cursor.place.id)
     else:
-        events = await _between(cursor, replay, matches)
+        events = await _between(cursor, replay, matches, earliest)
+    events = [event for event in events if event.id >= earliest]
+    cursor.rights.note_replayed(cursor, len(events))
     form = unplaced(cursor.audience().form)
     await cursor.send_events(event.encoded(form) for event in events)
     first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
     return {"count": len(events), "first": first, "last": last}
 
 
-async def _between(cursor: Cursor, replay: Replay, matches: Callable[[str], bool]) -> list[RingEvent]:
-    begin = replay.since.position or Position(START)
+def _earliest_replayed(cursor: Cursor) -> EntryId:
+    """What it may have of the past.
+
+    Raises:
+        RequestError: nothing at all, or nothing more just now.
+    """
+    if cursor.grant.replay_count_max == 0:
+        raise RequestError("forbidden", "replay: this token gives nothing of the past")
+    cursor.rights.refuse_replay(cursor)
+    return cursor.fanout.earliest(cursor.grant)
+
+
+async def _between(
+    cursor: Cursor, replay: Replay, matches: Callable[[str], bool], earliest: EntryId
+) -> list[RingEvent]:
+    begin = not_before(replay.since.position or Position(START), earliest)
     found: list[RingEvent] = []
     async for page in cursor.fanout.past(begin, until=cursor.place.id):
         for event in () if isinstance(page, Gap) else page:

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from broadcast.bridge.audience import STRETCH_BYTES_MAX
 from broadcast.bridge.cursor import Cursor
+from broadcast.bridge.past import within
 from broadcast.bridge.requests import Handshake
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import UnreachableError
 from broadcast.event import timestamp
-from broadcast.log.position import START, Gap, Position, judge
+from broadcast.log.position import START, EntryId, Gap, Position, judge
 
 __all__ = ["greet", "greet_at_once", "hello"]
 
@@ -24,12 +25,15 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     events: list[RingEvent] = []
+    earliest = fanout.earliest(cursor.grant)
     if since is None:
         wants, count = cursor.audience().wants, handshake.catchup
         events = fanout.history.newest_in_ring(wants, count=count, until=cursor.place.id)
-        if (len(events) < count and not fanout.history.is_ring_whole) or size_of(events) > STRETCH_BYTES_MAX:
+        events = [event for event in events if event.id >= earliest]
+        is_all = fanout.history.is_ring_whole or fanout.ring_reaches(Position(earliest.before()))
+        if (len(events) < count and not is_all) or size_of(events) > STRETCH_BYTES_MAX:
             return False
-    elif not _stands_in_ring(cursor, since):
+    elif not _stands_in_ring(cursor, since, earliest):
         return False
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))
     cursor.tell_state()
@@ -38,13 +42,19 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     return True
 
 
-def _stands_in_ring(cursor: Cursor, since: Position) -> bool:
+def _stands_in_ring(cursor: Cursor, since: Position, earliest: EntryId) -> bool:
     """Put a cursor behind a position that the ring reaches, and where nothing is to be told; False if it is not so."""
     fanout, ring = cursor.fanout, cursor.fanout.ring
     start, gap = judge(since, fanout.ring_bounds())
     at = max(ring.start, ring.index_after(start.id))
     is_sure = start.id != START or fanout.history.is_ring_whole
-    if gap is not None or not is_sure or not fanout.ring_reaches(start) or at < ring.epoch_start:
+    if (
+        gap is not None
+        or start.id < earliest.before()
+        or not is_sure
+        or not fanout.ring_reaches(start)
+        or at < ring.epoch_start
+    ):
         return False
     cursor.at, cursor.place = at, start
     return True
@@ -91,17 +101,17 @@ async def _catch_up(cursor: Cursor, count: int) -> None:
         events = await history.newest(wants, count=count, until=until)
     except UnreachableError:  # what there is, is better than nobody let in
         events = history.newest_in_ring(wants, count=count, until=until)
-    form = cursor.audience().form
-    await cursor.send_events(event.encoded(form) for event in events)
+    form, earliest = cursor.audience().form, cursor.fanout.earliest(cursor.grant)
+    await cursor.send_events(event.encoded(form) for event in events if event.id >= earliest)
 
 
 async def _resume(cursor: Cursor, since: Position) -> None:
     """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does."""
     fanout, ring = cursor.fanout, cursor.fanout.ring
-    place, came = since, "parted"
+    place, came, earliest = since, "parted", fanout.earliest(cursor.grant)
     while came == "parted":
         epoch = fanout.head.epoch
-        start, gap = await _judged(cursor, place)
+        start, gap = within(place, await _judged(cursor, place), earliest, ring, fanout.head)
         if fanout.head.epoch != epoch:
             continue  # the log has changed meanwhile: it is to be told of that
         cursor.place = start

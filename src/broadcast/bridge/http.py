@@ -15,9 +15,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from broadcast.bridge.access import Access
 from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.ingest import Ingest
+from broadcast.bridge.login import Login
+from broadcast.bridge.posted import PostedError
+from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
+from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.trace import Trace, is_local
@@ -50,11 +54,12 @@ class HttpRoutes:
     Args:
         fanout: the log as this bridge has it.
         archive: what lies behind the stream; None where there is none.
-        access: who may see what.
         trace: what can be said of the viewers.
         admit: takes in a viewer, or sends it away.
         on_gone: told of each viewer that is gone.
         is_crowded: whether there are as many viewers as may be.
+        door: who may do what, and how often.
+        ingest: takes in events.
     """
 
     def __init__(
@@ -62,19 +67,22 @@ class HttpRoutes:
         *,
         fanout: Fanout,
         archive: Archive | None,
-        access: Access,
         trace: Trace,
         admit: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
         is_crowded: Callable[[], bool],
+        door: RequestDoor,
+        ingest: Ingest,
     ) -> None:
         self._fanout = fanout
         self._archive = archive
-        self._access = access
         self._trace = trace
         self._admit = admit
         self._on_gone = on_gone
         self._is_crowded = is_crowded
+        self._door = door
+        self._ingest = ingest
+        self._login = Login(door.grant_of, may_set_cookies=door.takes_cookies)
 
     def make_app(self) -> Starlette:
         """Make the Starlette application of everything that is not a socket."""
@@ -83,7 +91,10 @@ class HttpRoutes:
             Route("/client.js", self._client),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
-            Route("/events", self._events),
+            Route("/events", self._events, methods=["GET"]),
+            Route("/events", self._emit, methods=["POST"]),
+            Route("/session", self._login.begin, methods=["POST"]),
+            Route("/session", self._login.end, methods=["DELETE"]),
             Route("/clients", self._clients),
             Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
         ]
@@ -108,21 +119,28 @@ class HttpRoutes:
 
     async def _events(self, request: Request) -> Response:
         handshake = _sse_handshake(request)
-        grant = self._access.grant(handshake.token)
+        grant = self._door.grant_of(request, only_reads=True)
         if request.method == "HEAD":
             return Response(headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
         if self._is_crowded():
             raise RequestError("too_many_connections", "there are as many viewers as may be; come back later")
-        connection = SseConnection(request.client.host if request.client else "", request.scope.get(CUT))
-        viewer = Viewer(connection, self._fanout, handshake=handshake, grant=grant, on_gone=self._on_gone)
+        address = request.client.host if request.client else ""
+        self._door.rights.refuse_crowd(grant, address)
+        connection = SseConnection(address, request.scope.get(CUT))
+        viewer = Viewer(
+            connection, self._fanout, handshake=handshake, grant=grant, rights=self._door.rights, on_gone=self._on_gone
+        )
         connection.viewer = viewer
         self._admit(viewer)
         return _EventStream(connection)
 
+    async def _emit(self, request: Request) -> Response:
+        return await self._ingest.answer(request, self._door.grant_of(request))
+
     async def _clients(self, request: Request) -> Response:
         if not is_local(request.client.host if request.client else "", request.headers):
             token = bearer_token(request.headers.get("authorization"))
-            if token is None or not self._access.grant(token).is_admin:
+            if token is None or not self._door.grant_of(request).is_admin:
                 raise RequestError("forbidden", "who is connected is told to this machine, and to administrators")
         told = self._trace.answer(now_s=asyncio.get_running_loop().time())
         return JSONResponse(told, headers={"Cache-Control": "no-store"})
@@ -133,8 +151,10 @@ def with_cors(app: Any, origins: frozenset[str]) -> Any:
     return CORSMiddleware(
         app,
         allow_origins=sorted(origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        # A page of a listed origin on the same site may be sent the cookie; one of any origin never is.
+        allow_credentials="*" not in origins,
     )
 
 
@@ -155,7 +175,6 @@ def _sse_handshake(request: Request) -> Handshake:
         "since": request.headers.get("last-event-id") or query.get("since"),
         "catchup": _number(query.get("catchup")),
         "policy": query.get("policy"),
-        "token": bearer_token(request.headers.get("authorization")),
     }
     return parse_handshake({k: v for k, v in asked.items() if v is not None}, now=utc_now())
 
@@ -191,14 +210,10 @@ def _problem(request: Request, error: Exception) -> Response:
     """RFC 9457."""
     del request
     assert isinstance(error, RequestError)
-    body = {
-        "type": "about:blank",
-        "title": error.code.meaning,
-        "detail": error.message,
-        "code": error.code.name,
-    }
-    return JSONResponse(
-        {**body, "status": error.code.http_status},
+    more = error.more if isinstance(error, PostedError) else {}
+    return Response(
+        problem_of(error.code, error.message, **more),
         status_code=error.code.http_status,
-        media_type="application/problem+json",
+        headers=retry_after(error),
+        media_type=MEDIA_TYPE,
     )
