@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import append, bridges, emit, exits, fanout, imports, latency, memory, parts
+from benchmarks import append, bridges, emit, exits, fanout, filters, imports, latency, memory, parts
 from benchmarks.figures import Table
 from benchmarks.machine import QUIET_LOAD, facts
 from broadcast.embedded import PrivateValkey
@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[str], Table | None]] = {
     "imports": imports.run,
     "append": append.run,
     "fanout": fanout.run,
+    "filters": filters.run,
     "parts": parts.run,
     "bridges": bridges.bridges_cost,
 }
