@@ -59,7 +59,7 @@ class Bridge:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._revocations = Revocations(settings, self._revoked)
+        self._revocations = Revocations(settings, on_revoked=self._revoked, on_lost=self._lost_before_it_began)
         self._access = Access(settings, self._revocations.__contains__)
         self._reader = StreamReader(settings.redis_url, settings.stream, name="bridge", renews_epoch=True)
         ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
@@ -140,6 +140,10 @@ class Bridge:
             follow = self._revocations.follow
             self._followers.append(asyncio.create_task(self._for_ever(follow), name="revoked tokens"))
 
+    def _lost_before_it_began(self, reason: str) -> None:
+        if not self.fanout.is_loaded:
+            self.fanout.lost(reason)
+
     async def _follow(self) -> None:
         if self._access.has_secrets:
             await self._revocations.looked.wait()  # nobody is shown anything whose token was revoked before we came
@@ -210,7 +214,7 @@ class Bridge:
                 viewer.dismiss("revoked")
 
     def _refuse(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Refusal | None:
-        if not TOKEN_NAMES.isdisjoint(query):
+        if any(name.lower() in TOKEN_NAMES for name in query):
             return (400, 3, IN_ADDRESS)
         code = self._policy.refusal(
             host=headers.get("host"), origin=headers.get("origin"), is_proxied=is_proxied(headers)

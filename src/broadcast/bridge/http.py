@@ -170,7 +170,7 @@ class _PageFiles(StaticFiles):
 def _sse_handshake(request: Request) -> Handshake:
     query = request.query_params
     asked = {
-        "types": query.get("types"),
+        "types": ",".join(query.getlist("types")) or None,
         # A browser that comes back says where it was; that is newer than what its address says.
         "since": request.headers.get("last-event-id") or query.get("since"),
         "catchup": _number(query.get("catchup")),

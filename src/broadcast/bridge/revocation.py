@@ -56,12 +56,20 @@ class Revocations:
     Args:
         settings: where the log is.
         on_revoked: told of tokens that are revoked as of now.
+        on_lost: told why Redis could not be asked.
     """
 
-    def __init__(self, settings: Settings, on_revoked: Callable[[Collection[str]], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_revoked: Callable[[Collection[str]], None],
+        on_lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._servers = Servers(settings.redis_url, settings.stream, name="revocations", timeout_s=TIMEOUT_S)
         self._keys = revocation_keys(settings.stream)
         self._on_revoked = on_revoked
+        self._on_lost = on_lost
         self._ends: dict[str, float] = {}
         self._change: object = ()
         self._is_told = False
@@ -93,7 +101,9 @@ class Revocations:
             if isinstance(error, NoPermissionError):
                 self._tell_once(error)
                 self.looked.set()  # it will be the same the next time, and the log may be readable all the same
-            elif server is not None:
+                return
+            self._on_lost(f"{type(error).__name__}: {error}")
+            if server is not None:
                 await self._servers.leave(server)
 
     def _tell_once(self, error: Exception) -> None:
