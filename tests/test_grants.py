@@ -95,8 +95,8 @@ async def test_the_past_ends_where_the_grant_says(bridge: BridgeProcess, log: Br
         (first["id"], [12]),
         ({"id": first["id"], "n": 3}, [12]),
     ):
-        auth = {} if since is None else {"since": since}
-        async with raw_viewer(bridge.url, transport, token=token, **auth) as viewer:
+        auth: dict[str, Any] = {} if since is None else {"since": since}
+        async with raw_viewer(bridge.url, transport, is_narrow=False, token=token, **auth) as viewer:
             await viewer.until("position")
             await viewer.request("replay", {"count": 9}, ack_id=1)
             await viewer.request("replay", {"since": "0", "to": "2099-01-01"}, ack_id=2)

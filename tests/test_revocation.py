@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -22,16 +23,22 @@ SECRET: Final = "0123456789abcdef0123456789abcdef"
 WITHIN_S: Final = 2.0
 
 
-@pytest.fixture
-def bridges(own_server: RedisServer, tmp_path: Path) -> Iterator[list[BridgeProcess]]:
-    folders = [tmp_path / name for name in "ab"]
-    for folder in folders:
-        folder.mkdir()
+@contextlib.contextmanager
+def two_on(server: RedisServer, folder: Path) -> Iterator[list[BridgeProcess]]:
+    folders = [folder / name for name in "ab"]
+    for each in folders:
+        each.mkdir()
     with (
-        serving(own_server.url, folders[0], BROADCAST_SECRET=SECRET) as a,
-        serving(own_server.url, folders[1], BROADCAST_SECRET=SECRET) as b,
+        serving(server.url, folders[0], BROADCAST_SECRET=SECRET) as a,
+        serving(server.url, folders[1], BROADCAST_SECRET=SECRET) as b,
     ):
         yield [a, b]
+
+
+@pytest.fixture(scope="module")
+def bridges(shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[BridgeProcess]]:
+    with two_on(shared_server, tmp_path_factory.mktemp("revocation")) as pair:
+        yield pair
 
 
 def token_for(subject: str, types: str | None = None, ttl_s: float = 60) -> str:
@@ -46,7 +53,7 @@ def refusal(bridge: BridgeProcess, token: str) -> str:
 
 
 async def test_a_revoked_token_ends_its_viewers_on_every_bridge_and_no_others(
-    bridges: list[BridgeProcess], own_server: RedisServer, command: Command
+    bridges: list[BridgeProcess], valkey_server: RedisServer, command: Command
 ) -> None:
     token, other = token_for("gone"), token_for("stays")
     ways = [(bridge, transport) for bridge in bridges for transport in ("websocket", "polling")]
@@ -60,7 +67,9 @@ async def test_a_revoked_token_ends_its_viewers_on_every_bridge_and_no_others(
     ):
         for viewer in [*viewers, stays]:
             await viewer.until("position")
-        code, out, err = command("token", "revoke", "-", text=token, redis_url=own_server.url, BROADCAST_SECRET=SECRET)
+        code, out, err = command(
+            "token", "revoke", "-", text=token, redis_url=valkey_server.url, BROADCAST_SECRET=SECRET
+        )
         began_s = time.monotonic()
         assert (0, "", True) == (code, out, "revoked" in err)
         byes = [await viewer.until("bye") for viewer in viewers]
@@ -68,37 +77,38 @@ async def test_a_revoked_token_ends_its_viewers_on_every_bridge_and_no_others(
         assert [("revoked", False)] * 4 == [(bye["code"], bye["reconnect"]) for bye in byes]
         assert ["revoked", "revoked"] == [refusal(bridge, token) for bridge in bridges]
         assert ["", ""] == [refusal(bridge, other) for bridge in bridges]
-        emitter = emitter_to(own_server.url)
+        emitter = emitter_to(valkey_server.url)
         emitter.emit("still.here", {"i": 1})
         await stays.until_event(1)
         emitter.close(2)
         assert not any(viewer.events for viewer in viewers)
 
-    code, out, _ = command("token", "inspect", token, redis_url=own_server.url, BROADCAST_SECRET=SECRET)
+    code, out, _ = command("token", "inspect", token, redis_url=valkey_server.url, BROADCAST_SECRET=SECRET)
     assert (1, True, True) == (code, "gone" in out, "no: it was revoked" in out)
 
 
 def test_what_was_revoked_stays_so_through_restarts_of_redis_and_of_the_bridge(
-    bridges: list[BridgeProcess], own_server: RedisServer, command: Command
+    own_server: RedisServer, tmp_path: Path, command: Command
 ) -> None:
-    gone = [token_for(f"gone {i}") for i in range(3)]
+    with two_on(own_server, tmp_path) as bridges:
+        gone = [token_for(f"gone {i}") for i in range(3)]
 
-    def revoke(token: str) -> None:
-        assert 0 == command("token", "revoke", token, redis_url=own_server.url, BROADCAST_SECRET=SECRET)[0]
-        wait_until(lambda: ["revoked"] * 2 == [refusal(bridge, token) for bridge in bridges])
+        def revoke(token: str) -> None:
+            assert 0 == command("token", "revoke", token, redis_url=own_server.url, BROADCAST_SECRET=SECRET)[0]
+            wait_until(lambda: ["revoked"] * 2 == [refusal(bridge, token) for bridge in bridges])
 
-    revoke(gone[0])
-    own_server.restart()
-    bridges[0].wait_for("/readyz")
-    bridges[1].wait_for("/readyz")
-    assert ["revoked"] * 2 == [refusal(bridge, gone[0]) for bridge in bridges]
-    revoke(gone[1])
-    with own_server.client() as client:
-        client.delete(*revocation_keys("v5:stream"))  # as a Redis that has lost its last second
-        wait_until(lambda: 2 == client.zcard(revocation_keys("v5:stream")[0]))  # the bridges give it back
-    bridges[0].restart()
-    assert ["revoked"] * 2 == [refusal(bridge, token) for bridge in bridges for token in gone[:1]]
-    assert "" == refusal(bridges[0], gone[2])
+        revoke(gone[0])
+        own_server.restart()
+        bridges[0].wait_for("/readyz")
+        bridges[1].wait_for("/readyz")
+        assert ["revoked"] * 2 == [refusal(bridge, gone[0]) for bridge in bridges]
+        revoke(gone[1])
+        with own_server.client() as client:
+            client.delete(*revocation_keys("v5:stream"))  # as a Redis that has lost its last second
+            wait_until(lambda: 2 == client.zcard(revocation_keys("v5:stream")[0]))  # the bridges give it back
+        bridges[0].restart()
+        assert ["revoked"] * 2 == [refusal(bridge, token) for bridge in bridges for token in gone[:1]]
+        assert "" == refusal(bridges[0], gone[2])
 
 
 async def test_a_bridge_that_begins_shows_nothing_to_who_was_revoked_before(
@@ -129,9 +139,9 @@ def test_what_has_ended_is_forgotten_and_the_end_of_a_token_is_never_brought_for
 
 
 async def test_a_fresh_token_on_the_open_connection_takes_the_place_of_the_first(
-    bridges: list[BridgeProcess], own_server: RedisServer
+    bridges: list[BridgeProcess], valkey_server: RedisServer
 ) -> None:
-    emitter = emitter_to(own_server.url)
+    emitter = emitter_to(valkey_server.url)
     first, wider, other = token_for("kai", "a.*", ttl_s=2), token_for("kai", "a.*,b.*"), token_for("kai", "b.*")
     async with raw_viewer(bridges[0].url, "websocket", token=first, types="*") as viewer:
         await viewer.until("position")

@@ -223,7 +223,7 @@ class Bridge:
             code = CODES["shutdown"]  # a proxy in front then asks another bridge
         if code is None and self._is_crowded:
             code = CODES["too_many_connections"]
-        return None if code is None else (code.http_status, 4, code.meaning)
+        return None if code is None else (code.http_status, 4, f"{code.name}: {code.meaning}")
 
     @property
     def _is_crowded(self) -> bool:
