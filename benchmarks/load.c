@@ -4,7 +4,7 @@
  *
  * KIND is `socketio` (Engine.IO 4 and Socket.IO 5 over WebSocket), `nats` (NATS over WebSocket, subject `v5`) or `raw` (a
  * connection and nothing else). AUTH is what a Socket.IO viewer says of itself, JSON; a %d in it is the viewer's number
- * modulo DISTINCT. Connects CLIENTS viewers, AT_ONCE handshakes at a time, each of which is live once it has had EVENTS
+ * modulo DISTINCT. Or it is @ and the name of a file that has DISTINCT of them, one a line. Connects CLIENTS viewers, AT_ONCE handshakes at a time, each of which is live once it has had EVENTS
  * events, and says so in one line of JSON. Then obeys lines on its standard input: `start` forgets what was counted so
  * far; `stop` prints what came since; `stall N` lets the first N viewers read no more; the end of the input ends it.
  *
@@ -41,7 +41,10 @@ struct viewer {
 };
 
 static const char MARK[] = "\"mark\":";
+#define HELLO_BYTES_MAX 1024
+
 static const char *kind, *auth = "{\"catchup\":0}";
+static char **auths;
 static int distinct = 1;
 static uint64_t events_first;
 static struct viewer *viewers;
@@ -93,7 +96,7 @@ static void send_all(struct viewer *viewer, const void *data, size_t size) {
 
 /* One masked frame; the mask is zero, so the payload stays as it is. */
 static void send_frame(struct viewer *viewer, int opcode, const char *payload) {
-    char frame[256 + 8] = {0};
+    char frame[HELLO_BYTES_MAX + 8] = {0};
     size_t size = strlen(payload), header = size < 126 ? 2 : 4;
     frame[0] = (char)(0x80 | opcode);
     frame[1] = (char)(0x80 | (size < 126 ? size : 126));
@@ -113,8 +116,10 @@ static void got_socketio(struct viewer *viewer, const char *data, size_t size, i
     if (size == 1 && data[0] == '2') {
         send_frame(viewer, 1, "3");
     } else if (size > 1 && data[0] == '0' && viewer->state == OPENING) {
-        char hello[240] = "40";
-        snprintf(hello + 2, sizeof hello - 2, auth, (int)(viewer - viewers) % distinct);
+        char hello[HELLO_BYTES_MAX] = "40";
+        int number = (int)(viewer - viewers) % distinct;
+        if (auths) snprintf(hello + 2, sizeof hello - 2, "%s", auths[number]);
+        else snprintf(hello + 2, sizeof hello - 2, auth, number);
         send_frame(viewer, 1, hello);
     } else if (size > 2 && data[0] == '4' && data[1] == '0' && viewer->state == OPENING) {
         if (!events_first) became_live(viewer);
@@ -308,6 +313,21 @@ static int obey(void) {
     return 1;
 }
 
+static void read_auths(const char *name) {
+    FILE *file = fopen(name, "r");
+    char line[HELLO_BYTES_MAX];
+    auths = calloc((size_t)distinct, sizeof *auths);
+    for (int i = 0; i < distinct; i++) {
+        if (!file || !fgets(line, sizeof line, file)) {
+            fprintf(stderr, "%s: expected %d lines\n", name, distinct);
+            exit(2);
+        }
+        line[strcspn(line, "\n")] = 0;
+        auths[i] = strdup(line);
+    }
+    fclose(file);
+}
+
 int main(int argc, char **argv) {
     if (argc != 6 && argc != 9) return fprintf(stderr, "load HOST PORT KIND CLIENTS AT_ONCE [AUTH DISTINCT EVENTS]\n"), 2;
     const char *host = argv[1];
@@ -315,6 +335,7 @@ int main(int argc, char **argv) {
     kind = argv[3];
     clients = atoi(argv[4]);
     if (argc == 9) auth = argv[6], distinct = atoi(argv[7]), events_first = (uint64_t)atoll(argv[8]);
+    if (*auth == '@') read_auths(auth + 1);
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;

@@ -55,7 +55,8 @@ class Viewers:
         port: where it listens.
         kind: `socketio`, `nats` or `raw`.
         clients: how many.
-        auth: what each says of itself, with a `%d` for its number modulo `distinct`.
+        auth: what each says of itself, with a `%d` for its number modulo `distinct`; or a list, in which that number
+            finds it.
         events: each is live once it has had so many.
     """
 
@@ -65,11 +66,13 @@ class Viewers:
         kind: str,
         clients: int,
         *,
-        auth: dict[str, Any] | None = None,
+        auth: dict[str, Any] | list[dict[str, Any]] | None = None,
         distinct: int = 1,
         events: int = 0,
     ) -> None:
-        more = [json.dumps(auth or {"catchup": 0}), str(distinct), str(events)]
+        if isinstance(auth, list):
+            distinct = len(auth)
+        more = [_argument(auth or {"catchup": 0}), str(distinct), str(events)]
         self._process = subprocess.Popen(
             [str(built("load")), "127.0.0.1", str(port), kind, str(clients), str(AT_ONCE), *more],
             stdin=subprocess.PIPE,
@@ -137,3 +140,11 @@ class Viewers:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def _argument(auth: dict[str, Any] | list[dict[str, Any]]) -> str:
+    if isinstance(auth, dict):
+        return json.dumps(auth)
+    path = Path(mkdtemp(prefix="broadcast-bench-")) / "auths"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in auth))
+    return f"@{path}"

@@ -94,6 +94,11 @@ class MemoryLog:
         self.added, self.last, self.parent, self.forked_at = 0, START, None, None
         self.epoch = f"epoch-{self._ms}"
 
+    @property
+    def now_ms(self) -> int:
+        """The clock by which ids are given."""
+        return self._ms
+
     # --- what a StreamReader answers
 
     def now(self) -> Bounds:

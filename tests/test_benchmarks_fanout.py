@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import fanout, parts, servers
+from benchmarks import fanout, filters, parts, servers
 from benchmarks.fanout import Load, measure
 from benchmarks.floor import floor_cpu_us
 from benchmarks.viewers import has_compiler
@@ -53,6 +53,14 @@ def test_one_stalls_and_filters_differ(valkey_server: RedisServer) -> None:
 
     assert fanout._with_stalled(ours, Load(2, 50), 1)[0] > 0
     assert measure(ours, Load(4, 50), seconds=0.3, auth={"types": ["*", "-never.%d"]}, distinct=2).delivered == 1
+
+
+def test_grants_and_filters_differ(valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "DISTINCT", 3)
+    table = filters.run(valkey_server.url)
+    assert table is not None and table.data is not None
+    assert 3 == len({each["token"] for each in filters.handshakes(3, 3)})
+    assert [1, 1, 1] == [run["delivered"] for run in table.data["runs"]]
 
 
 def test_the_floor_is_measured() -> None:

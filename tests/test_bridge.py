@@ -652,6 +652,17 @@ async def test_a_malformed_stream_request_is_a_problem_document(quiet_bridge: Br
     assert (400, True) == (status, '"code":"bad_request"' in body)
 
 
+@pytest.mark.parametrize("query", ["types=b,a.*,a.x,-a.y", "types=-a.y&types=b&types=a.*"])
+async def test_the_event_stream_says_which_filter_it_has_understood_and_from_where(
+    quiet_bridge: BridgeProcess, query: str
+) -> None:
+    async with aiohttp.ClientSession() as session, session.get(f"{quiet_bridge.url}/events?{query}") as response:
+        lines = [(await response.content.readline()).decode() for _ in range(2)]
+    hello = json.loads(lines[1].removeprefix("data: "))
+    assert ("event: hello\n", ["a.*", "b", "-a.y"]) == (lines[0], hello["types"])
+    assert hello["id"]
+
+
 async def test_a_head_request_for_the_stream_ends(quiet_bridge: BridgeProcess) -> None:
     limit = aiohttp.ClientTimeout(total=5)
     async with aiohttp.ClientSession(timeout=limit) as session, session.head(quiet_bridge.url + "/events") as response:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import broadcast
 from broadcast import Broadcaster
 from broadcast.emitter import broadcaster as broadcaster_module
+from broadcast.emitter import cutting as cutting_module
 from broadcast.emitter.broadcaster import NESTED_MAX
 from broadcast.emitter.forkmark import FORK_MARK, PidMark
 from broadcast.event import decode
@@ -258,7 +259,7 @@ def test_an_event_that_nobody_can_read_is_still_told(lonely: Broadcaster, monkey
     def fail(*_arguments: Any, **_options: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(broadcaster_module, "sanitize_data", fail)
+    monkeypatch.setattr(cutting_module, "sanitize_data", fail)
     lonely.emit("x", {"a": object()})
     assert only_event(lonely)["data"] == {"broadcast.cut": ["unreadable"]}
     monkeypatch.setattr(broadcaster_module, "encode", fail)

@@ -2,7 +2,8 @@
 
 The log is `memory_log.py`, the time is virtual, everything else is the bridge's own. What every viewer is told is
 checked against all that was ever delivered, in its order: no event of its filter is missing without a `gap`, none comes
-twice, none is overtaken, and a `gap` counts exactly what is missing.
+twice, none is overtaken, and a `gap` counts exactly what is missing. And whatever it asks for, with whichever token: no
+event outside its grant, live or past, nor one that is older than that allows.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request
 from broadcast.bridge.cursor import PATIENCE_S
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.grant import Grant
 from broadcast.bridge.past import Past
 from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.rights import Rights
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE, Form
-from broadcast.filters import Filter, parse_filter
-from broadcast.log.position import EntryId, Gap, parse_id
+from broadcast.filters import ALL, Filter, parse_filter
+from broadcast.log.position import START, EntryId, Gap, parse_id
 from broadcast.log.stream import LinkDown, LinkUp
 from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
 
@@ -44,7 +46,16 @@ STREAM_EVENTS = 30
 ROOM_BYTES = 4_000
 TYPES = ["a.x", "a.y", "b.x", "c"]
 FILTERS = ["*", "a.*", "a.x,c", "-a.x", "nothing"]
-GRANTS = ["*", "a.*,c"]
+GRANTS = {
+    "all": Grant(ALL),
+    "some": Grant(parse_filter("a.*,c")),
+    "others": Grant(parse_filter("b.*,c")),
+    "lately": Grant(ALL, replay_back_s=0.01),
+    "the newest": Grant(parse_filter("-c"), replay_count_max=7),
+    "both": Grant(ALL, replay_back_s=0.02, replay_count_max=20),
+    "nothing of the past": Grant(parse_filter("a.*"), replay_count_max=0),
+}
+"""What tokens allow; milliseconds pass only as events are appended."""
 
 
 @dataclass
@@ -100,15 +111,26 @@ class Line:
         return found
 
 
+class Tokens:
+    """Stands for `Access`: a token is the name of what it allows."""
+
+    def renewed(self, token: str) -> Grant:
+        return GRANTS[token]
+
+
 @dataclass
 class Person:
     """A viewer over all its connections, and what is known of where it stands."""
 
     wanted: Filter
-    granted: Filter
+    grant: Grant
     policy: str
     line: Line
     viewer: Viewer
+    earliest: EntryId = START
+    """No event of the past that it is given is older."""
+    renewed: list[Grant] = field(default_factory=list)
+    """What it has asked for, with tokens that are not answered yet."""
     known: dict[str, Any] | None = None
     """The `{id, n, epoch}` with which it comes back."""
     looked_at: int = 0
@@ -119,7 +141,7 @@ class Person:
     """After how many losses of Redis it came, this time."""
 
     def wants(self, event_type: str) -> bool:
-        return self.wanted.matches(event_type) and self.granted.matches(event_type)
+        return self.wanted.matches(event_type) and self.grant.filter.matches(event_type)
 
 
 class Bridge(RuleBasedStateMachine):
@@ -155,6 +177,9 @@ class Bridge(RuleBasedStateMachine):
             archive: Any = self.archive
             self.fanout.history.past = Past(archive)
         self.fanout.on_fault = self.faults.append
+        self.fanout.now_ns = lambda: self.log.now_ms * 1_000_000  # type: ignore[method-assign]
+        access: Any = Tokens()
+        self.rights = Rights(access)
         await self.fanout._load()
         self.tasks = [asyncio.ensure_future(self.fanout.deliver()), asyncio.ensure_future(self.fanout.look_after())]
 
@@ -244,22 +269,33 @@ class Bridge(RuleBasedStateMachine):
     @precondition(lambda self: len(self.people) < 6)
     @rule(
         types=st.sampled_from(FILTERS),
-        grant=st.sampled_from(GRANTS),
+        grant=st.sampled_from(sorted(GRANTS)),
         policy=st.sampled_from(["gap", "latest", "close"]),
         catchup=st.sampled_from([0, 3, 50]),
     )
     def connect(self, types: str, grant: str, policy: str, catchup: int) -> None:
-        wanted, granted = parse_filter(types), parse_filter(grant)
         auth = {"types": types, "policy": policy, "catchup": catchup}
-        line, viewer = self._viewer(auth, granted)
-        self.people.append(Person(wanted, granted, policy, line, viewer, came_after_breaks=self.breaks))
+        earliest = self._earliest(GRANTS[grant])
+        line, viewer = self._viewer(auth, GRANTS[grant])
+        person = Person(parse_filter(types), GRANTS[grant], policy, line, viewer, earliest)
+        person.came_after_breaks = self.breaks
+        self.people.append(person)
 
-    def _viewer(self, auth: dict[str, Any], granted: Filter) -> tuple[Line, Viewer]:
+    def _earliest(self, grant: Grant) -> EntryId:
+        """What a grant lets be given of the past at this moment, counted in another way than the bridge does."""
+        back_ms, count = (grant.replay_back_s or 10**6) * 1000, grant.replay_count_max
+        by_time = EntryId(max(0, int(self.log.now_ms - back_ms)), 0)
+        left = [entry_id for entry_id, _, _ in self.delivered if entry_id not in self.forgotten]
+        if count is None or count > len(left):
+            return by_time
+        return max(by_time, left[-count] if count else self.log.last.after())
+
+    def _viewer(self, auth: dict[str, Any], grant: Grant) -> tuple[Line, Viewer]:
         async def make() -> tuple[Line, Viewer]:
             line = Line()
             handshake = parse_handshake(auth, now=utc_now())
             viewer = line.viewer = Viewer(
-                line, self.fanout, handshake=handshake, grant=Grant(granted), on_gone=lambda _: None
+                line, self.fanout, handshake=handshake, grant=grant, rights=self.rights, on_gone=lambda _: None
             )
             viewer.begin()
             return line, viewer
@@ -280,7 +316,8 @@ class Bridge(RuleBasedStateMachine):
         if away:
             self.append(["a.x", "c", "b.x"] * 3)
         auth = {"types": list(person.wanted.patterns), "policy": person.policy, "since": person.known}
-        person.line, person.viewer = self._viewer(auth, person.granted)
+        person.earliest, person.renewed = self._earliest(person.grant), []
+        person.line, person.viewer = self._viewer(auth, person.grant)
         person.looked_at, person.asked, person.came_after_breaks = 0, [], self.breaks
 
     @precondition(lambda self: self.people)
@@ -300,11 +337,24 @@ class Bridge(RuleBasedStateMachine):
             self._ask(person, Request("subscribe", {"types": types}, self._reply(person, "subscribed")))
 
     @precondition(lambda self: self.people)
-    @rule(which=st.integers(0, 5), count=st.integers(1, 40))
-    def replay(self, which: int, count: int) -> None:
+    @rule(which=st.integers(0, 5), grant=st.sampled_from(sorted(GRANTS)))
+    def renew(self, which: int, grant: str) -> None:
+        """A viewer presents another token on its open connection."""
         person = self.people[which % len(self.people)]
         if not person.viewer.is_gone:
-            self._ask(person, Request("replay", {"count": count}, self._reply(person, "replayed")))
+            person.renewed.append(GRANTS[grant])
+            person.earliest = min(person.earliest, self._earliest(GRANTS[grant]))
+            self._ask(person, Request("token", {"token": grant}, self._reply(person, "renewed")))
+
+    @precondition(lambda self: self.people)
+    @rule(which=st.integers(0, 5), count=st.integers(1, 40), since=st.none() | st.integers(-1, 40))
+    def replay(self, which: int, count: int, since: int | None) -> None:
+        person = self.people[which % len(self.people)]
+        asked: dict[str, Any] = {"count": count, "types": "*"}
+        if since is not None:
+            asked["since"] = str(self.delivered[-since][0]) if 0 < since <= len(self.delivered) else "0"
+        if not person.viewer.is_gone:
+            self._ask(person, Request("replay", asked, self._reply(person, "replayed")))
 
     def _ask(self, person: Person, request: Request) -> None:
         self._in_loop(lambda: person.viewer.submit(request))
@@ -362,8 +412,11 @@ class Bridge(RuleBasedStateMachine):
             # A new viewer's history ends where hello says; whoever comes back goes on behind it.
             person.at = self._index(data["id"]) if person.known is not None else None
             person.known = person.known or {"id": data["id"], "n": data["n"], "epoch": data["epoch"]}
-        elif name == "event" and place is not None:
-            self._check_event(person, data)
+        elif name == "event":
+            assert person.grant.filter.matches(data["type"]), "an event outside the grant"
+            assert parse_id(data["id"]) >= person.earliest, "older than the grant allows"
+            if place is not None:
+                self._check_event(person, data)
         elif name == "position":
             self._pass_to(person, self._index(data["id"]))
             person.known = data
@@ -372,6 +425,9 @@ class Bridge(RuleBasedStateMachine):
         elif name == "subscribed":
             self._pass_to(person, self._index(data["id"]))
             person.wanted = person.asked.pop(0)
+        elif name == "renewed":
+            self._pass_to(person, self._index(data["id"]))
+            person.grant = person.renewed.pop(0)
 
     def _check_event(self, person: Person, event: dict[str, Any]) -> None:
         index = self._index(event["id"])
@@ -433,3 +489,25 @@ def test_any_of_many_more_interleavings() -> None:
     """Other ones each time; what fails is printed as a program that does it again."""
     more = settings(SETTINGS, max_examples=600, stateful_step_count=60, derandomize=False)
     run_state_machine_as_test(Bridge, settings=more)
+
+
+@pytest.mark.parametrize("grant", sorted(GRANTS))
+@pytest.mark.parametrize("is_up", [True, False])
+def test_whoever_comes_back_gets_what_it_missed_as_far_as_its_grant_reaches(grant: str, is_up: bool) -> None:
+    bridge = Bridge()
+    bridge.begin(before=8)
+    bridge.connect(types="*", grant=grant, policy="gap", catchup=50)
+    bridge.time_passes(0.1)
+    bridge.redis(is_up)
+    bridge.drop_and_resume(which=0, away=True)
+    bridge.time_passes(0.1)
+    bridge.what_was_told_is_right()
+
+    frames = bridge.people[0].line.frames()
+    events = [data["data"]["i"] for name, _, data in frames if name == "event"]
+    gaps = [data for name, _, data in frames if name == "gap"]
+    missed, lost = range(8, 17), {"the newest": 2, "nothing of the past": 9}.get(grant, 0)
+    allowed = [i for i in missed[lost:] if GRANTS[grant].filter.matches(("a.x", "c", "b.x")[(i - 8) % 3])]
+    assert allowed == events
+    assert ([(lost, "trimmed")] if lost else []) == [(gap["lost"], gap["reason"]) for gap in gaps]
+    bridge.teardown()

@@ -205,5 +205,5 @@ async def test_without_a_secret_nobody_is_told_through_a_proxy(bridge: BridgePro
     forged = issue_token(SECRET, subject="x", types=None, ttl_s=60, is_admin=True)
     for more in ({}, {"Authorization": f"Bearer {forged}"}):
         status, body = bridge.get("/clients", {"X-Forwarded-For": "203.0.113.9", **more})
-        assert (403, True) == (status, '"code":"forbidden"' in body)
+        assert (403, True) == (status, '"code":"forbidden_proxy"' in body)
     assert 403 == bridge.get("/clients", {"Host": "mind.example"})[0]

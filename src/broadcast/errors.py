@@ -50,12 +50,26 @@ CODES: Final[dict[str, Code]] = {
         Code("bad_request", "The request is malformed; the message names the field.", False, 400),
         Code("unauthorized", "A token is needed, or the given one is not valid.", False, 401),
         Code("expired", "The token has expired; come back with a fresh one.", True, 401),
+        Code("revoked", "The token was revoked; another one is needed.", False, 401),
         Code("forbidden_origin", "This page's origin is not in BROADCAST_ORIGINS.", False, 403),
         Code("forbidden_host", "The Host header names a host this server does not serve.", False, 403),
+        Code(
+            "forbidden_proxy",
+            "A proxy brings this, and nobody has said who may read: set BROADCAST_SECRET or BROADCAST_ANONYMOUS.",
+            False,
+            403,
+        ),
         Code("forbidden", "The grant does not allow this.", False, 403),
         Code("not_found", "There is nothing under this name.", False, 404),
+        Code("too_large", "The request's body is larger than is taken.", False, 413),
+        Code("conflict", "This Idempotency-Key was used for another request.", False, 422),
         Code("too_many_requests", "Too many requests wait for an answer, or they come too fast.", True, 429),
-        Code("too_many_connections", "There are too many connections, in all or from this address.", True, 503),
+        Code(
+            "too_many_connections",
+            "There are too many connections, in all, of this token or from this address.",
+            True,
+            503,
+        ),
         Code("unavailable", "The log cannot be read at the moment.", True, 503),
         Code("shutdown", "The bridge is stopping; come back in a moment.", True, 503),
         Code("too_slow", "The viewer made no progress for too long.", True, 408),
@@ -93,9 +107,11 @@ class RequestError(BroadcastError):
     Args:
         code: a name in `CODES`.
         message: names the field, the kind of value it had and what is accepted.
+        retry_after_s: when it may be worth another try, seconds; None where nothing is known of that.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.code = CODES[code]
         self.message = message
+        self.retry_after_s = retry_after_s

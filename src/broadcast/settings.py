@@ -192,6 +192,15 @@ class Settings:
         repr=False,  # never in a log
         metadata={"variable": "BROADCAST_SECRET", "why": "signs viewers' tokens; ≥ 32 bytes", "parse": str},
     )
+    secret_previous: str = field(
+        default="",
+        repr=False,
+        metadata={
+            "variable": "BROADCAST_SECRET_PREVIOUS",
+            "why": "a second secret whose tokens are valid, too, while one takes the place of another; signs nothing",
+            "parse": str,
+        },
+    )
     anonymous: str = _setting("", "BROADCAST_ANONYMOUS", "what a viewer without token may do: read, or a type filter")
     ring_events_max: int = _setting(
         10_000, "BROADCAST_RING_EVENTS_MAX", "newest events the bridge holds in memory", _count
@@ -209,6 +218,32 @@ class Settings:
     connect_rate: float = _setting(
         0.0, "BROADCAST_CONNECT_RATE", "new connections per second, of all together; 0 = no limit", _number
     )
+    connect_rate_per_address: float = _setting(
+        0.0, "BROADCAST_CONNECT_RATE_PER_ADDRESS", "new connections per second from one address; 0 = no limit", _number
+    )
+    connections_per_token_max: int = _setting(
+        1_000, "BROADCAST_MAX_CONNECTIONS_PER_TOKEN", "viewers with one token; 0 = no limit", _count
+    )
+    requests_per_minute: float = _setting(
+        3_000.0,
+        "BROADCAST_REQUESTS_PER_MINUTE",
+        "HTTP requests from one address, and with one token; a minute's worth may come at once; 0 = no limit. Not "
+        "counted: health, the page's files, polling",
+        _number,
+    )
+    replay_events_per_minute: float = _setting(
+        60_000.0,
+        "BROADCAST_REPLAY_EVENTS_PER_MINUTE",
+        "events of the past that one token (or, without one, one address) may ask for; 0 = no limit",
+        _number,
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "BROADCAST_TRUSTED_PROXIES",
+        "addresses and networks of proxies that are believed in what they say of their client (`X-Forwarded-For` or "
+        "`Forwarded`, `X-Forwarded-Proto`), as `127.0.0.1,10.0.0.0/8`; limits count that client then",
+        _list,
+    )
     waiting_bytes_max: int = _setting(
         256 * 1024 * 1024,
         "BROADCAST_WAITING_BYTES_MAX",
@@ -222,8 +257,12 @@ class Settings:
         # is: a Broadcaster must not raise for it, and whoever connects says so.
         with suppress(SettingError):
             object.__setattr__(self, "redis_url", _redis_url(self.redis_url))
-        if self.secret and len(self.secret.encode()) < 32:
-            raise SettingError("BROADCAST_SECRET: expected at least 32 bytes; `openssl rand -hex 32` makes one")
+        for variable, secret in (
+            ("BROADCAST_SECRET", self.secret),
+            ("BROADCAST_SECRET_PREVIOUS", self.secret_previous),
+        ):
+            if secret and len(secret.encode()) < 32:
+                raise SettingError(f"{variable}: expected at least 32 bytes; `openssl rand -hex 32` makes one")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:
@@ -291,7 +330,7 @@ def _problems_of(overrides: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(variable: str, text: str) -> str:
-    if variable == "BROADCAST_SECRET":
+    if variable.startswith("BROADCAST_SECRET"):
         return ""
     # What stands in front of an @ in an address is a password.
     return f"{'…@' if '@' in text else ''}{text.rpartition('@')[2][:80]!r}: "

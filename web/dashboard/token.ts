@@ -22,7 +22,7 @@ export class Token {
 
   showFor(state: State): void {
     const code = state.name === "ended" || state.name === "waiting" ? state.code : "";
-    const wanted = code === "unauthorized" || code === "expired";
+    const wanted = code === "unauthorized" || code === "expired" || code === "revoked";
     if (wanted && this.#form.hidden) {
       this.#form.hidden = false;
       this.#input.focus();

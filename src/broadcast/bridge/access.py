@@ -1,56 +1,52 @@
-"""What a viewer may see: its token, or what is allowed without one."""
+"""Who may do what: by a token, or by what is allowed without one."""
 
 from __future__ import annotations
 
 import ipaddress
+import secrets as chance
 import time
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final
 
-import jwt
-
+from broadcast.bridge.grant import Grant
+from broadcast.bridge.tokens import AUDIENCE, encode_token, read_token
 from broadcast.errors import FilterError, RequestError, SettingError
-from broadcast.filters import ALL, Filter, parse_filter
+from broadcast.filters import ALL, parse_filter
 from broadcast.settings import Settings
 
 __all__ = ["Access", "Grant", "is_loopback", "issue_token"]
 
-ALGORITHM: Final = "HS256"
-AUDIENCE: Final = "broadcast"
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What one viewer may see, and until when."""
-
-    filter: Filter
-    """Enforced here, whatever the viewer subscribes to."""
-    subject: str = "anonymous"
-    expires_at: float | None = None
-    """Seconds since 1970; None for no end."""
-    is_admin: bool = False
-    """Whether it may see who is connected."""
+TOKEN_ID_BYTES: Final = 12
 
 
 class Access:
-    """Decides about viewers.
+    """Decides about viewers and producers.
 
     Args:
-        settings: host, secret and anonymous.
+        settings: host, secrets and anonymous.
+        is_revoked: whether a token is, by its identity.
 
     Raises:
         SettingError: the server would be open to others without anybody having said so.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._secret = settings.secret
+    def __init__(self, settings: Settings, is_revoked: Callable[[str], bool] = lambda _: False) -> None:
+        self._secrets = tuple(filter(None, (settings.secret, settings.secret_previous)))
+        self._is_revoked = is_revoked
+        self.is_unsaid = not self._secrets and not settings.anonymous
+        """Whether nobody has said who may read: this machine may, then, and nothing that a proxy brings from others."""
         self._anonymous = _anonymous_grant(settings)
-        if not is_loopback(settings.host) and not settings.secret and not settings.anonymous:
+        if self.is_unsaid and not is_loopback(settings.host):
             raise SettingError(
                 f"BROADCAST_HOST={settings.host} lets other machines in, and nothing says who may read. Set "
                 "BROADCAST_SECRET to 32 bytes or more (viewers then need a token: `broadcast token issue`), or "
                 "BROADCAST_ANONYMOUS=read to let everybody read"
             )
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether there are tokens at all."""
+        return bool(self._secrets)
 
     def grant(self, token: str | None) -> Grant:
         """What this viewer may see.
@@ -58,30 +54,39 @@ class Access:
         Raises:
             RequestError: it needs a token, or has one that is not valid.
         """
-        if token is not None and self._secret:
+        if token is not None and self._secrets:
             return self._verified(token)
         if self._anonymous is None:
             raise RequestError("unauthorized", "auth.token: a token is needed here")
         return self._anonymous
 
+    def renewed(self, token: str) -> Grant:
+        """What a fresh token allows, which a viewer presents on its open connection.
+
+        Raises:
+            RequestError: it is not valid; or there is no secret, so that none is.
+        """
+        if not self._secrets:
+            raise RequestError("unauthorized", "token: BROADCAST_SECRET is not set here, so no token is valid")
+        return self._verified(token)
+
     def _verified(self, token: str) -> Grant:
-        try:
-            claims = cast("Any", jwt).decode(
-                token,
-                self._secret,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                options={"require": ["exp", "sub"]},
-            )
-            allowed = parse_filter(claims.get("types"))
-        except jwt.ExpiredSignatureError:
-            raise RequestError("expired", "auth.token: it has expired") from None
-        except (jwt.PyJWTError, FilterError) as error:
-            raise RequestError("unauthorized", f"auth.token: not valid ({error})") from None
-        return Grant(allowed, str(claims["sub"]), float(claims["exp"]), claims.get("admin") is True)
+        grant = read_token(token, self._secrets, now_s=time.time())
+        if grant.token_id is not None and self._is_revoked(grant.token_id):
+            raise RequestError("revoked", "auth.token: it was revoked")
+        return grant
 
 
-def issue_token(secret: str, *, subject: str, types: str | None, ttl_s: float, is_admin: bool = False) -> str:
+def issue_token(
+    secret: str,
+    *,
+    subject: str,
+    types: str | None,
+    ttl_s: float,
+    is_admin: bool = False,
+    emit: bool | str = False,
+    replay: dict[str, Any] | None = None,
+) -> str:
     """Make a token.
 
     Args:
@@ -90,20 +95,29 @@ def issue_token(secret: str, *, subject: str, types: str | None, ttl_s: float, i
         types: the filter it is limited to; None for none.
         ttl_s: how long it is valid, seconds.
         is_admin: whether it may see who is connected.
+        emit: whether it may emit, or a filter of what.
+        replay: how far back it may read and how many: `{"back": "1h", "count": 500}`; None for no bound.
 
     Raises:
-        FilterError: `types` holds what is no pattern.
+        FilterError: `types` or `emit` holds what is no pattern.
+        RequestError: another claim is not what it should be.
         SettingError: there is no secret.
     """
-    if not secret:
-        raise SettingError("BROADCAST_SECRET is not set: there is nothing to sign a token with")
     now = int(time.time())
     claims: dict[str, Any] = {"sub": subject, "aud": AUDIENCE, "iat": now, "exp": now + int(ttl_s)}
+    claims["jti"] = chance.token_urlsafe(TOKEN_ID_BYTES)
     if types is not None:
         claims["types"] = list(parse_filter(types).patterns)
     if is_admin:
         claims["admin"] = True
-    return cast("Any", jwt).encode(claims, secret, algorithm=ALGORITHM)
+    if emit:
+        claims["emit"] = True if emit is True else list(parse_filter(emit).patterns)
+    if replay is not None:
+        claims["replay"] = replay
+    token = encode_token(secret, claims)
+    if ttl_s > 0:
+        read_token(token, (secret,), now_s=now)  # what we would refuse, we do not sign
+    return token
 
 
 def is_loopback(host: str) -> bool:

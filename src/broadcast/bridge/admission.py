@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from broadcast.bridge.engine.allowance import Allowance
+from broadcast.bridge.quotas import Quotas
 
 __all__ = ["Admission"]
 
@@ -16,15 +18,27 @@ class Admission:
         connections_max: in all; 0 for no limit.
         per_address_max: from one address; 0 for no limit.
         rate: new ones per second, in the long run; 0 for no limit. A second's worth may come at once.
+        rate_per_address: the same for each address.
+        is_proxy: whether an address is that of a proxy, behind which are many; its viewers are counted elsewhere.
     """
 
-    def __init__(self, *, connections_max: int, per_address_max: int, rate: float) -> None:
+    def __init__(
+        self,
+        *,
+        connections_max: int,
+        per_address_max: int,
+        rate: float,
+        rate_per_address: float = 0,
+        is_proxy: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self.connections = 0
         self.refused: Counter[str] = Counter()
         """How many were refused, by reason."""
         self._connections_max = connections_max or float("inf")
         self._per_address_max = per_address_max or float("inf")
         self._from: Counter[str] = Counter()
+        self._is_proxy = is_proxy
+        self._rates = Quotas(rate_per_address * 60, burst=max(1.0, rate_per_address))
         self._allowance = Allowance(rate=rate, burst=max(1.0, rate))
 
     def enter(self, address: str, now_s: float) -> str | None:
@@ -50,6 +64,9 @@ class Admission:
     def _refusal(self, address: str, now_s: float) -> str | None:
         if self.connections > self._connections_max:
             return "too many connections"
-        if self._from[address] > self._per_address_max:
+        is_proxy = self._is_proxy(address)
+        if self._from[address] > self._per_address_max and not is_proxy:
             return "too many connections from this address"
+        if not is_proxy and self._rates.wait_s(address, now_s, cost=1) > 0:
+            return "too many new connections at once from this address"
         return None if self._allowance.has(1, now_s) else "too many new connections at once"

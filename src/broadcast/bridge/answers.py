@@ -11,6 +11,7 @@ import orjson
 
 from broadcast.bridge import cycle_start
 from broadcast.bridge.cursor import Cursor
+from broadcast.bridge.allowed import not_before
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import (
     Control,
@@ -19,6 +20,7 @@ from broadcast.bridge.requests import (
     parse_control,
     parse_replay,
     parse_subscribe,
+    parse_token,
     utc_now,
 )
 from broadcast.bridge.ring import RingEvent
@@ -67,17 +69,28 @@ async def _answer(cursor: Cursor, request: Request) -> dict[str, Any]:
     if request.name == "subscribe":
         cursor.wanted = parse_subscribe(request.data)
         return {"types": list(cursor.wanted.patterns), "id": str(cursor.place.id)}
+    if request.name == "token":
+        return _renew(cursor, parse_token(request.data))
     if request.name == "replay":
         replay = parse_replay(request.data, now=utc_now())
         return await (_replay(cursor, replay) if isinstance(replay, Replay) else _start(cursor, replay))
     if request.name == "replay.control":
         return await _control(cursor, parse_control(request.data, now=utc_now()))
-    raise RequestError("not_found", "there are three requests: 'subscribe', 'replay' and 'replay.control'")
+    raise RequestError("not_found", "there are four requests: 'subscribe', 'replay', 'replay.control' and 'token'")
+
+
+def _renew(cursor: Cursor, token: str) -> dict[str, Any]:
+    """Put a fresh token in the place of the one it came with; from here on it sees what that allows."""
+    grant = cursor.rights.renewed(cursor, token)
+    cursor.regrant(grant)
+    expires = None if grant.expires_at is None else int(grant.expires_at)
+    return {"sub": grant.subject, "exp": expires, "types": list(grant.filter.patterns), "id": str(cursor.place.id)}
 
 
 async def _start(cursor: Cursor, request: TimedRequest) -> dict[str, Any]:
     """Begin a timed replay; its first event comes behind the answer."""
     _refuse_unloaded(cursor)
+    _refuse_past(cursor)
     if cursor.timed is None:
         cursor.timed = TimedReplays(cursor)
     timed = cursor.timed.start(request, await cycle_start.found(cursor.fanout, request.since))
@@ -95,18 +108,33 @@ def _refuse_unloaded(cursor: Cursor) -> None:
         raise UnreachableError("it has not been read yet")
 
 
+def _refuse_past(cursor: Cursor) -> None:
+    """Look whether it may have anything of the past.
+
+    Raises:
+        RequestError: nothing at all, or nothing more just now.
+    """
+    if cursor.grant.replay_count_max == 0:
+        raise RequestError("forbidden", "replay: this token gives nothing of the past")
+    cursor.rights.refuse_replay(cursor)
+
+
 async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     """Send past events again, up to where the cursor stands: what lies ahead of it comes anyway."""
     wanted, granted, fanout = replay.filter or cursor.wanted, cursor.grant.filter, cursor.fanout
     _refuse_unloaded(cursor)
+    _refuse_past(cursor)
+    earliest = fanout.earliest(cursor.grant)
     since = await cycle_start.found(fanout, replay.since)
     asked = Wanted(wanted, granted, since.ts, replay.until_ts)
     lacks_archive = False
     if since.position is None and replay.until_ts is None:
         events = await fanout.history.newest(asked, count=replay.count, until=cursor.place)
     else:
-        walk = Walk(fanout, since.position or Position(START), asked, until=cursor.place)
+        walk = Walk(fanout, not_before(since.position or Position(START), earliest), asked, until=cursor.place)
         events, lacks_archive = await _first(walk, replay.count), walk.lacks_archive
+    events = [event for event in events if event.id >= earliest]
+    cursor.rights.note_replayed(cursor, len(events))
     form = unplaced(cursor.audience().form)
     await cursor.send_events(event.encoded(form) for event in events)
     first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,18 +13,26 @@ import structlog
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
 from broadcast.bridge.archive_watch import ArchiveWatch
+from broadcast.bridge.credentials import IN_ADDRESS, TOKEN_NAMES
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.goodbye import waves
 from broadcast.bridge.guard import Guard, GuardPolicy
 from broadcast.bridge.http import HttpRoutes, with_cors
+from broadcast.bridge.ingest import Ingest
 from broadcast.bridge.metrics import Metrics
 from broadcast.bridge.operator_routes import OperatorRoutes
 from broadcast.bridge.presence import Presence
 from broadcast.bridge.probe import Probe
+from broadcast.bridge.proxies import Proxies, is_proxied
+from broadcast.bridge.quotas import Quotas
+from broadcast.bridge.request_door import RequestDoor
+from broadcast.bridge.revocation import Revocations
+from broadcast.bridge.rights import Rights
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.sockets import Sockets
+from broadcast.bridge.throttle import Throttle
 from broadcast.bridge.trace import Trace
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE
@@ -54,23 +63,37 @@ class Bridge:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._access = Access(settings)
+        self._revocations = Revocations(settings, on_revoked=self._revoked, on_lost=self._lost_before_it_began)
+        self._access = Access(settings, self._revocations.__contains__)
         self._reader = StreamReader(settings.redis_url, settings.stream, name="bridge", renews_epoch=True)
         ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
         self.archive = _archive(settings)
         """The third tier; None where `DATABASE_URL` names none."""
         self.fanout = Fanout(self._reader, ring, waiting_bytes_max=settings.waiting_bytes_max, archive=self.archive)
         self.trace = Trace(self.fanout)
+        self._proxies = Proxies(settings.trusted_proxies)
         self.admission = Admission(
             # Some are left for health checks, so that a full bridge does not look like a dead one.
             connections_max=settings.connections_max and settings.connections_max + SPARE_CONNECTIONS,
             per_address_max=settings.connections_per_address_max,
             rate=settings.connect_rate,
+            rate_per_address=settings.connect_rate_per_address,
+            is_proxy=self._proxies.trusts,
         )
+        self._rights = Rights(
+            self._access,
+            per_token_max=settings.connections_per_token_max,
+            per_address_max=settings.connections_per_address_max,
+            replay_per_minute=settings.replay_events_per_minute,
+        )
+        self._quotas = Quotas(settings.requests_per_minute)
+        self._ingest = Ingest(settings)
         self.fanout.on_fault = lambda error: _log.error("a viewer failed; it ends alone", exc_info=error)
-        self._policy = GuardPolicy(frozenset(settings.origins), frozenset({settings.host}))
-        sockets = Sockets(self.fanout, self._access, admit=self._admit, on_gone=self._gone)
-        self._engine = Engine(sockets, refuse=self._refuse, name=settings.name)
+        self._policy = GuardPolicy(
+            frozenset(settings.origins), frozenset({settings.host}), is_closed_to_proxies=self._access.is_unsaid
+        )
+        sockets = Sockets(self.fanout, self._access, rights=self._rights, admit=self._admit, on_gone=self._gone)
+        self._engine = Engine(sockets, refuse=self._refuse, address_of=self._proxies.client, name=settings.name)
         self._presence = Presence(settings)
         self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
         self.metrics = Metrics(self.fanout, self.admission, self._probe)
@@ -86,20 +109,18 @@ class Bridge:
 
     def _make_app(self) -> Any:
         origins = frozenset(self.settings.origins)
+        door = RequestDoor(self._access, self._rights, self._quotas, takes_cookies=not self._policy.any_origin)
         http = HttpRoutes(
             fanout=self.fanout,
             archive=self.archive,
-            access=self._access,
             more=OperatorRoutes(
-                fanout=self.fanout,
-                access=self._access,
-                trace=self.trace,
-                metrics=self.metrics,
-                probe=self._probe,
+                fanout=self.fanout, door=door, trace=self.trace, metrics=self.metrics, probe=self._probe
             ).routes(),
             admit=self._admit,
             on_gone=self._gone,
             is_crowded=lambda: self._is_crowded,
+            door=door,
+            ingest=self._ingest,
         ).make_app()
         sockets: Callable[..., Awaitable[None]] = self._engine.app
 
@@ -107,17 +128,36 @@ class Bridge:
             is_socket = scope["type"] == "http" and scope["path"].rstrip("/") == "/socket.io"
             await (sockets if is_socket else http)(scope, receive, send)
 
-        return Guard(with_cors(app, origins), self._policy)
+        guarded = Guard(Throttle(with_cors(app, origins), self._quotas, time.monotonic), self._policy)
+
+        async def told_whose(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                self._proxies.apply(scope)
+            await guarded(scope, receive, send)
+
+        return told_whose
 
     async def start(self) -> None:
         """Begin to follow the log."""
         self._followers = [
-            asyncio.create_task(self._for_ever(self.fanout.follow, failed=self.fanout.lost), name="follow the log"),
+            asyncio.create_task(self._for_ever(self._follow, failed=self.fanout.lost), name="follow the log"),
             asyncio.create_task(self._for_ever(self.fanout.deliver), name="deliver"),
             asyncio.create_task(self._for_ever(self.fanout.look_after), name="look after viewers"),
             asyncio.create_task(self._presence.follow(), name="presence of producers"),
             asyncio.create_task(self._for_ever(self._probe.follow), name="probe"),
         ]
+        if self._access.has_secrets:
+            follow = self._revocations.follow
+            self._followers.append(asyncio.create_task(self._for_ever(follow), name="revoked tokens"))
+
+    def _lost_before_it_began(self, reason: str) -> None:
+        if not self.fanout.is_loaded:
+            self.fanout.lost(reason)
+
+    async def _follow(self) -> None:
+        if self._access.has_secrets:
+            await self._revocations.looked.wait()  # nobody is shown anything whose token was revoked before we came
+        await self.fanout.follow()
 
     async def _for_ever(
         self, work: Callable[[], Awaitable[None]], *, failed: Callable[[str], None] = lambda _: None
@@ -147,6 +187,7 @@ class Bridge:
             with suppress(asyncio.CancelledError):
                 await follower
         await self._reader.aclose()
+        await self._ingest.aclose()
         if self.archive is not None:
             await self.archive.aclose()
 
@@ -162,26 +203,38 @@ class Bridge:
     def _admit(self, viewer: Viewer) -> None:
         """Take in a viewer, or send it away."""
         self._streams += viewer.connection.form is SSE
+        has_place = self._rights.enter(viewer)
         if self._stopping:
             viewer.dismiss("shutdown")
+        elif not has_place:
+            viewer.dismiss("too_many_connections")
         else:
             viewer.begin()
 
     def _gone(self, viewer: Viewer) -> None:
         self._streams -= viewer.connection.form is SSE
+        self._rights.leave(viewer)
         self.metrics.note_gone(viewer)
         _log.info("viewer gone", **self.trace.note_gone(viewer, now_s=self._engine.now()))
         if self._stopping and not self.fanout.viewers:
             self._left.set()
 
-    def _refuse(self, headers: Mapping[str, str], address: str) -> Refusal | None:
-        del address
-        code = self._policy.refusal(host=headers.get("host"), origin=headers.get("origin"))
+    def _revoked(self, token_ids: Collection[str]) -> None:
+        for viewer in tuple(self.fanout.viewers):
+            if viewer.grant.token_id in token_ids:
+                viewer.dismiss("revoked")
+
+    def _refuse(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Refusal | None:
+        if any(name.lower() in TOKEN_NAMES for name in query):
+            return (400, 3, IN_ADDRESS)
+        code = self._policy.refusal(
+            host=headers.get("host"), origin=headers.get("origin"), is_proxied=is_proxied(headers)
+        )
         if code is None and self._stopping:
             code = CODES["shutdown"]  # a proxy in front then asks another bridge
         if code is None and self._is_crowded:
             code = CODES["too_many_connections"]
-        return None if code is None else (code.http_status, 4, code.meaning)
+        return None if code is None else (code.http_status, 4, f"{code.name}: {code.meaning}")
 
     @property
     def _is_crowded(self) -> bool:

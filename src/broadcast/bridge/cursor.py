@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from broadcast.bridge.access import Grant
 from broadcast.bridge.audience import STRETCH_BYTES_MAX, Audience
+from broadcast.bridge.grant import Grant
 from broadcast.bridge.requests import Handshake
+from broadcast.bridge.rights import Rights
 from broadcast.bridge.ring import RingGap, RingItem
 from broadcast.bridge.wire import Form
 from broadcast.errors import BroadcastError
@@ -91,6 +92,7 @@ class Cursor:
         fanout: the log as this bridge has it.
         handshake: what it asked for when it came.
         grant: what it may see.
+        rights: what it may do besides; None: a viewer of no bridge, without limits and without tokens.
     """
 
     __slots__ = (
@@ -103,6 +105,7 @@ class Cursor:
         "grant",
         "place",
         "policy",
+        "rights",
         "sent",
         "since_ts",
         "timed",
@@ -112,11 +115,20 @@ class Cursor:
         "write",
     )
 
-    def __init__(self, connection: Connection, fanout: Fanout, *, handshake: Handshake, grant: Grant) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        fanout: Fanout,
+        *,
+        handshake: Handshake,
+        grant: Grant,
+        rights: Rights | None = None,
+    ) -> None:
         self.connection = connection
         self.fanout = fanout
         self.wanted = handshake.filter
         self.grant = grant
+        self.rights = rights or Rights()
         self.policy = handshake.policy
         self.at = fanout.ring.end
         """The index in the ring of what comes next."""
@@ -149,6 +161,11 @@ class Cursor:
         ):
             audience = self._audience = self.fanout.audience(self.wanted, self.grant.filter, form, self._since)
         return audience
+
+    def regrant(self, grant: Grant) -> None:
+        """From where it stands it sees what another grant allows."""
+        self.grant = grant
+        self._audience = None
 
     def come_to_this_epoch(self) -> None:
         """From here on it stands in the log as it is now, whatever it has had of the log that was."""

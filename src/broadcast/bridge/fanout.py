@@ -21,8 +21,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
+from broadcast.bridge.allowed import earliest_of
 from broadcast.bridge.audience import Audience, Member
 from broadcast.bridge.beat import Beat
+from broadcast.bridge.grant import Grant
 from broadcast.bridge.history import History
 from broadcast.bridge.past import Past
 from broadcast.bridge.ring import Ring
@@ -303,6 +305,11 @@ class Fanout:
             return replace(self._bounds, first=None, last=head.id, added=head.n, length=0, epoch=head.epoch)
         length = head.n - first.n + 1 if head.n is not None and first.n is not None else len(self.ring)
         return replace(self._bounds, first=first.id, last=head.id, added=head.n, length=length, epoch=head.epoch)
+
+    def earliest(self, grant: Grant) -> EntryId:
+        """The smallest id of the past that a grant lets be given now; whoever reads the past asks here."""
+        is_whole = self.history.is_all_there_is
+        return earliest_of(grant, self.ring, self.head, now_ns=self.now_ns(), is_ring_whole=is_whole)
 
     def is_longer(self, bounds: Bounds) -> bool:
         """Whether the stream reaches further back than the ring; a foreign trimmer may have cut it shorter."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from broadcast.bridge import cycle_start
+from broadcast.bridge.allowed import not_before, within
 from broadcast.bridge.archived import Passage
 from broadcast.bridge.audience import STRETCH_BYTES_MAX
 from broadcast.bridge.cursor import Cursor
+from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import Handshake
 from broadcast.bridge.ring import RingEvent
@@ -29,12 +31,14 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     events: list[RingEvent] = []
+    earliest = fanout.earliest(cursor.grant)
     if since is None:
         wants, count = cursor.audience().wants, handshake.catchup
         events = fanout.history.newest_in_ring(wants, count=count, until=cursor.place.id)
-        if (len(events) < count and not fanout.history.is_all_there_is) or size_of(events) > STRETCH_BYTES_MAX:
+        events = [event for event in events if event.id >= earliest]
+        if (len(events) < count and not _has_all_from(fanout, earliest)) or size_of(events) > STRETCH_BYTES_MAX:
             return False
-    elif not _stands_in_ring(cursor, since):
+    elif not _stands_in_ring(cursor, since, earliest):
         return False
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))
     cursor.tell_state()
@@ -43,7 +47,7 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     return True
 
 
-def _stands_in_ring(cursor: Cursor, since: Position) -> bool:
+def _stands_in_ring(cursor: Cursor, since: Position, earliest: EntryId) -> bool:
     """Put a cursor behind a position that the ring reaches, and where nothing is to be told; False if it is not so."""
     fanout, ring = cursor.fanout, cursor.fanout.ring
     bounds = fanout.ring_bounds()
@@ -52,7 +56,13 @@ def _stands_in_ring(cursor: Cursor, since: Position) -> bool:
     start, gap = judge(since, bounds)
     at = max(ring.start, ring.index_after(start.id))
     is_sure = start.id != START or fanout.history.is_ring_whole
-    if gap is not None or not is_sure or not fanout.ring_reaches(start) or at < ring.epoch_start:
+    if (
+        gap is not None
+        or start.id < earliest.before()
+        or not is_sure
+        or not fanout.ring_reaches(start)
+        or at < ring.epoch_start
+    ):
         return False
     cursor.at, cursor.place = at, start
     return True
@@ -98,33 +108,50 @@ def hello(cursor: Cursor, position: Position | None) -> dict[str, Any]:
     }
 
 
+def _has_all_from(fanout: Fanout, earliest: EntryId) -> bool:
+    """Whether the ring holds everything from an id on that there is."""
+    first = fanout.ring.first_event()
+    return fanout.history.is_all_there_is or (first is not None and earliest >= first.id)
+
+
+def _skip_to(cursor: Cursor, place: Position, earliest: EntryId) -> Position:
+    """Pass over what the archive has and the grant does not let it have."""
+    if place != Position(START):  # who asks for the oldest there is gets the oldest there is for it
+        cursor.send_gap(Gap(place.id, None, None, "trimmed"))
+    return not_before(place, earliest)
+
+
 async def _catch_up(cursor: Cursor, count: int) -> None:
     history, until, audience = cursor.fanout.history, cursor.place, cursor.audience()
     try:
         events = await history.newest(Wanted(cursor.wanted, cursor.grant.filter), count=count, until=until)
     except UnreachableError:  # what there is, is better than nobody let in
         events = history.newest_in_ring(audience.wants, count=count, until=until.id)
-    form = cursor.audience().form
-    await cursor.send_events(event.encoded(form) for event in events)
+    form, earliest = cursor.audience().form, cursor.fanout.earliest(cursor.grant)
+    await cursor.send_events(event.encoded(form) for event in events if event.id >= earliest)
 
 
 async def _resume(cursor: Cursor, since: Position) -> None:
     """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does.
 
-    What lies behind the stream comes from the archive, before any gap is told.
+    What lies behind the stream comes from the archive, before any gap is told; what its grant does not let it have of
+    the past is told as a gap, as if the log began behind that.
     """
     fanout, ring, past = cursor.fanout, cursor.fanout.ring, cursor.fanout.history.past
     passage = None if past is None else Passage(cursor, past, since.epoch or fanout.head.epoch)
-    place, came = since, "parted"
+    place, came, earliest = since, "parted", fanout.earliest(cursor.grant)
     while came == "parted":
         epoch = fanout.head.epoch
         start, gap, oldest = await _judged(cursor, place)
         if fanout.head.epoch != epoch:
             continue  # the log has changed meanwhile: it is to be told of that
         if passage is not None and passage.asked != place and _may_be_archived(cursor, place, gap, oldest):
-            if await passage.pass_from(place):
+            if place.id < earliest.before():
+                place = _skip_to(cursor, place, earliest)
+            elif await passage.pass_from(place):
                 place = cursor.place
             continue
+        start, gap = within(place, (start, gap), earliest, ring, fanout.head)
         cursor.place = start
         if gap is not None:
             cursor.send_gap(gap)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
+from broadcast.bridge.credentials import IN_ADDRESS, has_secret_in_address
+from broadcast.bridge.problem import MEDIA_TYPE, problem_of
+from broadcast.bridge.proxies import is_proxied
 from broadcast.errors import CODES, Code
 
 __all__ = ["Guard", "GuardPolicy"]
@@ -30,25 +31,30 @@ class GuardPolicy:
         origins: pages of other origins that may connect, as `https://site.example`; `*` lets every page in.
         hosts: names this server is reached under, besides `localhost`, addresses, and the hosts of `origins`. Where
             every page may connect anyway, so may one that reaches us under another name.
+        is_closed_to_proxies: whether this machine alone may come, since nobody has said who else may.
     """
 
     origins: frozenset[str]
     hosts: frozenset[str] = frozenset()
+    is_closed_to_proxies: bool = False
 
     @property
     def any_origin(self) -> bool:
         """Whether every page may connect."""
         return "*" in self.origins
 
-    def refusal(self, *, host: str | None, origin: str | None) -> Code | None:
+    def refusal(self, *, host: str | None, origin: str | None, is_proxied: bool = False) -> Code | None:
         """Why a request is refused; None lets it in.
 
         Args:
             host: the Host header, None if there is none.
             origin: the Origin header; None for whoever is no browser, or asks its own origin.
+            is_proxied: whether it has come through a proxy that says so.
         """
         if not self._serves(host):
             return CODES["forbidden_host"]
+        if is_proxied and self.is_closed_to_proxies:
+            return CODES["forbidden_proxy"]
         if origin is None or self.any_origin or origin in self.origins:
             return None
         return None if _net_location(origin) == host else CODES["forbidden_origin"]
@@ -74,17 +80,21 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = {k: v.decode("latin-1") for k, v in scope["headers"] if k in (b"host", b"origin")}
-        code = self._policy.refusal(host=headers.get(b"host"), origin=headers.get(b"origin"))
-        if code is None:
-            await self._app(scope, receive, send)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        code = self._policy.refusal(
+            host=headers.get("host"), origin=headers.get("origin"), is_proxied=is_proxied(headers)
+        )
+        if code is not None:
+            await _refuse(scope, send, code, code.meaning)
+        elif has_secret_in_address(scope.get("query_string", b"")):
+            await _refuse(scope, send, CODES["bad_request"], IN_ADDRESS)
         else:
-            await _refuse(scope, send, code)
+            await self._app(scope, receive, send)
 
 
-async def _refuse(scope: Scope, send: Any, code: Code) -> None:
-    body = orjson.dumps({"error": {"code": code.name, "message": code.meaning}})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+async def _refuse(scope: Scope, send: Any, code: Code, detail: str) -> None:
+    body = problem_of(code, detail)
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     kind = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in scope.get("extensions", {}):

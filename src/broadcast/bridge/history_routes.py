@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from broadcast.bridge.access import Access, Grant
 from broadcast.bridge.census import census
 from broadcast.bridge.cycles import latest_cycles, one_cycle
 from broadcast.bridge.exporting import NDJSON, ExportResponse
@@ -20,7 +19,8 @@ from broadcast.bridge.exports import Exports
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
 from broadcast.bridge.moment import PastEvent
-from broadcast.bridge.requests import bearer_token, utc_now
+from broadcast.bridge.request_door import RequestDoor
+from broadcast.bridge.requests import utc_now
 from broadcast.bridge.seals import is_held, seal
 from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError, UnreachableError
@@ -47,13 +47,14 @@ class HistoryRoutes:
     Args:
         fanout: the log as this bridge has it.
         archive: what lies behind the stream; None where there is none.
-        access: who may see what.
+        door: finds the grant of a request.
     """
 
-    def __init__(self, *, fanout: Fanout, archive: Archive | None, access: Access) -> None:
+    def __init__(self, *, fanout: Fanout, archive: Archive | None, door: RequestDoor) -> None:
+        self._fanout = fanout
         self._tiers = Tiers(fanout, archive)
         self._exports = Exports(self._tiers)
-        self._access = access
+        self._door = door
         self.routes = [
             Route("/history", self._history),
             Route("/cycles", self._cycles),
@@ -61,8 +62,12 @@ class HistoryRoutes:
         ]
 
     def _question(self, request: Request) -> Question:
-        grant = self._access.grant(bearer_token(request.headers.get("authorization")))
-        return _within(parse_question(request.query_params, now=utc_now()), grant)
+        grant = self._door.grant_of(request, only_reads=True)
+        if grant.replay_count_max == 0:
+            raise RequestError("forbidden", "this token gives nothing of the past")
+        question = parse_question(request.query_params, now=utc_now())
+        # The one place that narrows what is asked by what is granted: it holds for every route here.
+        return replace(question, granted=grant.filter, earliest=self._fanout.earliest(grant))
 
     async def _history(self, request: Request) -> Response:
         question = self._question(request)
@@ -126,14 +131,6 @@ class HistoryRoutes:
             raise _unavailable(error) from None
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
         return _told(request, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following}))
-
-
-def _within(question: Question, grant: Grant) -> Question:
-    """The question as far as the grant lets it reach: the one place that narrows it.
-
-    A grant that ends somewhere in the past sets `earliest`, which holds for every route here.
-    """
-    return replace(question, granted=grant.filter)
 
 
 def _told(request: Request, body: bytes) -> Response:

@@ -14,10 +14,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from broadcast.bridge.access import Access
 from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_routes import HistoryRoutes
+from broadcast.bridge.ingest import Ingest
+from broadcast.bridge.login import Login
+from broadcast.bridge.posted import PostedError
+from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
+from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.viewer import Viewer
@@ -49,11 +53,12 @@ class HttpRoutes:
     Args:
         fanout: the log as this bridge has it.
         archive: what lies behind the stream; None where there is none.
-        access: who may see what.
         more: routes of others.
         admit: takes in a viewer, or sends it away.
         on_gone: told of each viewer that is gone.
         is_crowded: whether there are as many viewers as may be.
+        door: who may do what, and how often.
+        ingest: takes in events.
     """
 
     def __init__(
@@ -61,26 +66,32 @@ class HttpRoutes:
         *,
         fanout: Fanout,
         archive: Archive | None,
-        access: Access,
         more: Iterable[Route],
         admit: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
         is_crowded: Callable[[], bool],
+        door: RequestDoor,
+        ingest: Ingest,
     ) -> None:
         self._fanout = fanout
-        self._history = HistoryRoutes(fanout=fanout, archive=archive, access=access)
-        self._access = access
+        self._history = HistoryRoutes(fanout=fanout, archive=archive, door=door)
         self._more = tuple(more)
         self._admit = admit
         self._on_gone = on_gone
         self._is_crowded = is_crowded
+        self._door = door
+        self._ingest = ingest
+        self._login = Login(door.grant_of, may_set_cookies=door.takes_cookies)
 
     def make_app(self) -> Starlette:
         """Make the Starlette application of everything that is not a socket."""
         routes = [
             Route("/", self._page),
             Route("/client.js", self._client),
-            Route("/events", self._events),
+            Route("/events", self._events, methods=["GET"]),
+            Route("/events", self._emit, methods=["POST"]),
+            Route("/session", self._login.begin, methods=["POST"]),
+            Route("/session", self._login.end, methods=["DELETE"]),
             *self._more,
             *self._history.routes,
             Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
@@ -97,16 +108,23 @@ class HttpRoutes:
 
     async def _events(self, request: Request) -> Response:
         handshake = _sse_handshake(request)
-        grant = self._access.grant(handshake.token)
+        grant = self._door.grant_of(request, only_reads=True)
         if request.method == "HEAD":
             return Response(headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
         if self._is_crowded():
             raise RequestError("too_many_connections", "there are as many viewers as may be; come back later")
-        connection = SseConnection(request.client.host if request.client else "", request.scope.get(CUT))
-        viewer = Viewer(connection, self._fanout, handshake=handshake, grant=grant, on_gone=self._on_gone)
+        address = request.client.host if request.client else ""
+        self._door.rights.refuse_crowd(grant, address)
+        connection = SseConnection(address, request.scope.get(CUT))
+        viewer = Viewer(
+            connection, self._fanout, handshake=handshake, grant=grant, rights=self._door.rights, on_gone=self._on_gone
+        )
         connection.viewer = viewer
         self._admit(viewer)
         return _EventStream(connection)
+
+    async def _emit(self, request: Request) -> Response:
+        return await self._ingest.answer(request, self._door.grant_of(request))
 
 
 def with_cors(app: Any, origins: frozenset[str]) -> Any:
@@ -114,8 +132,10 @@ def with_cors(app: Any, origins: frozenset[str]) -> Any:
     return CORSMiddleware(
         app,
         allow_origins=sorted(origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        # A page of a listed origin on the same site may be sent the cookie; one of any origin never is.
+        allow_credentials="*" not in origins,
     )
 
 
@@ -131,12 +151,11 @@ class _PageFiles(StaticFiles):
 def _sse_handshake(request: Request) -> Handshake:
     query = request.query_params
     asked = {
-        "types": query.get("types"),
+        "types": ",".join(query.getlist("types")) or None,
         # A browser that comes back says where it was; that is newer than what its address says.
         "since": request.headers.get("last-event-id") or query.get("since"),
         "catchup": _number(query.get("catchup")),
         "policy": query.get("policy"),
-        "token": bearer_token(request.headers.get("authorization")),
     }
     return parse_handshake({k: v for k, v in asked.items() if v is not None}, now=utc_now())
 
@@ -172,14 +191,10 @@ def _problem(request: Request, error: Exception) -> Response:
     """RFC 9457."""
     del request
     assert isinstance(error, RequestError)
-    body = {
-        "type": "about:blank",
-        "title": error.code.meaning,
-        "detail": error.message,
-        "code": error.code.name,
-    }
-    return JSONResponse(
-        {**body, "status": error.code.http_status},
+    more = error.more if isinstance(error, PostedError) else {}
+    return Response(
+        problem_of(error.code, error.message, **more),
         status_code=error.code.http_status,
-        media_type="application/problem+json",
+        headers=retry_after(error),
+        media_type=MEDIA_TYPE,
     )

@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from broadcast.bridge.access import Access
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.metrics import Metrics
 from broadcast.bridge.probe import Probe
+from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import bearer_token
 from broadcast.bridge.trace import Trace, is_local
 from broadcast.errors import RequestError
@@ -24,15 +24,15 @@ class OperatorRoutes:
 
     Args:
         fanout: the log as this bridge has it.
-        access: who may see what.
+        door: finds the grant of a request.
         trace: what can be said of the viewers.
         metrics: the same in numbers.
         probe: what the bridge has found out about itself.
     """
 
-    def __init__(self, *, fanout: Fanout, access: Access, trace: Trace, metrics: Metrics, probe: Probe) -> None:
+    def __init__(self, *, fanout: Fanout, door: RequestDoor, trace: Trace, metrics: Metrics, probe: Probe) -> None:
         self._fanout = fanout
-        self._access = access
+        self._door = door
         self._trace = trace
         self._metrics = metrics
         self._probe = probe
@@ -76,5 +76,5 @@ class OperatorRoutes:
         if is_local(request.client.host if request.client else "", request.headers):
             return
         token = bearer_token(request.headers.get("authorization"))
-        if token is None or not self._access.grant(token).is_admin:
+        if token is None or not self._door.grant_of(request).is_admin:
             raise RequestError("forbidden", "this is told to this machine, and to administrators' tokens")

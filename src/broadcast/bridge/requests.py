@@ -25,6 +25,7 @@ __all__ = [
     "parse_handshake",
     "parse_replay",
     "parse_subscribe",
+    "parse_token",
     "wants_recovery",
 ]
 
@@ -141,6 +142,18 @@ def parse_subscribe(data: object) -> Filter:
     if "types" not in fields:
         raise _refused("types", "a list of patterns", None)
     return _filter(fields["types"])
+
+
+def parse_token(data: object) -> str:
+    """Read `token {token}`.
+
+    Raises:
+        RequestError: there is none.
+    """
+    token = _object("token", data).get("token")
+    if not isinstance(token, str):
+        raise _refused("token", "a text", token)
+    return token
 
 
 def parse_replay(data: object, *, now: datetime) -> Replay | TimedRequest:

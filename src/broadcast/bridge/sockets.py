@@ -12,6 +12,7 @@ from broadcast.bridge.engine.namespaces import Sent
 from broadcast.bridge.engine.packets import Kind, Packet, encoded
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.requests import bearer_token, parse_handshake, utc_now, wants_recovery
+from broadcast.bridge.rights import Rights
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import Form, socket_form
 from broadcast.errors import CODES, RequestError
@@ -73,6 +74,7 @@ class Sockets:
     Args:
         fanout: the log as this bridge has it.
         access: who may see what.
+        rights: what viewers may do besides.
         admit: takes in a viewer, or sends it away.
         on_gone: told of each viewer that is gone.
     """
@@ -82,11 +84,13 @@ class Sockets:
         fanout: Fanout,
         access: Access,
         *,
+        rights: Rights,
         admit: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
     ) -> None:
         self._fanout = fanout
         self._access = access
+        self._rights = rights
         self._admit = admit
         self._on_gone = on_gone
 
@@ -110,7 +114,9 @@ class Sockets:
             _send_away(client, error)
             return
         connection = SocketConnection(client, client.id_in(namespace))
-        viewer = Viewer(connection, self._fanout, handshake=handshake, grant=grant, on_gone=self._on_gone)
+        viewer = Viewer(
+            connection, self._fanout, handshake=handshake, grant=grant, rights=self._rights, on_gone=self._on_gone
+        )
         client.watcher = viewer
         client.headers = {}  # they are of no more use, and ten thousand clients' are megabytes
         self._admit(viewer)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from broadcast.bridge.allowed import not_before
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.ring import RingEvent
 from broadcast.bridge.walk import Walk
@@ -66,7 +67,6 @@ class TimedReplay:
     ) -> None:
         self.name = name
         self._cursor = cursor
-        self._granted = cursor.grant.filter
         self._wanted = request.filter or cursor.wanted
         self._until_ts = request.until_ts
         self._course = self._course_from(since)
@@ -122,8 +122,11 @@ class TimedReplay:
         self._on_end(self)
 
     def _course_from(self, since: Since) -> _Course:
-        wanted = Wanted(self._wanted, self._granted, since.ts, self._until_ts)
-        return _Course(since.position or Position(START), wanted)
+        cursor = self._cursor
+        wanted = Wanted(self._wanted, cursor.grant.filter, since.ts, self._until_ts)
+        # A fresh token may have changed what it may see of the past.
+        earliest = cursor.fanout.earliest(cursor.grant)
+        return _Course(not_before(since.position or Position(START), earliest), wanted)
 
     # --- its task
 
@@ -174,11 +177,15 @@ class TimedReplay:
 
     async def _write(self, ready: list[RingEvent]) -> None:
         connection = self._cursor.connection
-        while ready and (self._cursor.is_full or connection.waiting_bytes > WAITING_BYTES_MAX):  # noqa: ASYNC110
-            # Nobody is told when so little waits; and who is told when it is full is its viewer.
+        # Nobody is told when so little waits; and who is told when it is full is its viewer.
+        while ready and (self._is_crowded or self._cursor.rights.past_wait_s(self._cursor) > 0):  # noqa: ASYNC110
             await asyncio.sleep(ROOM_POLL_S)
+        # What it may see may be less by now: it is its viewer's token that counts.
+        granted = self._cursor.grant.filter
+        ready[:] = [event for event in ready if granted.matches(event.type)]
         if not ready:
             return
+        self._cursor.rights.note_replayed(self._cursor, len(ready))
         write = unplaced(connection.form).write
         front = b'{"replay":' + orjson.dumps(self.name) + b',"event":'
         connection.write(b"".join([write("replay.event", front + event.json + b"}", None) for event in ready]))
@@ -186,6 +193,10 @@ class TimedReplay:
         self._cursor.sent += len(ready)
         self._last = ready[-1]
         ready.clear()
+
+    @property
+    def _is_crowded(self) -> bool:
+        return self._cursor.is_full or self._cursor.connection.waiting_bytes > WAITING_BYTES_MAX
 
     def _tell_changes(self) -> None:
         now = (self._pacing.is_behind, self._pacing.cut_s, self._lacks_archive)

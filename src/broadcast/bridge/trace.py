@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from broadcast.bridge.access import is_loopback
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.proxies import is_proxied
 from broadcast.bridge.viewer import Viewer
 from broadcast.log.position import Position
 
 __all__ = ["Trace", "is_local"]
 
 GONE_MAX: Final = 256
-FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 class Trace:
@@ -83,7 +83,7 @@ def is_local(address: str, headers: Mapping[str, str]) -> bool:
         address: the other side's.
         headers: the request's.
     """
-    if any(name in headers for name in FORWARDED):
+    if is_proxied(headers):
         return False
     try:
         is_near = ipaddress.ip_address(address).is_loopback

@@ -21,14 +21,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request, answer, unavailable
 from broadcast.bridge.audience import Audience
 from broadcast.bridge.cursor import Connection, Cursor, DismissedError, TooSlowError
 from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.grant import Grant
 from broadcast.bridge.greeting import greet, greet_at_once, hello
 from broadcast.bridge.requests import Handshake
+from broadcast.bridge.rights import Rights
 from broadcast.errors import CODES, Code, RequestError, UnreachableError
 from broadcast.log.position import Position
 
@@ -50,6 +51,7 @@ class Viewer(Cursor):
         fanout: the log as this bridge has it.
         handshake: what it asked for when it came.
         grant: what it may see.
+        rights: what it may do besides; None: a viewer of no bridge, without limits and without tokens.
         on_gone: called once, when it is served no more.
     """
 
@@ -76,9 +78,10 @@ class Viewer(Cursor):
         *,
         handshake: Handshake,
         grant: Grant,
+        rights: Rights | None = None,
         on_gone: Callable[[Viewer], None],
     ) -> None:
-        super().__init__(connection, fanout, handshake=handshake, grant=grant)
+        super().__init__(connection, fanout, handshake=handshake, grant=grant, rights=rights)
         self.live_in: Audience | None = None
         """The audience of which it is a member while it is live."""
         self.ended: Code | None = None

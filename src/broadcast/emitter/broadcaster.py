@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from broadcast.emitter.announcements import announcement, producer_name
 from broadcast.emitter.buffer import Buffer, Loss
+from broadcast.emitter.cutting import TYPE_CHARS_MAX, bounded_size, cut_to_size
 from broadcast.emitter.cycle import Cycle
 from broadcast.emitter.forkmark import FORK_MARK
 from broadcast.emitter.lifetime import LateImports, begin_anew_after_fork, flush_before_child_exits, watch
@@ -22,7 +23,7 @@ from broadcast.emitter.sender import Sender
 from broadcast.emitter.stats import Stats
 from broadcast.event import Event, encode, timestamp
 from broadcast.plain import as_fields, flat_copy, is_dict, plain_copy
-from broadcast.sanitize import CUT_KEY, sanitize_data, sanitize_number, sanitize_text
+from broadcast.sanitize import CUT_KEY, sanitize_number, sanitize_text
 from broadcast.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,17 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Broadcaster", "Stats", "get_broadcaster"]
 
-TYPE_CHARS_MAX: Final = 256
 LEAVE_MAX_S: Final = 0.25
 NESTED_MAX: Final = 4
 """So many events of one thread may be with the sanitizer, each emitted while the one before is: by a signal handler, a
 destructor, another greenlet; or by an object that emits itself when it is read, which would never end."""
-EVENT_BYTES_MIN: Final = 4096
-"""The smallest bound of an event: the longest envelope fits, with the note that its data was cut."""
-EVENT_BYTES_MAX: Final = 1_000_000
-"""The largest. No server can be set to refuse it (`proto-max-bulk-len` is 1 MiB at the least): none blocks the log."""
-ENVELOPE_BYTES: Final = 1024
-"""What is set aside of an event's bytes for the fields around its data."""
 _BACKSLASH: Final = ord("\\")
 _MILLISECONDS: Final = tuple(f"{ms:03d}Z" for ms in range(1000))
 
@@ -83,7 +77,7 @@ class Broadcaster:
         named = {"redis_url": redis_url, "channel": channel, "stream": stream}
         self.settings = settings.with_changes(**{k: v for k, v in named.items() if v is not None})
         self._problems = tuple(problems or ())
-        self._event_bytes_max = min(max(EVENT_BYTES_MIN, self.settings.event_bytes_max), EVENT_BYTES_MAX)
+        self._event_bytes_max = bounded_size(self.settings.event_bytes_max)
         self._cycle: int | str = 0
         self._day: int | str = 0
         self._second: tuple[int, str] = (-1000, "")  # when it began, in milliseconds, and its text
@@ -333,18 +327,8 @@ class Broadcaster:
                 del nested[ident]
 
     def _cut_to_size(self, clean: Event, data: object) -> bytes:
-        room = self._event_bytes_max - ENVELOPE_BYTES
         redactor = self._screen.redaction if self._screen else None
-        # First without a bound for a single text. If that is too much, no text may crowd the others out.
-        for bytes_max, text_chars_max in ((room, room), (room * 3 // 4, room // 4), (room // 8, room // 16)):
-            clean["data"] = sanitize_data(data, bytes_max=bytes_max, text_chars_max=text_chars_max, redactor=redactor)
-            payload = encode(clean)
-            cut = clean["data"].get(CUT_KEY)  # a list of ours; or the mind's own, of whatever kind
-            crowded = text_chars_max == room and type(cut) is list and ("text" in cut or "items" in cut)
-            if len(payload) <= self._event_bytes_max and not crowded:
-                return payload
-        clean["data"] = {CUT_KEY: ["size"]}
-        return encode(clean)
+        return cut_to_size(clean, data, bytes_max=self._event_bytes_max, redactor=redactor)
 
     def _hand_elsewhere(self, payload: bytes | None) -> None:
         if payload is not None and self._closed:

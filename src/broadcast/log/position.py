@@ -29,6 +29,7 @@ __all__ = [
     "judge",
     "parse_id",
     "parse_since",
+    "seconds_of",
 ]
 
 GapReason = Literal["trimmed", "slow", "rewound", "reset"]
@@ -233,6 +234,12 @@ _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EARLY_MS: Final = 5_000
 
 
+def seconds_of(text: object) -> float | None:
+    """Read a duration, `90s`, `1h`, `7d`; None if it is none."""
+    match = _AGO.fullmatch(text) if isinstance(text, str) else None
+    return None if match is None else float(match[1]) * _UNITS_S[match[2]]
+
+
 def parse_id(text: object) -> EntryId:
     """Read an id, `ms-seq` or `ms`.
 
@@ -273,8 +280,8 @@ def parse_since(since: object, *, now: datetime) -> Since:
     if match := _CYCLE.fullmatch(text):
         return Since(None, cycle=int(match[1]))
     try:
-        if match := _AGO.fullmatch(text):
-            return _since_time(now - timedelta(seconds=float(match[1]) * _UNITS_S[match[2]]))
+        if (ago_s := seconds_of(text)) is not None:
+            return _since_time(now - timedelta(seconds=ago_s))
         moment = datetime.fromisoformat(text)
         return _since_time(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
     except (ValueError, OverflowError):

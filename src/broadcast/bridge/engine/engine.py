@@ -22,12 +22,19 @@ __all__ = ["Engine"]
 RESOLUTION_S: Final = 0.02
 """Of the timer, as a part of the shortest wait."""
 UNAVAILABLE: Final[polling.Refusal] = (503, 3, "Unavailable")
-Refuse = Callable[[Mapping[str, str], str], polling.Refusal | None]
+Refuse = Callable[[Mapping[str, str], Mapping[str, str]], polling.Refusal | None]
+AddressOf = Callable[[str, Mapping[str, str]], str]
 
 
-def admit_all(headers: Mapping[str, str], address: str) -> polling.Refusal | None:
+def admit_all(headers: Mapping[str, str], query: Mapping[str, str]) -> polling.Refusal | None:
     """Refuse nobody."""
-    del headers, address
+    del headers, query
+
+
+def the_peer(address: str, headers: Mapping[str, str]) -> str:
+    """Whoever connects is the client."""
+    del headers
+    return address
 
 
 class Engine:
@@ -35,7 +42,8 @@ class Engine:
 
     Args:
         handlers: what is done about the clients.
-        refuse: why a request that would begin a session is refused, by its headers and its address.
+        refuse: why a request that would begin a session is refused, by its headers and its query.
+        address_of: whose request to upgrade it is, by the other side's address and the headers; polls are told already.
         limits: what a client may take.
         name: the server's own name; session ids begin with it, so that a proxy can send polls where they belong.
         path: where it is served.
@@ -48,6 +56,7 @@ class Engine:
         handlers: Handlers,
         *,
         refuse: Refuse = admit_all,
+        address_of: AddressOf = the_peer,
         limits: Limits | None = None,
         name: str = "",
         path: str = "/socket.io/",
@@ -63,6 +72,7 @@ class Engine:
         self._clock = self.now
         self._handlers = handlers
         self._refuse = refuse
+        self._address_of = address_of
         self._name = name or secrets.token_hex(3)
         self._path = path.rstrip("/")
         self._wheel: Wheel[Client] | None = None
@@ -122,7 +132,7 @@ class Engine:
         """Make a client that polls."""
         headers = dict(request.headers)
         address = request.client.host if request.client else ""
-        refusal = UNAVAILABLE if self._is_stopping else self._refuse(headers, address)
+        refusal = UNAVAILABLE if self._is_stopping else self._refuse(headers, request.query_params)
         return refusal or self._make(headers, address, is_websocket=False)
 
     def _make(self, headers: Mapping[str, str], address: str, *, is_websocket: bool) -> Client:
@@ -153,12 +163,13 @@ class Engine:
 
     def knocked(self, socket: WebSocket, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """A request to upgrade has come."""
-        refusal = self._refusal_of(socket, path, query, headers)
+        refusal = self._refusal_of(path, query, headers)
         client = self.clients.get(query["sid"]) if "sid" in query else None
         if refusal is None and "sid" in query and client is None:
             refusal = polling.UNKNOWN_SESSION
         if refusal is not None:
-            socket.reject(refusal[0], refusal[2])
+            later = refusal[0] in polling.LATER
+            socket.reject(refusal[0], refusal[2], {"Retry-After": polling.RETRY_AFTER} if later else None)
             return
         if not socket.accept():
             return
@@ -170,19 +181,17 @@ class Engine:
             socket.close()
 
     def _begin_on(self, socket: WebSocket, headers: Mapping[str, str]) -> None:
-        client = self._make(headers, socket.address, is_websocket=True)
+        client = self._make(headers, self._address_of(socket.address, headers), is_websocket=True)
         client.socket, socket.owner = socket, client
         opening = client.session.opening()
         socket.write(f"{opening.kind}{opening.data!s}")
 
-    def _refusal_of(
-        self, socket: WebSocket, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> polling.Refusal | None:
+    def _refusal_of(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> polling.Refusal | None:
         if path.rstrip("/") != self._path:
             return (404, 3, "Not found")
         if self._is_stopping:
             return UNAVAILABLE
-        return polling.refusal_of(query, transport="websocket") or self._refuse(headers, socket.address)
+        return polling.refusal_of(query, transport="websocket") or self._refuse(headers, query)
 
     def lost(self, socket: WebSocket) -> None:
         """A WebSocket's connection is gone."""

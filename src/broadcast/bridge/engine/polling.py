@@ -22,6 +22,9 @@ BAD_METHOD: Final[Refusal] = (400, 2, "Bad handshake method")
 BAD_REQUEST: Final[Refusal] = (400, 3, "Bad request")
 TOO_LARGE: Final[Refusal] = (413, 3, "Payload too large")
 UNSUPPORTED_VERSION: Final[Refusal] = (400, 5, "Unsupported protocol version")
+RETRY_AFTER: Final = "5"
+LATER: Final = frozenset({429, 503})
+"""Refusals after which another try may succeed."""
 
 
 class Sessions(Protocol):
@@ -118,4 +121,5 @@ async def _post(request: Request, client: Client) -> Response:
 
 def _refused(refusal: Refusal) -> Response:
     status, code, message = refusal
-    return JSONResponse({"code": code, "message": message}, status_code=status)
+    headers = {"Retry-After": RETRY_AFTER} if status in LATER else None
+    return JSONResponse({"code": code, "message": message}, status_code=status, headers=headers)

@@ -167,11 +167,13 @@ class WebSocket(asyncio.Protocol):
         self._protocol = None  # it has read nothing: it would wait for the request
         return True
 
-    def reject(self, status: int, text: str) -> None:
+    def reject(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
         """Send it away with an HTTP status."""
         assert self._protocol is not None
         self._request = None
-        self._protocol.send_response(self._protocol.reject(status, text))
+        response = self._protocol.reject(status, text)
+        response.headers.update(headers or {})
+        self._protocol.send_response(response)
         self._flush(self._protocol)
 
     def write(self, data: str | bytes) -> None:

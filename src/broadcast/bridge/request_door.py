@@ -1,0 +1,49 @@
+"""Who asks over HTTP: every route that needs a grant gets it here."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+
+from broadcast.bridge.access import Access
+from broadcast.bridge.credentials import token_of
+from broadcast.bridge.grant import Grant
+from broadcast.bridge.quotas import Quotas
+from broadcast.bridge.rights import Rights
+from broadcast.bridge.throttle import refuse_flood
+
+__all__ = ["RequestDoor"]
+
+
+class RequestDoor:
+    """Finds the grant of a request.
+
+    Args:
+        access: who may do what.
+        rights: what viewers may do besides.
+        quotas: how many requests a token may send.
+        takes_cookies: whether a cookie counts where a request only reads.
+    """
+
+    def __init__(self, access: Access, rights: Rights, quotas: Quotas, *, takes_cookies: bool) -> None:
+        self.rights = rights
+        self.takes_cookies = takes_cookies
+        self._access = access
+        self._quotas = quotas
+
+    def grant_of(self, request: Request, *, only_reads: bool = False) -> Grant:
+        """What a request's token allows, or what is allowed without one.
+
+        Args:
+            request: it is counted, too.
+            only_reads: whether it is a GET that changes nothing, for which a cookie will do.
+
+        Raises:
+            RequestError: it needs a token, has one that is not valid, or there were too many requests with it.
+        """
+        token = token_of(request.headers, may_be_cookie=only_reads and self.takes_cookies)
+        grant = self._access.grant(token)
+        if grant.token_id is not None:
+            refuse_flood(self._quotas, f"token {grant.token_id}", time.monotonic())
+        return grant
