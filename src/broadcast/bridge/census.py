@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from broadcast.bridge.history_requests import Edge, Question
-from broadcast.bridge.moment import Matches, Moment
+from broadcast.bridge.moment import Moment
+from broadcast.bridge.past_events import Matches
 from broadcast.errors import RequestError
 from broadcast.event import timestamp
 from broadcast.log.places import EVERYTHING, milliseconds
