@@ -28,30 +28,31 @@ class LittleArchiver:
     def __init__(self, url: str, redis_url: str, *, stream: str = "v5:stream") -> None:
         self._url = url
         self._stream = stream
-        self._reader = StreamReader(redis_url, stream, name="little-archiver")
+        self._redis_url = redis_url
         self._at = Position(START, 0)
         self._seen = Seen()
         self.archived = 0
 
     async def run(self, *, batch: int = 500, pause_s: float = 0.02) -> None:
         """For ever."""
-        async with aclosing(self._reader), await psycopg.AsyncConnection.connect(self._url, autocommit=True) as link:
-            await migrate(link)
-            while True:
-                if not await self.step(link, batch):
-                    await asyncio.sleep(pause_s)
+        while True:
+            await self.catch_up(batch=batch)
+            await asyncio.sleep(pause_s)
 
     async def catch_up(self, *, batch: int = 500) -> None:
         """Until there is nothing more."""
-        async with aclosing(self._reader), await psycopg.AsyncConnection.connect(self._url, autocommit=True) as link:
+        async with (
+            aclosing(StreamReader(self._redis_url, self._stream, name="little-archiver")) as reader,
+            await psycopg.AsyncConnection.connect(self._url, autocommit=True) as link,
+        ):
             await migrate(link)
-            while await self.step(link, batch):
+            while await self._step(reader, link, batch):
                 pass
 
-    async def step(self, link: psycopg.AsyncConnection[Any], batch: int) -> bool:
+    async def _step(self, reader: StreamReader, link: psycopg.AsyncConnection[Any], batch: int) -> bool:
         """One batch; False if there was none."""
-        bounds = await self._reader.bounds()
-        entries, gap = await self._reader.range(self._at, count=batch)
+        bounds = await reader.bounds()
+        entries, gap = await reader.range(self._at, count=batch)
         if not entries:
             return False
         epoch = bounds.epoch or "e"

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from broadcast.errors import UnreachableError
+from broadcast.event import timestamp
 from broadcast.log.archive import Archived, Epoch, Extent, Place
 from broadcast.log.entry import Entry
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge
@@ -54,16 +55,21 @@ class MemoryLog:
     """How often it was asked."""
     _ms: int = 1_000
 
-    def append(self, event_type: str, i: int, by: str) -> Entry:
+    def append(self, event_type: str, i: int, by: str, cycle: int = 0) -> Entry:
         """Add one event, in its place."""
         self._ms += 1
         self.added += 1
         self.last = EntryId(self._ms, 0)
-        event: dict[str, Any] = {"type": event_type, "ts": f"{i:09}", "cycle": 0, "day": 0, "data": {"i": i}}
+        event: dict[str, Any] = {"type": event_type, "ts": self.ts_of(i), "cycle": cycle, "day": 0, "data": {"i": i}}
         event |= {"id": str(self.last), "by": by, "n": self.added}
         entry = Entry(self.last, event, by, self.added)
         self.entries.append(entry)
         return entry
+
+    @staticmethod
+    def ts_of(i: int) -> str:
+        """Ten events are a second."""
+        return timestamp(1_771_000_000 * 10**9 + i * 10**8)
 
     def trim(self, keep: int) -> None:
         """Forget all but the newest."""
@@ -201,7 +207,9 @@ class MemoryArchive:
         found = [
             row
             for row in self.rows
-            if place < row.place <= last and (matches is None or matches(row.type)) and (times[0] or "") <= row.ts
+            if place < row.place <= last
+            and (matches is None or matches(row.type))
+            and (times[0] or "") <= row.ts <= (times[1] or "9")
         ][:count]
         is_last = len(found) < count
         end = max(place, last) if is_last else found[-1].place
@@ -227,6 +235,15 @@ class MemoryArchive:
         if lost is not None and lost <= 0:
             return []
         return [(place, Gap(place.id, None if first is None else first.place.id, lost, "trimmed"))]
+
+    async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
+        """As `Seam.cycle`, but for where the next one begins."""
+        await self._answer()
+        starts = [row for row in self.rows if row.type == "cycle.start" and orjson.loads(row.json)["cycle"] == number]
+        if not starts:
+            return None
+        place = starts[-1].place
+        return Position(place.id.before(), None, self.epochs[place.epoch - 1].name, is_moment=True), None
 
     async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> list[Archived]:
         """As `Seam.before`."""

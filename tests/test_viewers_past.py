@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,7 +111,7 @@ class World:
             task.cancel()
         self.loop.pass_time(0.1)
         self.loop.close()
-        assert not self.faults
+        assert not self.faults, "".join(traceback.format_exception(self.faults[0]))
 
     async def _gone(self, viewer: Viewer) -> None:
         viewer.gone()

@@ -177,6 +177,13 @@ class Settings:
         f"{NAME_CHARS_MAX} letters, digits and `_`; none: a random one; see [deploy](deploy.md)",
         _name,
     )
+    tls_cert: str = _setting(
+        "",
+        "BROADCAST_TLS_CERT",
+        "a file with the certificate and its chain, PEM: the bridge then speaks https and wss by itself. Renewed files "
+        "are read on SIGHUP",
+    )
+    tls_key: str = _setting("", "BROADCAST_TLS_KEY", "the file with its key, PEM")
     origins: tuple[str, ...] = _setting(
         (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _list
     )

@@ -24,6 +24,7 @@ from broadcast.log.position import Gap, Position, judge
 
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
+    from broadcast.bridge.timed import TimedReplays
 
 __all__ = ["Connection", "Cursor", "DismissedError", "TooSlowError"]
 
@@ -104,6 +105,7 @@ class Cursor:
         "policy",
         "sent",
         "since_ts",
+        "timed",
         "told",
         "told_up",
         "wanted",
@@ -131,6 +133,8 @@ class Cursor:
         self.gaps = 0
         """Gaps told."""
         self.write = connection.write
+        self.timed: TimedReplays | None = None
+        """Its timed replays; None if it has not asked for one yet."""
         self._audience: Audience | None = None
         self._since = fanout.ring.epoch_start
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -79,13 +80,21 @@ class Fanout:
         self.loaded = asyncio.Event()
         """Set once the ring holds what the stream holds."""
         self.viewers: set[Viewer] = set()
+        self.timed_replays = 0
+        """How many there are, of all viewers."""
         self.waiting_bytes_max = waiting_bytes_max
         self.is_crowded = False
         """Whether more than that waits: then nobody gets more while anything waits for it."""
         self.beat = Beat()
         self.rounds = 0
+        self.sent_bytes = 0
+        """Bytes that rounds have written to viewers."""
         self.malformed = 0
         self.repeated = 0
+        self.gaps: Counter[str] = Counter()
+        """Gaps of the log, by reason."""
+        self.on_taken: Callable[[list[Entry]], None] = lambda _: None
+        """Told of events that have just come from the stream."""
         self.erased = 0
         self.on_fault: Callable[[Exception], None] = lambda _: None
         """Told of what should never happen."""
@@ -101,6 +110,11 @@ class Fanout:
     def is_loaded(self) -> bool:
         """Whether the ring holds what the stream holds."""
         return self.loaded.is_set()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a round is due."""
+        return self._news.is_set()
 
     @staticmethod
     def now_ns() -> int:
@@ -146,7 +160,9 @@ class Fanout:
         self._news.set()
         if isinstance(item, list):
             self._append(item)
+            self.on_taken(item)
         elif isinstance(item, Gap):
+            self.gaps[item.reason] += 1
             self.history.forget()
             if item.reason != "trimmed":
                 self._seen_here = Seen()
@@ -252,7 +268,7 @@ class Fanout:
 
     def _write_to(self, audience: Audience, members: tuple[Member, ...]) -> None:
         ring, is_up, epoch = self.ring, self.is_up, self.head.epoch
-        start, end = ring.start, ring.end
+        start, end, sent_bytes = ring.start, ring.end, 0
         for member in members:
             at = member.at
             if member.live_in is not audience:
@@ -269,12 +285,14 @@ class Fanout:
                 member.told = stretch.told or member.told
                 member.sent += stretch.sent
                 member.gaps += stretch.gaps
+                sent_bytes += len(stretch.data)
                 try:
                     member.write(stretch.data)
                 except Exception as error:  # noqa: BLE001 - whatever it was, it ends this viewer alone
                     member.failed(error)
             if stretch.end < end:
                 self._news.set()  # there was more than is written at once
+        self.sent_bytes += sent_bytes
 
     # --- the past
 

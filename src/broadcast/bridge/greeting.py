@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from broadcast.bridge import cycle_start
 from broadcast.bridge.archived import Passage
 from broadcast.bridge.audience import STRETCH_BYTES_MAX
 from broadcast.bridge.cursor import Cursor
@@ -23,6 +24,8 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     The log has been read.
     """
     since, fanout = handshake.since.position, cursor.fanout
+    if handshake.since.cycle is not None:
+        return False
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     events: list[RingEvent] = []
@@ -64,10 +67,12 @@ async def greet(cursor: Cursor, handshake: Handshake) -> None:
     """Bring a viewer to where the ring goes on; the log has been read.
 
     Raises:
+        RequestError: it wants to begin with a cycle that there is not.
         UnreachableError: it stands where only the stream reaches, which cannot be read.
         TooSlowError: it takes too little of it.
     """
-    since, fanout = handshake.since.position, cursor.fanout
+    fanout = cursor.fanout
+    since = (await cycle_start.found(fanout, handshake.since)).position
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))

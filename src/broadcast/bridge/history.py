@@ -62,15 +62,24 @@ class History:
         Raises:
             UnreachableError: the stream is needed and cannot be read; what the archive has is left out then.
         """
-        found = self._in_ring(wanted.matches, count=count, until=until.id)
-        if len(found) < count and not self.is_ring_whole and (edge := self._edge()) is not None:
-            found = [event for event in found if event.id >= edge.id]
-            # A slow cursor may stand before the ring: what lies between comes to it anyway.
-            before = Position(edge.id, edge.n) if edge.id <= until.id else Position(until.id.after())
-            found += await self._older(wanted.matches, count - len(found), before)
+        found = await self.newest_in_stream(wanted.matches, count=count, until=until.id)
         if len(found) < count and self.past is not None:
             found += (await self._archived(self.past, wanted, count, found, until))[: count - len(found)]
         return found[::-1]
+
+    async def newest_in_stream(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
+        """The newest events of ring and stream up to an id, newest first.
+
+        Raises:
+            UnreachableError: the stream is needed and cannot be read.
+        """
+        found = self._in_ring(matches, count=count, until=until)
+        if len(found) < count and not self.is_ring_whole and (edge := self._edge()) is not None:
+            found = [event for event in found if event.id >= edge.id]
+            # A slow cursor may stand before the ring: what lies between comes to it anyway.
+            before = Position(edge.id, edge.n) if edge.id <= until else Position(until.after())
+            found += await self._older(matches, count - len(found), before)
+        return found
 
     async def _archived(
         self, past: Past, wanted: Wanted, count: int, found: list[RingEvent], until: Position

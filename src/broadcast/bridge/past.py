@@ -132,6 +132,14 @@ class Past:
 
         return await self._patiently(lambda: self._newest.get((before, wanted, count), read), CATCHUP_PATIENCE_S)
 
+    async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
+        """As `Seam.cycle`.
+
+        Raises:
+            UnreachableError: it cannot be read.
+        """
+        return await self._patiently(lambda: self.seam.cycle(number), PATIENCE_S)
+
     def forget(self) -> None:
         """Something was taken out of the archive: what was read of it is so no more."""
         self._pages.clear()

@@ -113,6 +113,10 @@ class Ring:
         self.epoch_place = Position(START)
         """Where a cursor stands there."""
         self.bytes = 0
+        self.taken = 0
+        """Events that were ever added."""
+        self.taken_bytes = 0
+        """Bytes of their JSON."""
         self._items: list[RingItem] = []
         self._keys: list[tuple[EntryId, bool]] = []
         """The id of each item; a gap has the id of the event before it, and stands behind it (True)."""
@@ -136,6 +140,8 @@ class Ring:
             self._of_type.setdefault(event.type, deque()).append(self.end)
             self.end += 1
             self.bytes += len(event.json)
+            self.taken_bytes += len(event.json)
+        self.taken += len(entries)
         self._trim()
 
     def append_gap(self, gap: Gap, place: Position) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,7 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 
-from broadcast.cli.reach import bridge_url
+from broadcast.cli.reach import ask_bridge
 from broadcast.embedded.process import stop_process
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.settings import Settings
@@ -81,7 +80,7 @@ def start_bridge(
 def _missing_for(settings: Settings) -> str:
     """What the bridge still lacks; empty if it is ready."""
     try:
-        with urllib.request.urlopen(f"{bridge_url(settings)}/readyz", timeout=1):  # noqa: S310 - always http
+        with ask_bridge(settings, "/readyz", timeout_s=1):
             return ""
     except urllib.error.HTTPError as error:
         with error, contextlib.suppress(ValueError, KeyError):

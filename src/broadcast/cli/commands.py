@@ -122,13 +122,17 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind; else BROADCAST_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind; else BROADCAST_PORT.")] = None,
     redis_url: RedisUrl = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(help="Certificate with its chain, PEM; else BROADCAST_TLS_CERT.", metavar="FILE")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its key, PEM; else BROADCAST_TLS_KEY.", metavar="FILE")] = None,
 ) -> None:
     """Run the bridge: the page, Socket.IO and the event stream."""
     from broadcast.bridge.serve import serve as run_serve
     from broadcast.cli.logs import configure_logs
 
     configure_logs()
-    run_serve(Settings.from_environment(host=host, port=port, redis_url=redis_url))
+    run_serve(Settings.from_environment(host=host, port=port, redis_url=redis_url, tls_cert=tls_cert, tls_key=tls_key))
 
 
 @app.command()

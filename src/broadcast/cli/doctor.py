@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ import broadcast
 from broadcast.addresses import parse_address
 from broadcast.cli.archive_findings import archive_findings
 from broadcast.cli.finding import Finding, Verdict, ago
-from broadcast.cli.reach import bridge_url
+from broadcast.cli.reach import ask_bridge, bridge_url
 from broadcast.digest import printable
 from broadcast.discovery import locate
 from broadcast.emitter.connection import PRODUCER_TTL_MS
@@ -54,7 +53,7 @@ def ready(settings: Settings) -> int:
     """
     url = bridge_url(settings)
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=3) as answer:  # noqa: S310 - always http
+        with ask_bridge(settings, "/readyz", timeout_s=3) as answer:
             sys.stdout.write(answer.read().decode() + "\n")
             return 0
     except urllib.error.HTTPError as error:

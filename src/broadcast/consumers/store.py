@@ -200,7 +200,7 @@ class Store:
             psycopg.Error: nothing was stored; see `is_refusal`.
         """
         weeks = _weeks(batch)
-        for _ in range(PARTITION_TRIES):
+        for left in reversed(range(PARTITION_TRIES)):
             await self._make_partitions(weeks)
             try:
                 async with self.connection.transaction():
@@ -208,14 +208,15 @@ class Store:
                     checkpoint = await self._fence(epoch, batch)
                     fresh = batch.without_repeats(await self._known(batch))
                     await self._write(epoch, fresh)
-                break
             except psycopg.errors.CheckViolation:  # somebody has just dropped the partition
                 self._weeks.clear()
-        else:
-            raise BroadcastError("a partition that is made is gone before it can be written to")
-        self.checkpoint = checkpoint
-        self._last_seq |= {name: seq for name, (seq, _) in fresh.producers.items()}
-        return len(fresh.rows)
+                if not left:
+                    raise
+            else:
+                self.checkpoint = checkpoint
+                self._last_seq |= {name: seq for name, (seq, _) in fresh.producers.items()}
+                return len(fresh.rows)
+        raise AssertionError("the last try has returned or raised")
 
     async def _make_partitions(self, weeks: set[int]) -> None:
         if missing := weeks - self._weeks:
@@ -345,11 +346,15 @@ async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
         name: what `pg_stat_activity` calls it.
 
     Raises:
+        SettingError: the address is none.
         psycopg.Error: PostgreSQL does not answer, or refuses.
     """
     given: dict[str, Any] = {**_KEEPALIVES, "application_name": name[:63], "connect_timeout": CONNECT_TIMEOUT_S}
     # Every statement its own transaction: those of several are written out.
-    connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
+    try:
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
+    except psycopg.ProgrammingError as error:
+        raise SettingError(f"DATABASE_URL: {str(error).strip()}") from None
     # Not as an option of the connection, which would take the place of those in the address.
     try:
         for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):

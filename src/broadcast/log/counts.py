@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "read_counts"]
+__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "read_counts", "read_totals"]
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
@@ -56,6 +56,12 @@ async def read_counts(
         for bucket, event_type, events in await rows.fetchall():
             found[bucket, event_type] = found.get((bucket, event_type), 0) + events
     return [Count(*key, events) for key, events in sorted(found.items()) if events > 0]
+
+
+async def read_totals(connection: psycopg.AsyncConnection[Any]) -> dict[str, int]:
+    """How many events of each type the archive has, in the caller's snapshot."""
+    rows = await connection.execute("SELECT type, events FROM types WHERE events > 0")
+    return dict(await rows.fetchall())
 
 
 def _parts(begin_ms: int, end_ms: int) -> list[tuple[int, int, int]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from broadcast.errors import PositionError
 from broadcast.log.position import START, EntryId, Position
 
-__all__ = ["EVERYTHING", "Archived", "Epoch", "Extent", "Place", "Range"]
+__all__ = ["EARLY_MS", "EVERYTHING", "LATE_MS", "Archived", "Epoch", "Extent", "Place", "Range", "milliseconds"]
+
+EARLY_MS: Final = 5_000
+"""An id is given after `ts` is taken, but by another machine's clock: it may be so much smaller."""
+LATE_MS: Final = 60_000
+"""Whatever comes into the log later than this is in the index of the late."""
 
 
 class Place(NamedTuple):
@@ -47,6 +54,10 @@ class Epoch:
     first: EntryId
     """Where the archive's part of it begins."""
 
+    def has_taken(self, at: EntryId) -> bool:
+        """Whether a place that it has in common with the log before it is archived under this one."""
+        return self.forked_at is not None and self.first <= at <= self.forked_at
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -67,32 +78,47 @@ class Extent:
         """Where a position lies; None if it is in a log that the archive has not met.
 
         A bare id is looked for in the newest log that had begun by then: ids begin with a time. What a log has in
-        common with the one that it continues is archived under that one, as far as it was archived by then; and so is
-        what was appended again in it.
+        common with the one that it continues is archived once, under either of them.
         """
         if position.epoch is None:
-            begun = [epoch for epoch in self.epochs if epoch.first <= position.id]
-            return Place((begun[-1] if begun else self.epochs[0]).number, position.id)
-        known, at = self._named(position.epoch), position.id
-        while known is not None and known.forked_at is not None and at < known.first:
-            parent = self._named(known.parent)
-            if parent is None:
-                break
-            known, at = parent, min(at, known.forked_at)
-        return None if known is None else Place(self._heir(known, at).number, at)
+            return self._begun_by(position.id, self.epochs)
+        known = self._named(position.epoch)
+        if known is None:
+            return None
+        if known.forked_at is None and position.n is None and position.id < known.first.before():
+            # Who counts by `n` stands in that log; a bare id under its name may have come from one before.
+            return self._begun_by(position.id, [epoch for epoch in self.epochs if epoch.number <= known.number])
+        place = Place(known.number, position.id)
+        while (before := self.parting(place)) is not None and place.id < known.first.before():
+            place = before
+            known = self._numbered(place.epoch)
+        return Place(self._heir(known, place.id).number, place.id)
 
-    def _heir(self, log: Epoch, entry_id: EntryId) -> Epoch:
-        """The log under which an event is archived that was still in the stream when this log ended."""
-        for epoch in self.epochs:
-            is_kept = epoch.forked_at is not None and epoch.first <= entry_id <= epoch.forked_at
-            if epoch.parent == log.name and is_kept:
-                return self._heir(epoch, entry_id)
-        return log
+    def _heir(self, log: Epoch, at: EntryId) -> Epoch:
+        """The log under which a place is archived that was still in the stream when this log ended."""
+        child = next((epoch for epoch in self.epochs if epoch.parent == log.name and epoch.has_taken(at)), None)
+        return log if child is None else self._heir(child, at)
 
     def number_of(self, name: str | None) -> int | None:
         """The number of the log of this name; None if the archive has not met it."""
         known = self._named(name)
         return None if known is None else known.number
+
+    def parting(self, place: Place) -> Place | None:
+        """The same place, or the last one in common, in the log that this one continues; None if it continues none."""
+        known = self._numbered(place.epoch)
+        parent = self._named(known.parent)
+        if parent is None or known.forked_at is None:
+            return None
+        return Place(parent.number, min(place.id, known.forked_at))
+
+    @staticmethod
+    def _begun_by(at: EntryId, epochs: Sequence[Epoch]) -> Place:
+        begun = [epoch for epoch in epochs if epoch.first <= at]
+        return Place((begun[-1] if begun else epochs[0]).number, at)
+
+    def _numbered(self, number: int) -> Epoch:
+        return next(epoch for epoch in self.epochs if epoch.number == number)
 
     def _named(self, name: str | None) -> Epoch | None:
         return next((epoch for epoch in self.epochs if epoch.name == name), None)
@@ -136,3 +162,9 @@ class Range:
 
 EVERYTHING: Final = Range(Place(0, START), Place(2**31 - 1, EntryId(2**64 - 1, 2**64 - 1)))
 """The whole log."""
+
+
+def milliseconds(ts: str) -> int:
+    """A `ts` as milliseconds since 1970."""
+    moment = datetime.fromisoformat(ts)
+    return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)

@@ -12,7 +12,8 @@ from psycopg import sql
 
 from broadcast.log.archive import Archive, read_extent
 from broadcast.log.counts import Count, read_counts
-from broadcast.log.questions import EARLY_MS, TS
+from broadcast.log.places import EARLY_MS, milliseconds
+from broadcast.log.questions import TS
 
 __all__ = ["Failure", "SlowCycle", "Statistics", "read_statistics"]
 
@@ -118,8 +119,8 @@ async def read_statistics(
     async with archive.snapshot() as connection:
         if await read_extent(connection) is None:
             return None
-        begin_ms = 0 if ts_from is None else _ms(ts_from)
-        end_ms = _END_MS if ts_to is None else _ms(ts_to) + 1
+        begin_ms = 0 if ts_from is None else milliseconds(ts_from)
+        end_ms = _END_MS if ts_to is None else milliseconds(ts_to) + 1
         counts = await read_counts(connection, begin_ms, end_ms, bucket_ms=DAY_MS)
         by_type = _summed(counts, lambda count: count.type)
         by_day = _summed(counts, lambda count: f"{datetime.fromtimestamp(count.begin_ms / 1000, UTC):%Y-%m-%d}")
@@ -150,8 +151,3 @@ async def _slowest(connection: psycopg.AsyncConnection[Any], bounds: dict[str, A
 async def _failures(connection: psycopg.AsyncConnection[Any], bounds: dict[str, Any]) -> tuple[Failure, ...]:
     rows = await connection.execute(sql.SQL(_FAILURES).format(ts=sql.SQL(TS)), bounds)
     return tuple(Failure(*row) for row in await rows.fetchall())
-
-
-def _ms(ts: str) -> int:
-    moment = datetime.fromisoformat(ts)
-    return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
