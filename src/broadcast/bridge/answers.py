@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from broadcast.bridge import cycles
+from broadcast.bridge import cycle_start
 from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import (
@@ -80,13 +80,13 @@ async def _start(cursor: Cursor, request: TimedRequest) -> dict[str, Any]:
     _refuse_unloaded(cursor)
     if cursor.timed is None:
         cursor.timed = TimedReplays(cursor)
-    timed = cursor.timed.start(request, await cycles.found(cursor.fanout, request.since))
+    timed = cursor.timed.start(request, await cycle_start.found(cursor.fanout, request.since))
     return {"replay": timed.name, "speed": request.speed, "idle_s": request.idle_s}
 
 
 async def _control(cursor: Cursor, control: Control) -> dict[str, Any]:
     timed = (cursor.timed or TimedReplays(cursor)).named(control.replay)
-    timed.control(control, await cycles.found(cursor.fanout, control.since))
+    timed.control(control, await cycle_start.found(cursor.fanout, control.since))
     return timed.state()
 
 
@@ -99,7 +99,7 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     """Send past events again, up to where the cursor stands: what lies ahead of it comes anyway."""
     wanted, granted, fanout = replay.filter or cursor.wanted, cursor.grant.filter, cursor.fanout
     _refuse_unloaded(cursor)
-    since = await cycles.found(fanout, replay.since)
+    since = await cycle_start.found(fanout, replay.since)
     asked = Wanted(wanted, granted, since.ts, replay.until_ts)
     lacks_archive = False
     if since.position is None and replay.until_ts is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from broadcast.bridge import cycles
+from broadcast.bridge import cycle_start
 from broadcast.bridge.archived import Passage
 from broadcast.bridge.audience import STRETCH_BYTES_MAX
 from broadcast.bridge.cursor import Cursor
@@ -72,7 +72,7 @@ async def greet(cursor: Cursor, handshake: Handshake) -> None:
         TooSlowError: it takes too little of it.
     """
     fanout = cursor.fanout
-    since = (await cycles.found(fanout, handshake.since)).position
+    since = (await cycle_start.found(fanout, handshake.since)).position
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))

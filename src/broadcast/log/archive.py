@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,9 +22,6 @@ from broadcast.errors import PositionError, UnreachableError
 from broadcast.log.position import START, EntryId, Position
 
 __all__ = ["DELIVERED", "TS", "Archive", "Archived", "Epoch", "Extent", "Place", "read_extent", "read_page"]
-
-# Its pool says in the log what is raised here, too; a script without a log of its own would have it on its terminal.
-logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
