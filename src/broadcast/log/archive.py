@@ -8,12 +8,8 @@ Rules:
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import time
 from collections.abc import AsyncGenerator, Callable
-=======
-from collections.abc import AsyncGenerator, Callable, Sequence
->>>>>>> timeline
 from contextlib import asynccontextmanager
 from typing import Any, Final, LiteralString
 
@@ -25,7 +21,6 @@ from broadcast.log.places import Archived, Epoch, Extent, Place, Range
 from broadcast.log.position import EntryId
 from broadcast.log.questions import DELIVERED, TS, select, stretches
 
-<<<<<<< HEAD
 __all__ = [
     "DELIVERED",
     "TS",
@@ -39,9 +34,6 @@ __all__ = [
     "read_range",
     "wanted_types",
 ]
-=======
-__all__ = ["DELIVERED", "TS", "Archive", "Archived", "Epoch", "Extent", "Place", "read_extent", "read_page"]
->>>>>>> timeline
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
