@@ -13,7 +13,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import append, archive, archive_reads, bridges, emit, exits, fanout, filters, imports, latency, memory, parts
+from benchmarks import (
+    append,
+    archive,
+    archive_reads,
+    bridges,
+    emit,
+    exits,
+    fanout,
+    filters,
+    imports,
+    latency,
+    memory,
+    parts,
+)
 from benchmarks.figures import Table
 from benchmarks.machine import QUIET_LOAD, facts
 from broadcast.embedded import PrivateValkey

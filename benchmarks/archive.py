@@ -35,7 +35,7 @@ from broadcast.log.position import START, EntryId, Position
 from broadcast.log.stream import StreamReader
 from broadcast.settings import Settings
 
-EVENTS = 300_000
+EVENTS = 200_000
 ROUNDS = 3
 INSERTS = 3_000
 COPIED = 100_000

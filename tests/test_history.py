@@ -254,7 +254,8 @@ def test_buckets_are_what_one_counts(reader: Reader) -> None:
         for begin, end, types in ((None, None, None), (20, 120, "sense.*,error")):
             since, until = ((None if at is None else log[at]["ts"]) for at in (begin, end))
             wanted = parse_filter(types).matches
-            first, last = (math.floor(seconds(ts) / width_s) for ts in (since or log[0]["ts"], until or log[-1]["ts"]))
+            times = [e["ts"] for e in log if wanted(e["type"])]
+            first, last = (math.floor(seconds(ts) / width_s) for ts in (since or min(times), until or max(times)))
             expected: dict[int, Counter[str]] = {}
             for each in log:
                 at = math.floor(seconds(each["ts"]) / width_s)

@@ -116,3 +116,14 @@ async def test_what_every_producer_had_is_known_also_beyond_what_is_remembered(
 async def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(SettingError, match="DATABASE_URL: "):
         await Store("host", "v5:stream", "one").open()
+
+
+async def test_a_database_that_cannot_hold_every_text_is_refused(url: str) -> None:
+    ask(url, "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    latin = Store(f"{url.rpartition('/')[0]}/latin", "v5:stream", "one")
+    try:
+        with pytest.raises(SettingError, match="encoding is LATIN1, which cannot hold every text"):
+            await latin.open()
+    finally:
+        await latin.close()
+        ask(url, "DROP DATABASE latin")

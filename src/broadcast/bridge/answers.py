@@ -10,8 +10,8 @@ from typing import Any, Final
 import orjson
 
 from broadcast.bridge import cycle_start
-from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.allowed import not_before
+from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import (
     Control,

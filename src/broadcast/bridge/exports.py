@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from broadcast.bridge.history_requests import Question
-from broadcast.bridge.moment import Lines, Matches
+from broadcast.bridge.past_events import Lines, Matches
 from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError
 

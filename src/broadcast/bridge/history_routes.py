@@ -18,7 +18,7 @@ from broadcast.bridge.exporting import NDJSON, ExportResponse
 from broadcast.bridge.exports import Exports
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
-from broadcast.bridge.moment import PastEvent
+from broadcast.bridge.past_events import PastEvent
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import utc_now
 from broadcast.bridge.seals import is_held, seal

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -22,7 +22,7 @@ from broadcast.bridge.login import Login
 from broadcast.bridge.posted import PostedError
 from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
 from broadcast.bridge.request_door import RequestDoor
-from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
+from broadcast.bridge.requests import Handshake, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.viewer import Viewer
 from broadcast.errors import RequestError
