@@ -122,6 +122,7 @@ def cluster(server: RedisServer, folder: Path) -> Iterator[Cluster]:
         def start(each: Path) -> contextlib.AbstractContextManager[BridgeProcess]:
             # A proxy in front is one address, and has a limit of its own.
             variables = {"BROADCAST_NAME": each.name, "BROADCAST_MAX_CONNECTIONS_PER_ADDRESS": "0"}
+            variables["BROADCAST_TRUSTED_PROXIES"] = "127.0.0.1"
             variables["BROADCAST_ANONYMOUS"] = "read"  # what a proxy brings is refused until somebody says who may read
             return serving(server.url, each, constants=None, **variables)
 

@@ -106,6 +106,8 @@ def test_two_secrets_are_valid_while_one_takes_the_place_of_another() -> None:
     with pytest.raises(RequestError):
         access(secret=NEXT_SECRET).grant(old)
     with pytest.raises(RequestError):
+        access(secret_previous=SECRET).grant(None)
+    with pytest.raises(RequestError):
         both.grant(issue_token("x" * 32, subject="other", types=None, ttl_s=60))
 
 

@@ -532,3 +532,24 @@ def test_whoever_comes_back_gets_what_it_missed_as_far_as_its_grant_reaches(gran
     assert allowed == events
     assert ([(lost, "trimmed")] if lost else []) == [(gap["lost"], gap["reason"]) for gap in gaps]
     bridge.teardown()
+
+
+def test_a_place_that_another_bridge_has_read_first_is_waited_for() -> None:
+    bridge = Bridge()
+    bridge.begin(before=8)
+    entries = [bridge._append_one("a.x") for _ in range(3)]
+    since = {"id": str(entries[-1].id), "n": entries[-1].n, "epoch": bridge.log.epoch}
+    for is_bare in (False, True):
+        line, viewer = bridge._viewer({"since": since["id"] if is_bare else since}, GRANTS["all"])
+        bridge.time_passes(0.1)
+        assert ["hello", "state"] == [name for name, _, _ in line.frames()]
+        bridge.fanout.take_in(entries)
+        bridge.time_passes(0.1)
+        bridge.append(["c"])
+        bridge.time_passes(0.1)
+        assert ["hello", "state", "position", "event"] == [name for name, _, _ in line.frames()]
+        assert "c" == line.frames()[-1][2]["type"]
+        bridge._in_loop(viewer.gone)
+        entries = [bridge._append_one("a.x") for _ in range(3)]
+        since = {"id": str(entries[-1].id), "n": entries[-1].n, "epoch": bridge.log.epoch}
+    bridge.teardown()

@@ -188,7 +188,7 @@ def test_without_a_secret_nobody_comes_through_a_proxy_until_somebody_says_who_m
 
 
 @pytest.mark.browser
-async def test_a_real_event_source_reads_with_the_cookie_of_its_session(
+async def test_a_real_event_source_reads_with_the_cookie_of_its_session_and_the_client_renews_its_token(
     bridge: BridgeProcess, valkey_server: RedisServer
 ) -> None:
     emitter = emitter_to(valkey_server.url)
@@ -213,9 +213,21 @@ async def test_a_real_event_source_reads_with_the_cookie_of_its_session(
             emitter.emit(event_type, {})
         await page.wait_for_function("had.length > 0")
         had, script_sees = await page.evaluate("had"), await page.evaluate("document.cookie")
+        renewed = await page.evaluate(
+            "async tokens => { const { connect } = await import('/client.js'); const types = [];"
+            " const mind = connect(location.origin, { token: () => tokens.shift(), catchup: 10,"
+            " onEvent: event => types.push(event.type) });"
+            " const seen = type => new Promise(done => { const look = () =>"
+            " types.includes(type) ? done() : setTimeout(look, 20); look(); });"
+            " await seen('sense.light'); await mind.renew();"
+            " const refused = await mind.renew().catch(error => error.message);"
+            " mind.close(); return [types, refused.split(':')[0]]; }",
+            [token_for(types="sense.*"), token_for(types="state.*"), "nonsense"],
+        )
         await page.evaluate("source.close(), fetch('/session', {method: 'DELETE'}).then(r => r.status)")
         await asyncio.sleep(0)
         cookies = await page.context.cookies()
         await browser.close()
     emitter.close(2)
     assert (2, 200, ["sense.light"], "", []) == (refused, status, had, script_sees, cookies)
+    assert [["sense.light"], "unauthorized"] == renewed

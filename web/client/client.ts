@@ -9,7 +9,7 @@ import { io, type Socket } from "socket.io-client";
 
 import { backoffMs } from "./backoff.ts";
 import { Place } from "./place.ts";
-import type { Bye, Cursor, Event, Gap, Hello, LogState, Position } from "./wire.ts";
+import type { Bye, Cursor, Event, Gap, Hello, LogState, Position, Renewed } from "./wire.ts";
 
 export type { Bye, Cursor, Event, Gap } from "./wire.ts";
 
@@ -49,6 +49,8 @@ export interface Connection {
   readonly cursor: Cursor | null;
   /** Does not wait for the next attempt. */
   retry(): void;
+  /** Asks for the token again and presents it on the open connection, which keeps its place and sees what it allows. */
+  renew(): Promise<void>;
   close(): void;
 }
 
@@ -58,6 +60,7 @@ export function connect(url: string | URL, options: Options = {}): Connection {
 }
 
 const STEADY_MS = 5_000;
+const ANSWER_MS = 10_000;
 
 class Client implements Connection {
   #state: State = { name: "connecting", attempt: 0 };
@@ -100,6 +103,14 @@ class Client implements Connection {
     clearTimeout(this.#timer);
     this.#enter({ name: "connecting", attempt: this.#failures });
     this.#socket.connect();
+  }
+
+  async renew(): Promise<void> {
+    const { token } = this.#options;
+    const fresh = typeof token === "function" ? await token() : token;
+    if (!this.#socket.connected) return; // the next connection asks for it anyway
+    const answer: Renewed = await this.#socket.timeout(ANSWER_MS).emitWithAck("token", { token: fresh });
+    if (answer.error) throw new Error(`${answer.error.code}: ${answer.error.message}`);
   }
 
   close(): void {

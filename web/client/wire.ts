@@ -57,3 +57,12 @@ export interface Bye {
 export interface LogState {
   readonly redis: "up" | "down";
 }
+
+/** What answers a fresh token. */
+export interface Renewed {
+  readonly sub?: string;
+  /** When it ends, seconds since 1970. */
+  readonly exp?: number | null;
+  readonly types?: readonly string[];
+  readonly error?: { readonly code: string; readonly message: string };
+}

@@ -138,4 +138,5 @@ def _anonymous_grant(settings: Settings) -> Grant | None:
             return Grant(parse_filter(settings.anonymous))
         except FilterError as error:
             raise SettingError(f"BROADCAST_ANONYMOUS: expected 'read' or a type filter; {error}") from None
-    return Grant(ALL) if is_loopback(settings.host) and not settings.secret else None
+    has_secret = bool(settings.secret or settings.secret_previous)
+    return Grant(ALL) if is_loopback(settings.host) and not has_secret else None

@@ -128,7 +128,7 @@ class Bridge:
             is_socket = scope["type"] == "http" and scope["path"].rstrip("/") == "/socket.io"
             await (sockets if is_socket else http)(scope, receive, send)
 
-        guarded = Guard(Throttle(with_cors(app, origins), self._quotas, time.monotonic), self._policy)
+        guarded = Guard(with_cors(Throttle(app, self._quotas, time.monotonic), origins), self._policy)
 
         async def told_whose(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import asyncio
+from typing import Any, Final, Literal
 
 from broadcast.bridge import cycle_start
 from broadcast.bridge.allowed import not_before, within
@@ -18,6 +19,10 @@ from broadcast.event import timestamp
 from broadcast.log.position import START, EntryId, Gap, Position, Seen, judge
 
 __all__ = ["greet", "greet_at_once", "hello"]
+
+LAG_LOOK_S: Final = 0.005
+LAG_LOOKS: Final = 400
+"""So often it is looked, 2 s in all, whether this bridge has read what another has; then a place counts as lost."""
 
 
 def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
@@ -177,6 +182,9 @@ async def _judged(cursor: Cursor, place: Position) -> tuple[Position, Gap | None
     fanout = cursor.fanout
     bounds = fanout.ring_bounds()
     start, gap = judge(place, bounds)
+    if gap is not None and gap.reason == "rewound" and await _comes_yet(cursor, place):
+        bounds = fanout.ring_bounds()
+        start, gap = judge(place, bounds)
     is_trimmed = gap is not None and gap.reason == "trimmed"
     if is_trimmed or (start.id == START and not fanout.history.is_ring_whole):
         present = await fanout.reader.bounds()
@@ -185,6 +193,21 @@ async def _judged(cursor: Cursor, place: Position) -> tuple[Position, Gap | None
             bounds = present
             start, gap = judge(place, bounds)
     return start, gap, bounds.first
+
+
+async def _comes_yet(cursor: Cursor, place: Position) -> bool:
+    """Whether the log has this place, which another bridge has read before this one: then wait for it, a moment."""
+    fanout = cursor.fanout
+    if place.epoch not in (None, fanout.head.epoch):
+        return False
+    bounds = await fanout.reader.bounds()
+    if bounds.epoch != fanout.head.epoch or bounds.last < place.id:
+        return False
+    for _ in range(LAG_LOOKS):
+        if fanout.head.id >= place.id or fanout.head.epoch != bounds.epoch:
+            break
+        await asyncio.sleep(LAG_LOOK_S)
+    return True
 
 
 async def _come_to_the_ring(cursor: Cursor, passage: Passage | None) -> Literal["arrived", "parted", "lost"]:

@@ -33,7 +33,7 @@ __all__ = ["Ingest"]
 BODY_BYTES_MAX: Final = 1024 * 1024
 ANSWER_TTL_MS: Final = 10 * 60 * 1000
 TIMEOUT_S: Final = 5.0
-EVENTS_AT_ONCE: Final = 32
+EVENTS_AT_ONCE: Final = 8
 """So many are made ready before others have their turn."""
 
 
