@@ -516,7 +516,7 @@ def test_any_of_many_more_interleavings() -> None:
 @pytest.mark.parametrize("is_up", [True, False])
 def test_whoever_comes_back_gets_what_it_missed_as_far_as_its_grant_reaches(grant: str, is_up: bool) -> None:
     bridge = Bridge()
-    bridge.begin(before=8)
+    bridge.begin(before=8, with_archive=False)
     bridge.connect(types="*", grant=grant, policy="gap", catchup=50)
     bridge.time_passes(0.1)
     bridge.redis(is_up)
@@ -536,7 +536,7 @@ def test_whoever_comes_back_gets_what_it_missed_as_far_as_its_grant_reaches(gran
 
 def test_a_place_that_another_bridge_has_read_first_is_waited_for() -> None:
     bridge = Bridge()
-    bridge.begin(before=8)
+    bridge.begin(before=8, with_archive=False)
     entries = [bridge._append_one("a.x") for _ in range(3)]
     since = {"id": str(entries[-1].id), "n": entries[-1].n, "epoch": bridge.log.epoch}
     for is_bare in (False, True):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +14,19 @@ import pytest
 import redis
 
 from broadcast import Broadcaster
+from broadcast.bridge.access import issue_token
 from broadcast.settings import Settings
+from tests.archivers import Work
+from tests.archives import database
 from tests.bridges import ROOT, serving
+from tests.postgresql import PostgresqlServer
+from tests.programs import run
 from tests.servers import RedisServer, valkey_binary
 from tests.viewers import raw_viewer
 
 FILE: Final = ROOT / "deploy" / "redis-users.conf"
 PATIENCE_S: Final = 20.0
+SECRET: Final = "of this test, and long enough for it"
 REFUSED: Final = "has no permissions|No permissions"
 
 
@@ -134,6 +143,47 @@ def test_a_mind_only_appends(server: GuardedServer, command: tuple[Any, ...]) ->
 def test_a_bridge_only_reads(server: GuardedServer, command: tuple[Any, ...]) -> None:
     with server.as_role("bridge") as client, pytest.raises(redis.ResponseError, match=REFUSED):
         client.execute_command(*command)
+
+
+async def test_the_archiver_stores_makes_room_and_tells_how_far_it_is(
+    server: GuardedServer, mind: Broadcaster, postgresql_server: PostgresqlServer
+) -> None:
+    mind.emit("count", {"i": 0})
+    assert mind.flush()
+    with database(postgresql_server) as url, server.client() as admin:
+        work = Work(Settings(redis_url=server.url_of("archive"), database_url=url))
+        task = asyncio.create_task(work.archiver.run())
+        await work.until_stored(1)
+        await work.until(lambda: admin.hget("{v5:stream}:log", "archive_maxlen"))
+        await work.until(lambda: admin.hget("{v5:stream}:archive", "holder"))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert not work.said("permission"), work.notes
+
+
+@pytest.mark.parametrize("role", ["bridge", "warden"])
+def test_a_bridge_follows_what_is_revoked_and_only_the_warden_takes_events_in(
+    server: GuardedServer, mind: Broadcaster, tmp_path: Path, role: str
+) -> None:
+    mind.emit("count", {"i": 0})
+    assert mind.flush()
+    token = issue_token(SECRET, subject="tool", types=None, ttl_s=600, emit=True)
+    with serving(server.url_of(role), tmp_path, BROADCAST_SECRET=SECRET) as bridge:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{bridge.url}/events", b'{"type": "count"}', headers)
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                status = answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                status = error.code
+        assert (202 if role == "warden" else 503) == status
+        assert 200 == bridge.get("/history", headers)[0]
+        assert 0 == run("token", "revoke", token, redis_url=server.url)[0]
+        deadline = time.monotonic() + PATIENCE_S
+        while bridge.get("/history", headers)[0] != 401:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_no_password_is_left_as_it_was_in_the_file() -> None:
