@@ -68,7 +68,7 @@ export class View {
   #arrived(): Item[] {
     const arrived: Item[] = [];
     for (const item of this.#held.from(this.#next)) {
-      if (item.kind === "gap" || this.#matches(item.event.type)) arrived.push(item);
+      if (item.kind === "gap" || this.#matches(item.event)) arrived.push(item);
     }
     this.#next = this.#held.end;
     return arrived;
