@@ -1,43 +1,93 @@
 // The page: what arrives goes into the store at once; what is seen is written once a frame, and never while hidden.
 import { connect, type State } from "../client/client.ts";
+import type { Event } from "../client/wire.ts";
+import { goneSince } from "../mind/mind.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
 import { type Condition, condition, QUIET_MS } from "./condition.ts";
-import { byId } from "./element.ts";
+import { Detail } from "./detail.ts";
+import { byId, setText } from "./element.ts";
+import { familyOf } from "./family.ts";
 import { Health } from "./health.ts";
-import { listenToKeys } from "./keys.ts";
+import type { Item } from "./held.ts";
+import { Help } from "./help.ts";
+import { type Key, listenToKeys } from "./keys.ts";
+import { linkTo, parseLink } from "./links.ts";
+import { lookUp } from "./lookup.ts";
+import { Panels } from "./panels.ts";
+import { readPreferences } from "./preferences.ts";
+import { restWhileHidden } from "./rest.ts";
+import { shown } from "./shown.ts";
 import { Store } from "./store.ts";
 import { Stream } from "./stream.ts";
+import { Tabs } from "./tabs.ts";
 import { Token } from "./token.ts";
 import { Tools } from "./tools.ts";
 
 const TICK_MS = 500;
+const GROWTH_MS = 100;
 const PAGE_ROWS = 10;
+const CATCHUP = 1_000;
 
+const bridge = new URL(".", document.baseURI);
+const preferences = readPreferences();
 const store = new Store();
-const health = new Health(new URL("readyz", document.baseURI));
-const bar = new Bar(() => connection.retry());
+const health = new Health(new URL("readyz", bridge));
 const token = new Token(() => connection.retry());
 const announcer = new Announcer();
-const stream = new Stream(store.held, schedule);
+const tabs = new Tabs();
+const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
+const stream = new Stream(store.held, { changed: schedule, onOpen: open });
 const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: () => stream.togglePause() });
+const panels = new Panels(store, {
+  onFilterCycle: ({ number }) => {
+    tools.replace(`cycle:${number}`);
+    tabs.show("stream");
+  },
+  onEvent: (id) => void openById(id),
+  onPinned: (key) => {
+    point(key === null ? "" : linkTo({ kind: "cycle", id: key }));
+    schedule();
+  },
+});
+const detail = new Detail(store.held, {
+  onClose: close,
+  onOpen: (item) => {
+    stream.select(item);
+    open(item);
+  },
+  onTerm: (term) => tools.add(term),
+  onCycle: ({ cycle }) => {
+    close();
+    panels.pin(String(cycle));
+    tabs.show("cycle");
+  },
+});
 
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
 let scheduled = false;
 
-const connection = connect(new URL(".", document.baseURI), {
+const connection = connect(bridge, {
   token: () => token.read() ?? "",
-  onEvent: (event) => {
-    store.event(event, Date.now());
-    schedule();
-  },
+  catchup: CATCHUP,
+  onEvent: arrived,
   onGap: (gap) => {
     store.gap(gap);
     schedule();
   },
   onState: entered,
 });
+
+function arrived(event: Event): void {
+  const nowMs = Date.now();
+  store.event(event, nowMs);
+  if (event.type === "error" && store.lastEventMs === nowMs && !document.hidden) {
+    const last = store.mind.errors.groups[0]?.last;
+    announcer.alert(shown(last?.source ?? "", 80), shown(last?.message ?? "", 200), nowMs);
+  }
+  schedule();
+}
 
 function entered(next: State): void {
   if (next.name === "live") {
@@ -50,6 +100,8 @@ function entered(next: State): void {
   schedule();
 }
 
+// --- what is seen
+
 function schedule(): void {
   // A hidden page gets no frames: the one asked for now comes when it is seen again.
   if (scheduled) return;
@@ -59,14 +111,20 @@ function schedule(): void {
 
 function frame(): void {
   scheduled = false;
+  const nowMs = Date.now();
   stream.render();
-  tools.show({ shown: stream.view.items.length, held: store.held.length, mode: stream.view.mode });
+  tools.show({ shown: stream.view.items.length, held: store.held, mode: stream.view.mode });
   bar.showCounts(store);
-  bar.showCondition(present(Date.now()));
+  bar.showCondition(present(nowMs));
+  // What came too soon after the last time is shown by the next frame; where none comes, by this.
+  if (!panels.show(nowMs) || panels.isMoving) setTimeout(() => !document.hidden && schedule(), GROWTH_MS);
 }
 
 function present(nowMs: number): Condition {
-  return condition({ state, stateSinceMs, lastEventMs: store.lastEventMs, unready: health.unready, nowMs });
+  const { lastEventMs, mind, clockOffsetMs } = store;
+  const gone = goneSince(mind);
+  const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
+  return condition({ state, stateSinceMs, lastEventMs, unready: health.unready, gone: heard, nowMs });
 }
 
 function tick(): void {
@@ -78,27 +136,110 @@ function tick(): void {
   const now = present(nowMs);
   bar.showCondition(now);
   bar.showRate(store, nowMs);
+  if (preferences.chart) panels.showChart(nowMs);
+  panels.show(nowMs);
   announcer.say(now.word, store, nowMs);
 }
 
+// --- what the reader does
+
+function open(item: Item): void {
+  detail.open(item);
+  if (item.kind === "event") point(linkTo({ kind: "event", id: item.event.id }));
+}
+
+function close(): void {
+  if (!detail.isOpen) return;
+  const hadFocus = byId("detail").contains(document.activeElement);
+  detail.close();
+  point("");
+  if (hadFocus) byId("list").focus();
+}
+
+async function openById(id: string): Promise<void> {
+  const held = store.held.findLast((item) => item.kind === "event" && item.event.id === id);
+  if (held !== null) {
+    stream.select(held);
+    open(held);
+    return;
+  }
+  setText(byId("notice"), "Looking for that event…");
+  const event = await lookUp(bridge, id, () => token.read() ?? "");
+  setText(byId("notice"), event === null ? `Event ${id} is not in the log any more.` : "");
+  if (event !== null) open({ kind: "event", event, family: familyOf(event.type), seq: -1 });
+}
+
+/** Follows the address: `#event=ID`, `#cycle=ID`. */
+function follow(): void {
+  const link = parseLink(location.hash);
+  setText(byId("notice"), "");
+  if (link?.kind === "event") void openById(link.id);
+  if (link?.kind === "cycle") {
+    close();
+    panels.pin(link.id);
+    tabs.show("cycle");
+  }
+}
+
+function point(hash: string): void {
+  const address = new URL(location.href);
+  address.hash = hash;
+  history.replaceState(null, "", address);
+}
+
+function move(rows: number): void {
+  const item = stream.move(rows);
+  if (item !== null && detail.isOpen) open(item);
+}
+
+function showErrors(): void {
+  close();
+  tabs.show("cycle");
+  byId("errors-body").scrollIntoView({ block: "nearest" });
+  byId("errors-body").focus();
+}
+
+function toError(direction: 1 | -1): void {
+  const from = stream.selected?.seq ?? store.held.end;
+  const isError = (item: Item): boolean => item.kind === "event" && item.family === "error";
+  const found = direction < 0 ? store.held.findLast(isError, from) : store.held.findNext(isError, from + 1);
+  if (found === null) return;
+  stream.select(found);
+  open(found);
+}
+
+const keys: Key[] = [
+  { key: " ", does: "pause, and go on", action: () => stream.togglePause() },
+  { key: "j", does: "next event", action: () => move(1) },
+  { key: "ArrowDown", does: "next event", action: () => move(1), also: true },
+  { key: "k", does: "event before", action: () => move(-1) },
+  { key: "ArrowUp", does: "event before", action: () => move(-1), also: true },
+  { key: "PageDown", does: "", action: () => move(PAGE_ROWS), also: true },
+  { key: "PageUp", does: "", action: () => move(-PAGE_ROWS), also: true },
+  { key: "Home", does: "oldest event held", action: () => move(-Infinity) },
+  { key: "End", does: "newest, and follow", action: () => stream.follow() },
+  { key: "G", does: "", action: () => stream.follow(), also: true },
+  { key: "Enter", does: "open the event", action: () => stream.selected !== null && open(stream.selected) },
+  { key: "Escape", does: "close it", action: close },
+  { key: "/", does: "filter", action: () => tools.focusFilter() },
+  { key: "E", does: "error before", action: () => toError(-1) },
+  { key: "e", does: "next error", action: () => toError(1) },
+  { key: "[", does: "cycle before", action: () => panels.step(-1) },
+  { key: "]", does: "cycle after", action: () => panels.step(1) },
+  { key: "c", does: "copy the event as JSON", action: () => detail.copyJson() },
+  { key: "y", does: "copy a link to it", action: () => detail.copyLink() },
+  { key: "?", does: "this help", action: () => help.open() },
+];
+const help = new Help(keys, preferences, () => {
+  byId("throughput").hidden = !preferences.chart;
+});
+listenToKeys(keys, () => preferences.singleKeys);
 byId("empty-clear").addEventListener("click", () => tools.clear());
+restWhileHidden({ rest: () => connection.close(), wake: () => connection.retry() });
 // A machine that is back on its network need not wait for the next attempt.
 addEventListener("online", () => state.name === "waiting" && connection.retry());
-listenToKeys({
-  " ": () => stream.togglePause(),
-  ArrowDown: () => stream.move(1),
-  ArrowUp: () => stream.move(-1),
-  j: () => stream.move(1),
-  k: () => stream.move(-1),
-  PageDown: () => stream.move(PAGE_ROWS),
-  PageUp: () => stream.move(-PAGE_ROWS),
-  Home: () => stream.move(-Infinity),
-  End: () => stream.follow(),
-  G: () => stream.follow(),
-  Enter: () => stream.open(),
-  Escape: () => stream.close(),
-  "/": () => tools.focusFilter(),
-});
+addEventListener("hashchange", follow);
 tools.apply();
 setInterval(tick, TICK_MS);
 tick();
+follow();

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import type { Event } from "../client/wire.ts";
 import type { Cycle } from "./cycle.ts";
-import { currentCycle, findCycle, lastDecided, type MindState, NO_MIND, step } from "./mind.ts";
+import { currentCycle, findCycle, goneSince, lastDecided, type MindState, NO_MIND, step } from "./mind.ts";
 import { Reel } from "./reel.ts";
 
 interface Case {
@@ -99,6 +99,18 @@ test("the last decision stays known while the next cycle has none yet", () => {
   const state = fold([...live(["cycle.start", "decision"]), { ...event("cycle.start", 9), cycle: 8 }]);
 
   assert.equal(lastDecided(state)?.number, 7);
+});
+
+test("a mind is gone when it says so, or when its process is, and is back as soon as it speaks", () => {
+  const start = { ...event("daemon.start", 1), cycle: 0 };
+  const stop = { ...event("daemon.stop", 5), cycle: 0, data: { reason: "SIGTERM" } };
+  const down = (producer: string): Event => ({ ...event("broadcast.producer", 6), cycle: 0, by: "bridge:1", data: { state: "down", producer } });
+
+  assert.equal(goneSince(fold([start])), null);
+  assert.equal(goneSince(fold([start, stop, down("me")]))?.why, "SIGTERM");
+  assert.equal(goneSince(fold([start, down("me")]))?.why, "its process is gone");
+  assert.equal(goneSince(fold([start, down("another")])), null);
+  assert.equal(goneSince(fold([start, stop, { ...event("sense.all", 7), cycle: 0 }])), null);
 });
 
 test("data of any kind is taken in", () => {

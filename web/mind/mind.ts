@@ -25,11 +25,15 @@ export interface Daemon {
   readonly atMs: number;
   /** How it runs, or why it ended. */
   readonly why: string;
+  /** Which producer it is. */
+  readonly run: string;
 }
 
 export interface MindState {
   readonly events: number;
   readonly lastMs: number | null;
+  /** When the mind itself last said anything but that it stops. */
+  readonly spokeMs: number | null;
   /** In the order they began; the newest last. */
   readonly cycles: readonly Cycle[];
   /** Newest last. */
@@ -50,6 +54,7 @@ export interface MindState {
 export const NO_MIND: MindState = {
   events: 0,
   lastMs: null,
+  spokeMs: null,
   cycles: [],
   moods: [],
   focuses: [],
@@ -57,7 +62,7 @@ export const NO_MIND: MindState = {
   pains: [],
   window: NO_WINDOW,
   errors: NO_ERRORS,
-  daemon: { running: null, atMs: 0, why: "" },
+  daemon: { running: null, atMs: 0, why: "", run: "" },
   producers: new Map(),
   dropped: 0,
 };
@@ -65,7 +70,13 @@ export const NO_MIND: MindState = {
 /** The state with one more event. Never throws, whatever the event's data holds. */
 export function step(state: MindState, event: Event): MindState {
   const atMs = timeOf(event);
-  const counted = { ...state, events: state.events + 1, lastMs: Math.max(state.lastMs ?? 0, atMs) };
+  const speaks = event.type !== "daemon.stop" && !event.type.startsWith("broadcast.");
+  const counted = {
+    ...state,
+    events: state.events + 1,
+    lastMs: Math.max(state.lastMs ?? 0, atMs),
+    spokeMs: speaks ? Math.max(state.spokeMs ?? 0, atMs) : state.spokeMs,
+  };
   return withFeeling(withCycle(counted, event), event, atMs);
 }
 
@@ -127,9 +138,9 @@ function withFeeling(state: MindState, event: Event, atMs: number): MindState {
     case "error":
       return { ...state, errors: withFailure(state.errors, failureOf(event)) };
     case "daemon.start":
-      return { ...state, daemon: { running: true, atMs, why: textOf(data["mode"], 200) } };
+      return { ...state, daemon: { running: true, atMs, why: textOf(data["mode"], 200), run: runOf(event) } };
     case "daemon.stop":
-      return gone({ ...state, daemon: { running: false, atMs, why: textOf(data["reason"], 200) } }, runOf(event), atMs);
+      return gone(state, { running: false, atMs, why: textOf(data["reason"], 200), run: runOf(event) });
     case "broadcast.producer":
       return withProducer(state, event, atMs);
     case "broadcast.lost":
@@ -144,12 +155,23 @@ function withProducer(state: MindState, { data }: Event, atMs: number): MindStat
   const up = data["state"] === "up";
   const others = [...state.producers].filter(([other]) => other !== name);
   const producers = new Map([...newest(others, PRODUCERS_MAX - 1), [name, up] as const]);
-  return up ? { ...state, producers } : gone({ ...state, producers }, name, atMs);
+  if (up) return { ...state, producers };
+  const isMind = name === state.daemon.run || name === currentCycle(state)?.run;
+  const why = "its process is gone";
+  return gone({ ...state, producers }, isMind ? { running: false, atMs, why, run: name } : null, name, atMs);
 }
 
 /** What a producer had under way when it went will have no more events. */
-function gone(state: MindState, run: string, atMs: number): MindState {
-  return { ...state, cycles: state.cycles.map((cycle) => (cycle.run === run ? endCycle(cycle, atMs, "cut off") : cycle)) };
+function gone(state: MindState, daemon: Daemon | null, run = daemon?.run, atMs = daemon?.atMs ?? 0): MindState {
+  const cycles = state.cycles.map((cycle) => (cycle.run === run ? endCycle(cycle, atMs, "cut off") : cycle));
+  // A mind that has said why it stops is not gone for another reason when its process has ended, too.
+  const isKnown = state.daemon.running === false && state.daemon.run === run;
+  return { ...state, cycles, daemon: daemon === null || isKnown ? state.daemon : daemon };
+}
+
+/** Since when, and why, the mind lives no more; null while it does, or while nothing is known of that. */
+export function goneSince({ daemon, spokeMs }: MindState): { readonly atMs: number; readonly why: string } | null {
+  return daemon.running === false && (spokeMs ?? 0) <= daemon.atMs ? daemon : null;
 }
 
 function changeOf({ data, id }: Event, atMs: number): Change {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from broadcast.bridge.access import Access
 from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.plain import plain_page
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.trace import Trace, is_local
@@ -29,13 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpRoutes", "with_cors"]
 
+PLAIN_EVENTS: Final = 50
 STATIC: Final = Path(__file__).parent / "static"
 
 _PAGE_HEADERS: Final = {
     # Event text is hostile: nothing inline runs, and no script can be made from a text.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types lit-html"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -81,6 +85,7 @@ class HttpRoutes:
         routes = [
             Route("/", self._page),
             Route("/client.js", self._client),
+            Route("/plain", self._plain),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
             Route("/events", self._events),
@@ -96,6 +101,13 @@ class HttpRoutes:
     async def _client(self, request: Request) -> Response:
         del request
         return _static("client.js", "text/javascript")
+
+    async def _plain(self, request: Request) -> Response:
+        grant = self._access.grant(bearer_token(request.headers.get("authorization")))
+        ring, head = self._fanout.ring, self._fanout.head
+        events = islice(ring.newest_first(grant.filter.matches, until=head.id), PLAIN_EVENTS)
+        state = "The bridge reads the log." if self._fanout.is_up else "The bridge is up but cannot read the log."
+        return HTMLResponse(plain_page(events, state=state), headers={**_PAGE_HEADERS, "Cache-Control": "no-store"})
 
     async def _healthz(self, request: Request) -> Response:
         del request

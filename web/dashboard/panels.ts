@@ -1,0 +1,96 @@
+// What stands beside the list: the cycle, the mind, the errors and the chart; written at most ten times a second.
+import { html, nothing, render, svg } from "lit/html.js";
+
+import type { Cycle } from "../mind/cycle.ts";
+import { currentCycle, findCycle } from "../mind/mind.ts";
+import { BAR, chartLabel, HEIGHT, stacks } from "./chart.ts";
+import { type CyclePanelEvents, cyclePanel } from "./cycle-panel.ts";
+import { byId } from "./element.ts";
+import { errorsPanel } from "./errors-panel.ts";
+import { mindPanel } from "./mind-panel.ts";
+import type { Store } from "./store.ts";
+import { SECONDS, sum } from "./throughput.ts";
+
+const INTERVAL_MS = 100;
+const CALM_INTERVAL_MS = 1_000;
+
+export interface PanelEvents {
+  readonly onFilterCycle: (cycle: Cycle) => void;
+  readonly onEvent: (id: string) => void;
+  /** Another cycle than the newest is shown, or the newest again (null). */
+  readonly onPinned: (key: string | null) => void;
+}
+
+export class Panels {
+  readonly #store: Store;
+  readonly #on: CyclePanelEvents;
+  readonly #events: PanelEvents;
+  readonly #isCalm = matchMedia("(prefers-reduced-motion: reduce)");
+  #pinned: string | null = null;
+  #shownMs = 0;
+  #chartSecond = 0;
+
+  constructor(store: Store, events: PanelEvents) {
+    this.#store = store;
+    this.#events = events;
+    this.#on = {
+      onPick: (cycle) => this.pin(cycle.key),
+      onStep: (by) => this.step(by),
+      onNewest: () => this.pin(null),
+      onFilter: events.onFilterCycle,
+      onEvent: events.onEvent,
+    };
+  }
+
+  /** Shows this cycle, by key or number, whatever comes; null follows the newest. */
+  pin(name: string | null): void {
+    this.#pinned = name;
+    this.#shownMs = 0;
+    this.#events.onPinned(name);
+  }
+
+  step(by: 1 | -1): void {
+    const { cycles } = this.#store.mind;
+    const shown = this.#cycle();
+    const next = shown === null ? null : cycles[cycles.indexOf(shown) + by];
+    if (next != null) this.pin(next === cycles.at(-1) ? null : next.key);
+  }
+
+  /** Whether a stage is under way, whose bar grows. */
+  get isMoving(): boolean {
+    return this.#cycle()?.outcome === "running";
+  }
+
+  /** `nowMs` is this machine's clock. False if it is too soon. */
+  show(nowMs: number): boolean {
+    const interval = this.#isCalm.matches ? CALM_INTERVAL_MS : INTERVAL_MS;
+    if (nowMs - this.#shownMs < interval) return false;
+    this.#shownMs = nowMs;
+    const { mind, clockOffsetMs } = this.#store;
+    const mindMs = nowMs + clockOffsetMs;
+    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, nowMs: mindMs }, this.#on), byId("cycle-body"));
+    render(errorsPanel(mind.errors, mindMs, this.#on), byId("errors-body"));
+    render(mindPanel(mind, mindMs), byId("mind-body"));
+    return true;
+  }
+
+  showChart(nowMs: number): void {
+    const second = Math.floor(nowMs / 1000);
+    if (second === this.#chartSecond) return;
+    this.#chartSecond = second;
+    const columns = this.#store.throughput.history(nowMs);
+    const most = Math.max(0, ...columns.map(sum));
+    render(
+      html`<svg viewBox="0 0 ${SECONDS * BAR} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${chartLabel(columns)}>
+          ${stacks(columns).map(({ family, path }) => svg`<path data-family=${family} d=${path} />`)}
+        </svg>
+        <span class="most">${most === 0 ? nothing : `${most.toLocaleString("en")}/s at most`}</span>`,
+      byId("chart"),
+    );
+  }
+
+  #cycle(): Cycle | null {
+    const { mind } = this.#store;
+    return this.#pinned === null ? currentCycle(mind) : findCycle(mind, this.#pinned);
+  }
+}
