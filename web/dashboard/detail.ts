@@ -92,7 +92,7 @@ export class Detail {
     return html`
       <div class="detail-head" data-family=${item.kind === "event" ? item.family : "gap"}>
         <h2 id="detail-title">${title}</h2>
-        <span class="said" role="status">${this.#said}</span>
+        <span class="copied" id="detail-said" role="status">${this.#said}</span>
         <button type="button" class="quiet-button" id="detail-copy" title="Copy as JSON  c" @click=${() => this.copyJson()}>Copy</button>
         ${item.kind === "event"
           ? html`<button type="button" class="quiet-button" id="detail-link" title="Copy a link to it  y" @click=${() => this.copyLink()}>Link</button>`
@@ -202,10 +202,10 @@ export class Detail {
   #relatedRow(item: EventItem, open: EventItem): TemplateResult {
     const { seconds, millis } = eventTime(item.event.ts);
     const distance = Date.parse(item.event.ts) - Date.parse(open.event.ts);
-    const away = Number.isNaN(distance) || distance === 0 ? "" : `${distance < 0 ? "−" : "+"}${span(Math.abs(distance))}`;
+    const away = Number.isNaN(distance) ? "" : `${distance < 0 ? "−" : "+"}${span(Math.abs(distance))}`;
     return html`<li>
       <button type="button" data-family=${item.family} aria-current=${item === open ? "true" : nothing} @click=${() => this.#events.onOpen(item)}>
-        <span class="time" title=${seconds + millis}>${away || "this"}</span>
+        <span class="time" title=${seconds + millis}>${item === open ? "this" : away}</span>
         <span class="type">${shown(item.event.type, 60)}</span>
         <span class="digest">${printable(digest(item.event))}</span>
       </button>

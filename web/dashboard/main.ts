@@ -202,7 +202,12 @@ function showErrors(): void {
 function toError(direction: 1 | -1): void {
   const from = stream.selected?.seq ?? store.held.end;
   const isError = (item: Item): boolean => item.kind === "event" && item.family === "error";
-  const found = direction < 0 ? store.held.findLast(isError, from) : store.held.findNext(isError, from + 1);
+  const { held } = store;
+  // Behind the last comes the first again.
+  const found =
+    direction < 0
+      ? (held.findLast(isError, from) ?? held.findLast(isError))
+      : (held.findNext(isError, from + 1) ?? held.findNext(isError, 0));
   if (found === null) return;
   stream.select(found);
   open(found);

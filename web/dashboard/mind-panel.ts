@@ -17,7 +17,7 @@ const CONTEXTS_SHOWN = 24;
 
 /** `nowMs` is on the mind's own clock: ages are counted on it. */
 export function mindPanel(state: MindState, nowMs: number): TemplateResult {
-  return html`
+  return html`<h2 class="unseen">The mind</h2>
     ${mood(state, nowMs)} ${focus(state, nowMs)} ${decided(state, nowMs)} ${pains(state.pains, nowMs)}
     ${drives(state)} ${windowOf(state)}
   `;
