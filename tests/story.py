@@ -40,6 +40,11 @@ MOODS: Final = {
     1834: ("uneasy", "calm"),
     1840: ("calm", "curious"),
 }
+VERDICTS: Final = (
+    ("logic", "approve", 0.91, "A question costs little, and the letter is his."),
+    ("care", "veto", 0.55, "He was tired an hour ago."),
+    ("taste", "unsure", 0.4, "It may wait."),
+)
 SENSES: Final = {
     "wind": "Wind is strong: it rattles the shutters",
     "light": "Light is fading: 17:40 and grey",
@@ -153,8 +158,5 @@ class Story:
         self._emit(
             "decision", 190, intention=intention, target=target, rationale=RATIONALE if last else "Nothing pulls."
         )
-        verdicts = (("logic", "approve", 0.91, "A question costs little, and the letter is his."),)
-        if last:
-            verdicts += (("care", "veto", 0.55, "He was tired an hour ago."), ("taste", "unsure", 0.4, "It may wait."))
-        for agent, verdict, confidence, reasoning in verdicts:
+        for agent, verdict, confidence, reasoning in VERDICTS if last else VERDICTS[:1]:
             self._emit("critic.evaluate", 80, agent=agent, verdict=verdict, confidence=confidence, reasoning=reasoning)

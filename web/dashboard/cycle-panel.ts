@@ -89,12 +89,13 @@ function outcome(cycle: Cycle, nowMs: number): string {
 function strip({ state, nowMs }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
   const { cycles } = state;
   const spans = cycles.map((each) => (each.toMs ?? Math.max(nowMs, each.lastMs)) - each.fromMs);
-  const longest = Math.max(1, ...spans);
+  // Of those that are over: one that does not end must not make all others look short.
+  const longest = Math.max(1, ...spans.filter((_, i) => cycles[i]?.outcome === "ended"));
   const failures = cycles.filter(({ failureCount }) => failureCount > 0).length;
   const label = `${cycles.length} cycles, ${failures} of them with errors`;
   return html`<div class="strip" role="img" aria-label=${label}>
     ${cycles.map((each, i) => {
-      const height = Math.max(3, ((spans[i] as number) / longest) * STRIP_HEIGHT);
+      const height = Math.min(STRIP_HEIGHT, Math.max(3, ((spans[i] as number) / longest) * STRIP_HEIGHT));
       const classes = { failed: each.failureCount > 0, cut: each.outcome === "cut off", shown: each === cycle };
       return html`<span class=${classMap({ stick: true, ...classes })} style=${setStyle({ width: `${STRIP_BAR}px` })}
         title=${`cycle ${shown(String(each.number), 12)}: ${outcome(each, nowMs)}`} @click=${() => on.onPick(each)}>
