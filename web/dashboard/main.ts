@@ -26,6 +26,8 @@ import { Tools } from "./tools.ts";
 
 const TICK_MS = 500;
 const GROWTH_MS = 100;
+// Nobody reads more than thirty new lists a second; what the reader does is shown by the very next frame.
+const PACE_MS = 33;
 const PAGE_ROWS = 10;
 const CATCHUP = 1_000;
 
@@ -67,6 +69,8 @@ const detail = new Detail(store.held, {
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
 let scheduled = false;
+let paced = false;
+let shownMs = 0;
 
 const connection = connect(bridge, {
   token: () => token.read() ?? "",
@@ -86,7 +90,7 @@ function arrived(event: Event): void {
     const last = store.mind.errors.groups[0]?.last;
     announcer.alert(shown(last?.source ?? "", 80), shown(last?.message ?? "", 200), nowMs);
   }
-  schedule();
+  pace();
 }
 
 function entered(next: State): void {
@@ -103,15 +107,31 @@ function entered(next: State): void {
 // --- what is seen
 
 function schedule(): void {
-  // A hidden page gets no frames: the one asked for now comes when it is seen again.
-  if (scheduled) return;
+  // Nothing is written while nobody sees it; when it is seen again, everything is, once.
+  if (scheduled || document.hidden) return;
   scheduled = true;
   requestAnimationFrame(frame);
+}
+
+/** A frame for what has arrived, not before its time. */
+function pace(): void {
+  if (scheduled || paced) return;
+  const waitMs = shownMs + PACE_MS - Date.now();
+  if (waitMs <= 0) {
+    schedule();
+    return;
+  }
+  paced = true;
+  setTimeout(() => {
+    paced = false;
+    schedule();
+  }, waitMs);
 }
 
 function frame(): void {
   scheduled = false;
   const nowMs = Date.now();
+  shownMs = nowMs;
   stream.render();
   tools.show({ shown: stream.view.items.length, held: store.held, mode: stream.view.mode });
   bar.showCounts(store);
@@ -240,6 +260,7 @@ const help = new Help(keys, preferences, () => {
 });
 listenToKeys(keys, () => preferences.singleKeys);
 byId("empty-clear").addEventListener("click", () => tools.clear());
+document.addEventListener("visibilitychange", () => !document.hidden && schedule());
 restWhileHidden({ rest: () => connection.close(), wake: () => connection.retry() });
 // A machine that is back on its network need not wait for the next attempt.
 addEventListener("online", () => state.name === "waiting" && connection.retry());
