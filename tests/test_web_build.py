@@ -75,7 +75,7 @@ def wheel_names(folder: Path) -> dict[str, bytes]:
 
 
 def test_typescript_units_hold() -> None:
-    patterns = ["client/*.test.ts", "dashboard/*.test.ts", "mind/*.test.ts"]
+    patterns = ["client/*.test.ts", "dashboard/*.test.ts", "mind/*.test.ts", "time/*.test.ts"]
     done = subprocess.run([NODE, "--test", *patterns], cwd=WEB, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout
@@ -163,7 +163,7 @@ def test_page_has_nothing_inline(static: Path) -> None:
 
 def test_bundles_hold_no_way_to_make_markup_or_code_from_text(static: Path) -> None:
     ways = r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(|[uU]nsafe(HTML|SVG|-html|-svg|Static)"
-    sources = [path for folder in ("client", "dashboard", "mind") for path in (WEB / folder).glob("*.ts")]
+    sources = [path for folder in ("client", "dashboard", "mind", "time") for path in (WEB / folder).glob("*.ts")]
 
     assert not re.search(ways, (static / "client.js").read_text(encoding="utf-8"))
     assert not [path.name for path in sources if re.search(ways, path.read_text(encoding="utf-8"))]
