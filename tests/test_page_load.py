@@ -79,6 +79,19 @@ def measure(cdp: CDPSession) -> dict[str, float]:
     return {each["name"]: each["value"] for each in cdp.send("Performance.getMetrics")["metrics"]}
 
 
+def tasks_ms(trace: bytes) -> list[float]:
+    """How much processor time each task of the page's main thread took, the longest last.
+
+    The clock's time would tell of whatever else the machine does.
+    """
+    events = json.loads(trace)["traceEvents"]
+    names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    tasks = [e for e in events if e["name"] == "ThreadControllerImpl::RunTask" or e["name"] == "RunTask"]
+    return sorted(
+        e["tdur"] / 1000 for e in tasks if names.get((e["pid"], e["tid"])) == "CrRendererMain" and "tdur" in e
+    )
+
+
 def heap_bytes(page: Page) -> int:
     page.evaluate("gc()")
     return int(page.evaluate("performance.memory.usedJSHeapSize"))
@@ -185,19 +198,18 @@ def test_a_thousand_events_a_second_are_shown_without_a_stutter(
     page, cdp = opened(browser, bridge)
     with living(own_server.url) as count:
         until(lambda: seen(page) > 2_000)
-        page.evaluate("window.tasks.length = 0")
+        browser.start_tracing(page=page, categories=["toplevel"])
         before, from_s = measure(cdp), time.monotonic()
         page.wait_for_timeout(6_000)
         after, took_s = measure(cdp), time.monotonic() - from_s
-        tasks = [float(each) for each in page.evaluate("window.tasks")]
-        shown = seen(page)
-        assert count[0] - shown < PER_SECOND
+        until(lambda: count[0] - seen(page) < PER_SECOND)  # no further behind than a moment
+    tasks = tasks_ms(browser.stop_tracing())
     expect(page.locator("#seen")).to_have_text(f"{logged(own_server):,}")
     expect(page.locator("#gaps")).to_have_text("none")
     share = (after["TaskDuration"] - before["TaskDuration"]) / took_s
-    print(f"share {share:.2f} of a core, tasks over 50 ms: {tasks}")
-    # Processor time, which neighbours do not change; of tasks, the clock's time, which they do: hence not 50 ms here.
+    print(f"{share:.2f} of a core; {len(tasks)} tasks, the longest {tasks[-5:]} ms")
+    assert len(tasks) > 100
+    assert max(tasks) < 50, tasks[-10:]
     assert share < 0.7, share
-    assert [each for each in tasks if each > 200] == []
     assert page.evaluate("document.querySelectorAll('*').length") < DOM_NODES_MAX
     page.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.browser
 
 ROOT: Final = Path(__file__).parent.parent
 ARTIFACTS: Final = ROOT / "test-artifacts"
+PICTURE: Final = ROOT / "docs" / "dashboard.png"
 AXE: Final = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 HOSTILE: Final = (
     "<img src=x onerror=alert(1)>",
@@ -78,6 +80,23 @@ def page(browser: Browser, living: Living) -> Iterator[Page]:
 
 def card(page: Page, name: str) -> str:
     return str(page.get_by_role("region", name=name, exact=True).inner_text())
+
+
+# --- first, while the story is fresh: what the README shows
+
+
+def test_the_picture_in_the_readme_is_of_this_page(page: Page) -> None:
+    """`WRITE_PICTURE=1` takes it anew."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.set_viewport_size({"width": 1280, "height": 740})
+    page.wait_for_timeout(1_200)  # until the chart has been drawn
+    taken = page.screenshot(path=ARTIFACTS / PICTURE.name)
+    if os.environ.get("WRITE_PICTURE") == "1":
+        PICTURE.write_bytes(taken)
+
+    assert PICTURE.stat().st_size <= 200_000
+    assert taken[:24] == PICTURE.read_bytes()[:24]  # a picture of this kind and size
+    assert f"docs/{PICTURE.name}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 # --- the three walks of somebody who has never seen the project

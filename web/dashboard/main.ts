@@ -132,12 +132,17 @@ function frame(): void {
   scheduled = false;
   const nowMs = Date.now();
   shownMs = nowMs;
+  // The list and the panels in turn: two short tasks, where one long one would make the reader wait.
+  if (panels.show(nowMs)) {
+    schedule();
+    return;
+  }
   stream.render();
   tools.show({ shown: stream.view.items.length, held: store.held, mode: stream.view.mode });
   bar.showCounts(store);
   bar.showCondition(present(nowMs));
   // What came too soon after the last time is shown by the next frame; where none comes, by this.
-  if (!panels.show(nowMs) || panels.isMoving) setTimeout(() => !document.hidden && schedule(), GROWTH_MS);
+  setTimeout(() => !document.hidden && panels.isStale && schedule(), GROWTH_MS);
 }
 
 function present(nowMs: number): Condition {

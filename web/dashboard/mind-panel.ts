@@ -119,7 +119,7 @@ function pain({ type, intensity, context, sinceMs, resolvedMs }: Pain, nowMs: nu
   const when = over ? `eased ${age(resolvedMs, nowMs)}` : `for ${span(nowMs - sinceMs)}`;
   return html`<li class=${classMap({ pain: true, over })} title=${shown(context)}>
     <span class="name"><span class="mark" aria-hidden="true">${over ? "✓" : "▲"}</span> ${shown(type, 60)}</span>
-    ${over ? html`<span></span>` : meter(intensity, "pain")}
+    ${over ? nothing : meter(intensity, "pain")}
     <span class="figure">${over || intensity === null ? "" : intensity.toFixed(2)}</span>
     <span class="note">${when}${context === "" ? nothing : html` · ${shown(context, 160)}`}</span>
   </li>`;

@@ -28,6 +28,7 @@ export class Panels {
   readonly #isCalm = matchMedia("(prefers-reduced-motion: reduce)");
   #pinned: string | null = null;
   #shownMs = 0;
+  #shownEvents = -1;
   #chartSecond = 0;
 
   constructor(store: Store, events: PanelEvents) {
@@ -56,16 +57,17 @@ export class Panels {
     if (next != null) this.pin(next === cycles.at(-1) ? null : next.key);
   }
 
-  /** Whether a stage is under way, whose bar grows. */
-  get isMoving(): boolean {
-    return this.#cycle()?.outcome === "running";
+  /** Whether something has come since, or a stage is under way, whose bar grows. */
+  get isStale(): boolean {
+    return this.#shownEvents !== this.#store.mind.events || this.#cycle()?.outcome === "running";
   }
 
   /** `nowMs` is this machine's clock. False if it is too soon. */
   show(nowMs: number): boolean {
     const interval = this.#isCalm.matches ? CALM_INTERVAL_MS : INTERVAL_MS;
-    if (nowMs - this.#shownMs < interval) return false;
+    if (nowMs - this.#shownMs < interval || (!this.isStale && nowMs - this.#shownMs < CALM_INTERVAL_MS)) return false;
     this.#shownMs = nowMs;
+    this.#shownEvents = this.#store.mind.events;
     const { mind, clockOffsetMs } = this.#store;
     const mindMs = nowMs + clockOffsetMs;
     render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, nowMs: mindMs }, this.#on), byId("cycle-body"));
