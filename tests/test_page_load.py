@@ -104,7 +104,7 @@ def seen(page: Page) -> int:
 def logged(server: RedisServer) -> int:
     """How many events the log has had, those of the bridge itself with them."""
     with server.client() as client:
-        return int(client.xinfo_stream("v5:stream")["entries-added"])  # type: ignore[index]
+        return int(client.xinfo_stream("v5:stream")["entries-added"])
 
 
 def opened(browser: Browser, bridge: Bridge) -> tuple[Page, CDPSession]:
