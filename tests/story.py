@@ -73,12 +73,12 @@ class Story:
             event["ts"] = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03d}Z"
             event["place"] = f"{ms}-{seq}"
 
-    def pour_into(self, client: redis.Redis, stream: str = "v5:stream") -> None:
-        """Append them to a log, in their places."""
+    def pour_into(self, client: redis.Redis, run: str = RUN) -> None:
+        """Append them to the log, in their places, as a producer of this name."""
         for seq, event in enumerate(self.events, start=1):
             payload = {key: event[key] for key in ("type", "ts", "cycle", "day", "data")}
-            fields = {"event": json.dumps(payload), "by": f"{RUN}:{seq}"}
-            client.xadd(stream, fields, id=event["place"])  # type: ignore[arg-type]
+            fields = {"event": json.dumps(payload), "by": f"{run}:{seq}"}
+            client.xadd("v5:stream", fields, id=event["place"])  # type: ignore[arg-type]
 
     def count(self, prefix: str) -> int:
         """How many of them are of these types."""

@@ -38,14 +38,15 @@ export class Bar {
     if (document.title !== title) document.title = title;
   }
 
-  showCounts(store: Store): void {
+  /** What was counted live, and the cycle of what is shown. */
+  showCounts(store: Store, shownStore: Store): void {
     setText(this.#seen, store.seen.toLocaleString("en"));
     setText(this.#gaps, gapsText(store));
     this.#gaps.classList.toggle("some", store.gaps > 0);
     setText(this.#errors, store.errors === 0 ? "none" : store.errors.toLocaleString("en"));
     this.#errors.classList.toggle("some", store.errors > 0);
-    setText(this.#cycle, shown(store.cycle));
-    setText(this.#day, shown(store.day));
+    setText(this.#cycle, shown(shownStore.cycle));
+    setText(this.#day, shown(shownStore.day));
   }
 
   showRate(store: Store, nowMs: number): void {

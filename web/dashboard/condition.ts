@@ -4,7 +4,7 @@ import { ago, clockTime } from "./time.ts";
 
 export const QUIET_MS = 10_000;
 
-export type Kind = "connecting" | "live" | "quiet" | "gone" | "reconnecting" | "redis-down" | "bridge-down" | "ended";
+export type Kind = "replay" | "connecting" | "live" | "quiet" | "gone" | "reconnecting" | "redis-down" | "bridge-down" | "ended";
 
 export interface Condition {
   readonly kind: Kind;
@@ -59,4 +59,15 @@ function liveCondition(facts: Facts, redis: "up" | "down" | null): Condition {
   const detail =
     lastEventMs === null ? "no event yet" : `since ${clockTime(lastEventMs, nowMs)}, ${ago(nowMs - lastEventMs)}`;
   return { kind: "quiet", word: "mind quiet", detail };
+}
+
+/** While the past is shown: which, and how much of the present waits. */
+export function replayCondition(
+  replay: { readonly status: string; readonly atMs: number | null },
+  waiting: number,
+  speed: number,
+): Condition {
+  const doing = replay.status === "playing" ? `at ${speed}×` : replay.status;
+  const news = waiting === 0 ? "" : `, ${waiting.toLocaleString("en")} new since`;
+  return { kind: "replay", word: "replay", detail: `${doing}${news}` };
 }

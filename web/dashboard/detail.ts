@@ -33,12 +33,17 @@ export class Detail {
   #tab: Tab = "Fields";
   #said = "";
   readonly #root = byId("detail");
-  readonly #held: Held;
+  #held: Held;
   readonly #events: DetailEvents;
 
   constructor(held: Held, events: DetailEvents) {
     this.#held = held;
     this.#events = events;
+  }
+
+  /** Looks for what is related in what is held elsewhere. */
+  show(held: Held): void {
+    this.#held = held;
   }
 
   get isOpen(): boolean {

@@ -4,7 +4,7 @@ import type { Event } from "../client/wire.ts";
 import { goneSince } from "../mind/mind.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
-import { type Condition, condition, QUIET_MS } from "./condition.ts";
+import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
 import { Detail } from "./detail.ts";
 import { byId, setText } from "./element.ts";
 import { familyOf } from "./family.ts";
@@ -15,8 +15,11 @@ import { type Key, listenToKeys } from "./keys.ts";
 import { linkTo, parseLink } from "./links.ts";
 import { lookUp } from "./lookup.ts";
 import { Panels } from "./panels.ts";
+import { Past } from "./past.ts";
+import { Player } from "./player.ts";
 import { readPreferences } from "./preferences.ts";
 import { restWhileHidden } from "./rest.ts";
+import { Scrubber } from "./scrubber.ts";
 import { shown } from "./shown.ts";
 import { Store } from "./store.ts";
 import { Stream } from "./stream.ts";
@@ -30,18 +33,20 @@ const GROWTH_MS = 100;
 const PACE_MS = 33;
 const PAGE_ROWS = 10;
 const CATCHUP = 1_000;
+const HELD_EVENTS = 10_000;
 
 const bridge = new URL(".", document.baseURI);
 const preferences = readPreferences();
-const store = new Store();
+const live = new Store();
 const health = new Health(new URL("readyz", bridge));
 const token = new Token(() => connection.retry());
+const past = new Past(bridge, () => token.read());
 const announcer = new Announcer();
 const tabs = new Tabs();
 const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
-const stream = new Stream(store.held, { changed: schedule, onOpen: open });
-const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: () => stream.togglePause() });
-const panels = new Panels(store, {
+const stream = new Stream(live.held, { changed: schedule, onOpen: open });
+const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: togglePause });
+const panels = new Panels(live, {
   onFilterCycle: ({ number }) => {
     tools.replace(`cycle:${number}`);
     tabs.show("stream");
@@ -52,7 +57,7 @@ const panels = new Panels(store, {
     schedule();
   },
 });
-const detail = new Detail(store.held, {
+const detail = new Detail(live.held, {
   onClose: close,
   onOpen: (item) => {
     stream.select(item);
@@ -66,6 +71,28 @@ const detail = new Detail(store.held, {
   },
 });
 
+const player = new Player(past, {
+  onPlayed: (events) => {
+    for (const event of events) shownStore.replayed(event, player.replay?.state ?? shownStore.mind);
+    pace();
+  },
+  onJump: () => {
+    const { replay } = player;
+    if (replay !== null) turnTo(Store.of(replay.recent(HELD_EVENTS), replay.state));
+  },
+  onChange: () => {
+    scrubber.show();
+    schedule();
+  },
+  onEnd: toLive,
+  onProblem: (message) => scrubber.problem(message),
+});
+const scrubber = new Scrubber(past, player, toLive);
+
+/** What is shown: `live`, or the past that is played. */
+let shownStore = live;
+/** How many events were live when the past was turned to: the others are waiting. */
+let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
 let scheduled = false;
@@ -77,7 +104,7 @@ const connection = connect(bridge, {
   catchup: CATCHUP,
   onEvent: arrived,
   onGap: (gap) => {
-    store.gap(gap);
+    live.gap(gap);
     schedule();
   },
   onState: entered,
@@ -85,9 +112,9 @@ const connection = connect(bridge, {
 
 function arrived(event: Event): void {
   const nowMs = Date.now();
-  store.event(event, nowMs);
-  if (event.type === "error" && store.lastEventMs === nowMs && !document.hidden) {
-    const last = store.mind.errors.groups[0]?.last;
+  live.event(event, nowMs);
+  if (event.type === "error" && live.lastEventMs === nowMs && !document.hidden) {
+    const last = live.mind.errors.groups[0]?.last;
     announcer.alert(shown(last?.source ?? "", 80), shown(last?.message ?? "", 200), nowMs);
   }
   pace();
@@ -95,7 +122,7 @@ function arrived(event: Event): void {
 
 function entered(next: State): void {
   if (next.name === "live") {
-    store.clockOffsetMs = next.clockOffsetMs;
+    live.clockOffsetMs = next.clockOffsetMs;
     if (next.redis !== null) health.forget();
   }
   if (next.name !== state.name) stateSinceMs = Date.now();
@@ -133,37 +160,76 @@ function frame(): void {
   const nowMs = Date.now();
   shownMs = nowMs;
   // The list and the panels in turn: two short tasks, where one long one would make the reader wait.
-  if (panels.show(nowMs)) {
+  if (panels.show(nowMs, mindMs(nowMs))) {
     schedule();
     return;
   }
   stream.render();
-  tools.show({ shown: stream.view.items.length, held: store.held, mode: stream.view.mode });
-  bar.showCounts(store);
+  tools.show({ shown: stream.view.items.length, held: shownStore.held, mode: player.replay?.status === "paused" ? "paused" : stream.view.mode });
+  bar.showCounts(live, shownStore);
   bar.showCondition(present(nowMs));
   // What came too soon after the last time is shown by the next frame; where none comes, by this.
   setTimeout(() => !document.hidden && panels.isStale && schedule(), GROWTH_MS);
 }
 
 function present(nowMs: number): Condition {
-  const { lastEventMs, mind, clockOffsetMs } = store;
+  const { lastEventMs, mind, clockOffsetMs } = live;
+  const { replay } = player;
+  if (replay !== null && state.name === "live") return replayCondition(replay, live.seen - liveSeen, player.speed);
   const gone = goneSince(mind);
   const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
   return condition({ state, stateSinceMs, lastEventMs, unready: health.unready, gone: heard, nowMs });
 }
 
+/** The time of the mind that is shown: it has stopped while a replay has. */
+function mindMs(nowMs: number): number {
+  return player.replay === null ? nowMs + live.clockOffsetMs : (player.replay.atMs ?? nowMs);
+}
+
 function tick(): void {
   if (document.hidden) return;
   const nowMs = Date.now();
-  if (state.name === "live" && state.redis === null && nowMs - (store.lastEventMs ?? stateSinceMs) > QUIET_MS) {
+  if (state.name === "live" && state.redis === null && nowMs - (live.lastEventMs ?? stateSinceMs) > QUIET_MS) {
     health.check(nowMs);
   }
   const now = present(nowMs);
   bar.showCondition(now);
-  bar.showRate(store, nowMs);
-  if (preferences.chart) panels.showChart(nowMs);
-  panels.show(nowMs);
-  announcer.say(now.word, store, nowMs);
+  bar.showRate(live, nowMs);
+  if (preferences.chart) panels.showChart(live, nowMs);
+  panels.show(nowMs, mindMs(nowMs));
+  scrubber.show();
+  announcer.say(now.word, live, nowMs);
+}
+
+// --- the past, and back
+
+function turnTo(store: Store): void {
+  if (shownStore === live) liveSeen = live.seen;
+  shownStore = store;
+  detail.show(store.held);
+  panels.turnTo(store);
+  stream.show(store.held);
+  schedule();
+}
+
+function toLive(): void {
+  player.leave();
+  turnTo(live);
+}
+
+async function openPast(): Promise<void> {
+  if (scrubber.isOpen) {
+    toLive();
+    scrubber.close();
+    byId("throughput").hidden = !preferences.chart;
+    byId("past").focus();
+  } else await scrubber.open();
+}
+
+/** In the past the keys of cycles move through time; live they choose what is looked at. */
+function stepCycle(by: 1 | -1): void {
+  if (player.replay === null) panels.step(by);
+  else player.stepCycle(by);
 }
 
 // --- what the reader does
@@ -181,8 +247,13 @@ function close(): void {
   if (hadFocus) byId("list").focus();
 }
 
+function togglePause(): void {
+  if (player.replay === null) stream.togglePause();
+  else player.toggle();
+}
+
 async function openById(id: string): Promise<void> {
-  const held = store.held.findLast((item) => item.kind === "event" && item.event.id === id);
+  const held = shownStore.held.findLast((item) => item.kind === "event" && item.event.id === id);
   if (held !== null) {
     stream.select(held);
     open(held);
@@ -225,9 +296,9 @@ function showErrors(): void {
 }
 
 function toError(direction: 1 | -1): void {
-  const from = stream.selected?.seq ?? store.held.end;
+  const from = stream.selected?.seq ?? shownStore.held.end;
   const isError = (item: Item): boolean => item.kind === "event" && item.family === "error";
-  const { held } = store;
+  const { held } = shownStore;
   // Behind the last comes the first again.
   const found =
     direction < 0
@@ -239,7 +310,7 @@ function toError(direction: 1 | -1): void {
 }
 
 const keys: Key[] = [
-  { key: " ", does: "pause, and go on", action: () => stream.togglePause() },
+  { key: " ", does: "pause, and go on", action: togglePause },
   { key: "j", does: "next event", action: () => move(1) },
   { key: "ArrowDown", does: "next event", action: () => move(1), also: true },
   { key: "k", does: "event before", action: () => move(-1) },
@@ -254,8 +325,13 @@ const keys: Key[] = [
   { key: "/", does: "filter", action: () => tools.focusFilter() },
   { key: "E", does: "error before", action: () => toError(-1) },
   { key: "e", does: "next error", action: () => toError(1) },
-  { key: "[", does: "cycle before", action: () => panels.step(-1) },
-  { key: "]", does: "cycle after", action: () => panels.step(1) },
+  { key: "[", does: "cycle before", action: () => stepCycle(-1) },
+  { key: "]", does: "cycle after", action: () => stepCycle(1) },
+  { key: "t", does: "back in time, and out of it", action: () => void openPast() },
+  { key: ",", does: "in the past: event before", action: () => player.step(-1) },
+  { key: ".", does: "in the past: next event", action: () => player.step(1) },
+  { key: "+", does: "in the past: zoom in", action: () => scrubber.zoom(1) },
+  { key: "-", does: "in the past: zoom out", action: () => scrubber.zoom(-1) },
   { key: "c", does: "copy the event as JSON", action: () => detail.copyJson() },
   { key: "y", does: "copy a link to it", action: () => detail.copyLink() },
   { key: "?", does: "this help", action: () => help.open() },
@@ -264,6 +340,7 @@ const help = new Help(keys, preferences, () => {
   byId("throughput").hidden = !preferences.chart;
 });
 listenToKeys(keys, () => preferences.singleKeys);
+byId("past").addEventListener("click", () => void openPast());
 byId("empty-clear").addEventListener("click", () => tools.clear());
 document.addEventListener("visibilitychange", () => !document.hidden && schedule());
 restWhileHidden({ rest: () => connection.close(), wake: () => connection.retry() });

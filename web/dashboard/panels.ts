@@ -22,7 +22,7 @@ export interface PanelEvents {
 }
 
 export class Panels {
-  readonly #store: Store;
+  #store: Store;
   readonly #on: CyclePanelEvents;
   readonly #events: PanelEvents;
   readonly #isCalm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -41,6 +41,12 @@ export class Panels {
       onFilter: events.onFilterCycle,
       onEvent: events.onEvent,
     };
+  }
+
+  /** Shows another store: the past, or the present again. */
+  turnTo(store: Store): void {
+    this.#store = store;
+    this.#shownMs = 0;
   }
 
   /** Shows this cycle, by key or number, whatever comes; null follows the newest. */
@@ -62,25 +68,24 @@ export class Panels {
     return this.#shownEvents !== this.#store.mind.events || this.#cycle()?.outcome === "running";
   }
 
-  /** `nowMs` is this machine's clock. False if it is too soon. */
-  show(nowMs: number): boolean {
+  /** `nowMs` is this machine's clock, `mindMs` what it is for the mind that is shown. False if it is too soon. */
+  show(nowMs: number, mindMs: number): boolean {
     const interval = this.#isCalm.matches ? CALM_INTERVAL_MS : INTERVAL_MS;
     if (nowMs - this.#shownMs < interval || (!this.isStale && nowMs - this.#shownMs < CALM_INTERVAL_MS)) return false;
     this.#shownMs = nowMs;
     this.#shownEvents = this.#store.mind.events;
-    const { mind, clockOffsetMs } = this.#store;
-    const mindMs = nowMs + clockOffsetMs;
+    const { mind } = this.#store;
     render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, nowMs: mindMs }, this.#on), byId("cycle-body"));
     render(errorsPanel(mind.errors, mindMs, this.#on), byId("errors-body"));
     render(mindPanel(mind, mindMs), byId("mind-body"));
     return true;
   }
 
-  showChart(nowMs: number): void {
+  showChart(store: Store, nowMs: number): void {
     const second = Math.floor(nowMs / 1000);
     if (second === this.#chartSecond) return;
     this.#chartSecond = second;
-    const columns = this.#store.throughput.history(nowMs);
+    const columns = store.throughput.history(nowMs);
     const most = Math.max(0, ...columns.map(sum));
     render(
       html`<svg viewBox="0 0 ${SECONDS * BAR} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${chartLabel(columns)}>

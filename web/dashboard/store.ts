@@ -38,17 +38,35 @@ export class Store {
     this.throughput.add(familyOf(event.type), atMs, nowMs);
     this.held.addEvent(event);
     this.mind = step(this.mind, event);
-    // Events from outside a cycle carry cycle 0 and do not end the one that is under way.
-    if (event.type === "cycle.start" || (event.cycle !== 0 && !event.type.startsWith("broadcast."))) {
-      this.cycle = event.cycle;
-      this.day = event.day;
-    }
+    this.#follow(event);
+  }
+
+  /** A store of the past: these events, and the mind after them. */
+  static of(events: readonly Event[], mind: MindState): Store {
+    const store = new Store();
+    for (const event of events) store.replayed(event, mind);
+    return store;
+  }
+
+  /** An event of the past, and the mind after it; it counts for no rate and no lag. */
+  replayed(event: Event, mind: MindState): void {
+    this.held.addEvent(event);
+    this.mind = mind;
+    this.#follow(event);
   }
 
   gap(gap: Gap): void {
     this.gaps += 1;
     this.lost += typeof gap.lost === "number" ? gap.lost : 0;
     this.held.addGap(gap);
+  }
+
+  #follow(event: Event): void {
+    // Events from outside a cycle carry cycle 0 and do not end the one that is under way.
+    if (event.type === "cycle.start" || (event.cycle !== 0 && !event.type.startsWith("broadcast."))) {
+      this.cycle = event.cycle;
+      this.day = event.day;
+    }
   }
 
   #measureLag(event: Event, nowMs: number): void {

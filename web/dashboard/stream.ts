@@ -7,7 +7,7 @@ import { View } from "./view.ts";
 
 export class Stream {
   readonly view: View;
-  readonly #held: Held;
+  #held: Held;
   readonly #list: List;
   readonly #fresh = byId<HTMLButtonElement>("fresh");
   readonly #empty = byId("empty");
@@ -30,6 +30,13 @@ export class Stream {
     // Before the scroll event of it, which a list that follows every frame would undo.
     scroller.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
     this.#fresh.addEventListener("click", () => this.follow());
+  }
+
+  /** Shows what is held elsewhere. */
+  show(held: Held): void {
+    this.#held = held;
+    this.view.show(held);
+    this.#changed();
   }
 
   get selected(): Item | null {

@@ -16,8 +16,6 @@ export interface Bucket {
 export interface Column {
   /** Events by family, in the families' order; parts of one where buckets are wider than columns. */
   readonly families: readonly number[];
-  readonly errors: number;
-  readonly pains: number;
   readonly cycles: number;
 }
 
@@ -61,8 +59,6 @@ export function within(span: Span, extent: Span): Span {
 export function columnsOf(buckets: readonly Bucket[], bucketMs: number, view: Span, count: number): Column[] {
   const columns = Array.from({ length: count }, () => ({
     families: FAMILIES.map(() => 0),
-    errors: 0,
-    pains: 0,
     cycles: 0,
   }));
   const widthMs = lengthOf(view) / count;
@@ -79,16 +75,27 @@ export function columnsOf(buckets: readonly Bucket[], bucketMs: number, view: Sp
   return columns;
 }
 
+/** The columns in which the middles of the buckets lie that have an event of this type. */
+export function marksOf(
+  type: string,
+  buckets: readonly Bucket[],
+  bucketMs: number,
+  view: Span,
+  count: number,
+): number[] {
+  const marked = buckets.filter(({ types }) => (types[type] ?? 0) > 0);
+  const columns = marked.map(({ fromMs }) => Math.floor(shareOf(view, fromMs + bucketMs / 2) * count));
+  return [...new Set(columns.filter((column) => column >= 0 && column < count))];
+}
+
 function addShare(
-  column: { families: number[]; errors: number; pains: number; cycles: number },
+  column: { families: number[]; cycles: number },
   types: Readonly<Record<string, number>>,
   share: number,
 ): void {
   for (const [type, events] of Object.entries(types)) {
     const family = FAMILIES.indexOf(familyOf(type));
     column.families[family] = (column.families[family] as number) + events * share;
-    if (type === "error") column.errors += events * share;
-    if (type === "state.pain") column.pains += events * share;
     if (type === "cycle.start") column.cycles += events * share;
   }
 }

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import type { Event } from "../client/wire.ts";
 import { FAMILIES } from "../dashboard/family.ts";
 import { type MindState, NO_MIND, step } from "../mind/mind.ts";
-import { columnsOf, LEAST_MS, lengthOf, moved, shareOf, timeAt, within, zoomed } from "./minimap.ts";
+import { columnsOf, LEAST_MS, lengthOf, marksOf, moved, shareOf, timeAt, within, zoomed } from "./minimap.ts";
 import { Replay } from "./replay.ts";
 
 const EXTENT = { fromMs: 0, toMs: 1_000_000 };
@@ -45,7 +45,16 @@ test("every event of the view is in exactly one column, however wide buckets and
     assert.ok(Math.abs(columns.reduce((all, { cycles }) => all + cycles, 0) - 100) < 1e-6);
   }
   const [inside] = columnsOf(buckets, 20_000, { fromMs: 20_000, toMs: 40_000 }, 1);
-  assert.deepEqual([inside?.families[FAMILIES.indexOf("sense")], inside?.errors, inside?.pains], [1, 1, 1]);
+  assert.deepEqual([inside?.families[FAMILIES.indexOf("sense")], inside?.cycles], [1, 2]);
+});
+
+test("what happened in a bucket is marked once, where the bucket's middle is", () => {
+  const buckets = [0, 1, 2, 3].map((i) => ({ fromMs: i * 60_000, types: i % 2 === 0 ? { error: 3 } : { "sense.all": 1 } }));
+  const view = { fromMs: 60_000, toMs: 240_000 };
+
+  assert.deepEqual(marksOf("error", buckets, 60_000, view, 180), [90]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 240_000 }, 2), [0, 1]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 240_000 }, 1), [0]);
 });
 
 const golden = new URL("../../tests/golden/minds.json", import.meta.url);
