@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import append, bridges, emit, exits, fanout, imports, latency, memory, parts
+from benchmarks import append, archive, bridges, emit, exits, fanout, imports, latency, memory, parts
 from benchmarks.figures import Table
 from benchmarks.machine import QUIET_LOAD, facts
 from broadcast.embedded import PrivateValkey
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[str], Table | None]] = {
     "exits": exits.run,
     "imports": imports.run,
     "append": append.run,
+    "archive": archive.run,
     "fanout": fanout.run,
     "parts": parts.run,
     "bridges": bridges.bridges_cost,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
 from typing import Final
@@ -182,6 +183,55 @@ async def half_sent_attachments(bridge: BridgeProcess) -> None:
     await hold(sockets)
 
 
+async def bombs(bridge: BridgeProcess) -> None:
+    """What would be huge if it were unpacked: a compressed frame that nobody agreed on, a compressed post."""
+    packed = zlib.compress(b"4" * 50_000_000, 9)
+    bomb = bytearray(frame(packed[:16_000], Opcode.TEXT))
+    bomb[0] |= 0x40  # RSV1, as permessage-deflate has it
+    while True:
+        _, writer = await websocket(bridge)
+        writer.write(bytes(bomb))
+        await _until_cut(writer.drain())
+        _, poster = await connected(bridge)
+        head = f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n"
+        poster.write(request(bridge, f"{HANDSHAKE}polling", head).replace(b"GET", b"POST", 1) + packed)
+        await _until_cut(poster.drain())
+        await asyncio.sleep(0.01)
+        writer.transport.abort()
+        poster.transport.abort()
+
+
+async def handshakes(bridge: BridgeProcess) -> None:
+    """Session after session, none of which is ever asked for again."""
+
+    async def one() -> None:
+        while True:
+            reader, writer = await connected(bridge)
+            for _ in range(50):
+                writer.write(request(bridge, f"{HANDSHAKE}polling"))
+                await reader.readuntil(b"}")
+            writer.transport.abort()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(_until_cut(one()))
+
+
+async def split_heads(bridge: BridgeProcess) -> None:
+    """Line ends where an answer might repeat what it was asked."""
+    evil = "%0d%0aSet-Cookie:%20a=b%0d%0a%0d%0aHTTP/1.1%20200%20OK"
+    paths = (f"/events?since={evil}", f"/events?types={evil}", f"/static/{evil}", f"{HANDSHAKE}polling&sid={evil}")
+    while True:
+        for path in paths:
+            reader, writer = await connected(bridge)
+            writer.write(request(bridge, path, "Connection: close\r\nLast-Event-ID: a\tb\r\n"))
+            head = (await reader.read()).partition(b"\r\n\r\n")[0]
+            assert head.count(b"HTTP/1.1") == 1, head
+            assert b"set-cookie" not in head.lower(), head
+            writer.transport.abort()
+            await asyncio.sleep(0.005)
+
+
 ATTACKS: Final[tuple[Attack, ...]] = (
     never_reads,
     drips_a_request,
@@ -196,6 +246,9 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     garbage,
     endless_heads,
     half_sent_attachments,
+    bombs,
+    handshakes,
+    split_heads,
 )
 
 

@@ -1,17 +1,23 @@
 """A log in memory, with the operations of a real one, and an event loop whose time is the test's.
 
-The twin of `StreamReader` for tests of what stands on it: it answers the same questions from a list.
+The twins of `StreamReader` and of `Seam` for tests of what stands on them: they answer the same questions from lists.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from broadcast.errors import UnreachableError
+from broadcast.event import timestamp
+from broadcast.log.archive import Archived, Epoch, Extent, Place
 from broadcast.log.entry import Entry
-from broadcast.log.position import START, Bounds, EntryId, Gap, Position
+from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge
+from broadcast.log.seam import ArchivePage, _pieces
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -49,16 +55,21 @@ class MemoryLog:
     """How often it was asked."""
     _ms: int = 1_000
 
-    def append(self, event_type: str, i: int, by: str) -> Entry:
+    def append(self, event_type: str, i: int, by: str, cycle: int = 0) -> Entry:
         """Add one event, in its place."""
         self._ms += 1
         self.added += 1
         self.last = EntryId(self._ms, 0)
-        event: dict[str, Any] = {"type": event_type, "ts": f"{i:09}", "cycle": 0, "day": 0, "data": {"i": i}}
+        event: dict[str, Any] = {"type": event_type, "ts": self.ts_of(i), "cycle": cycle, "day": 0, "data": {"i": i}}
         event |= {"id": str(self.last), "by": by, "n": self.added}
         entry = Entry(self.last, event, by, self.added)
         self.entries.append(entry)
         return entry
+
+    @staticmethod
+    def ts_of(i: int) -> str:
+        """Ten events are a second."""
+        return timestamp(1_771_000_000 * 10**9 + i * 10**8)
 
     def trim(self, keep: int) -> None:
         """Forget all but the newest."""
@@ -124,3 +135,130 @@ class MemoryLog:
         await asyncio.sleep(0.001)
         if not self.is_up:
             raise UnreachableError("it is away")
+
+
+class MemoryArchive:
+    """The archive of a `MemoryLog`, and its archiver: the twin of `Seam`."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.log = log
+        self.rows: list[Archived] = []
+        self.gaps: list[tuple[Place, Gap]] = []
+        self.epochs: list[Epoch] = []
+        self.at: Position | None = None
+        self.is_up = True
+        self.reads = 0
+        self._had: dict[str, int] = {}
+
+    def catch_up(self, count: int = 10**9) -> None:
+        """Archive what is in the log now, at most so many events: one transaction of the archiver."""
+        bounds = self.log.now()
+        start, gap = judge(self.at or Position(START), bounds)
+        entries = [entry for entry in self.log.entries if entry.id > start.id][:count]
+        if not entries:
+            return
+        if gap is None and start.n is not None and entries[0].n is not None and entries[0].n > start.n + 1:
+            gap = Gap(start.id, entries[0].id, entries[0].n - start.n - 1, "trimmed")
+        if not self.epochs or self.epochs[-1].name != bounds.epoch:
+            first = start.id.after() if gap is not None and gap.reason == "rewound" else entries[0].id
+            number = len(self.epochs) + 1
+            self.epochs.append(Epoch(number, bounds.epoch or "", bounds.parent, bounds.forked_at, first))
+        number = self.epochs[-1].number
+        if gap is not None and gap.reason != "rewound" and self.at is not None:
+            self.gaps.append((Place(number, START if gap.reason == "reset" else gap.after), gap))
+        for entry in entries:
+            name, _, seq = (entry.by or "").rpartition(":")
+            if int(seq) > self._had.get(name, 0):
+                self._had[name] = int(seq)
+                event = entry.event
+                place, json = Place(number, entry.id), orjson.dumps(event)
+                self.rows.append(Archived(place, entry.n, event["type"], event["ts"], entry.by, json))
+        self.at = Position(entries[-1].id, entries[-1].n, bounds.epoch)
+
+    # --- what a Seam answers
+
+    async def page(
+        self,
+        at: Position | Place,
+        *,
+        count: int,
+        until: Position | None = None,
+        matches: Callable[[str], bool] | None = None,
+        times: tuple[str | None, str | None] = (None, None),
+        late_only: bool = False,
+    ) -> ArchivePage | None:
+        """As `Seam.page`."""
+        extent = await self._answer()
+        if extent is None:
+            return None
+        place = at if isinstance(at, Place) else extent.place_of(at)
+        if place is None or place >= extent.end:
+            return None
+        gaps: list[tuple[Place, Gap]] = []
+        if isinstance(at, Position):
+            while not any(row.place.epoch == place.epoch and row.place <= place for row in self.rows):
+                parting = extent.parting(place)
+                if parting is None:
+                    gaps = self._gap_before(at, place)
+                    break
+                place = parting
+        wanted = None if until is None else extent.place_of(until)
+        last = extent.end if wanted is None else min(wanted, extent.end)
+        found = [
+            row
+            for row in self.rows
+            if place < row.place <= last
+            and (matches is None or matches(row.type))
+            and (times[0] or "") <= row.ts <= (times[1] or "9")
+        ][:count]
+        is_last = len(found) < count
+        end = max(place, last) if is_last else found[-1].place
+        for where, gap in self.gaps:
+            is_behind = where > place if gap.reason == "reset" else where >= place
+            if is_behind and where < end:
+                gaps.append((where, gap))
+            elif (
+                gap.reason == "trimmed"
+                and where < place
+                and place.epoch == where.epoch
+                and place.id.after() < (gap.before or START)
+            ):
+                gaps.append((place, Gap(place.id, gap.before, None, "trimmed")))
+        producers = list(self._had.items()) if is_last and last == extent.end else []
+        return ArchivePage(extent, _pieces(found, gaps), end, is_last, producers)
+
+    def _gap_before(self, at: Position, place: Place) -> list[tuple[Place, Gap]]:
+        first = next((row for row in self.rows if row.place.epoch == place.epoch), None)
+        if at.is_moment or (at.id == START and at.n is None):
+            return []
+        lost = None if first is None or first.n is None or at.n is None else first.n - at.n - 1
+        if lost is not None and lost <= 0:
+            return []
+        return [(place, Gap(place.id, None if first is None else first.place.id, lost, "trimmed"))]
+
+    async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
+        """As `Seam.cycle`, but for where the next one begins."""
+        await self._answer()
+        starts = [row for row in self.rows if row.type == "cycle.start" and orjson.loads(row.json)["cycle"] == number]
+        if not starts:
+            return None
+        place = starts[-1].place
+        return Position(place.id.before(), None, self.epochs[place.epoch - 1].name, is_moment=True), None
+
+    async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> list[Archived]:
+        """As `Seam.before`."""
+        extent = await self._answer()
+        place = None if extent is None else extent.place_of(at)
+        if place is None:
+            return []
+        found = [row for row in self.rows if row.place < place and (matches is None or matches(row.type))]
+        return found[: -count - 1 : -1]
+
+    async def _answer(self) -> Extent | None:
+        self.reads += 1
+        await asyncio.sleep(0.002)
+        if not self.is_up:
+            raise UnreachableError("it is away")
+        if self.at is None:
+            return None
+        return Extent(tuple(self.epochs), Place(self.epochs[-1].number, self.at.id), self.at.n)

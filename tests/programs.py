@@ -33,11 +33,11 @@ def environment(redis_url: str | None, **more: str) -> dict[str, str]:
 
 
 def run(
-    *arguments: str, redis_url: str | None = None, text: str = "", timeout_s: float = PATIENCE_S
+    *arguments: str, redis_url: str | None = None, text: str = "", timeout_s: float = PATIENCE_S, **more: str
 ) -> tuple[int, str, str]:
     done = subprocess.run(
         [*COMMAND, *arguments],
-        env=environment(redis_url),
+        env=environment(redis_url, **more),
         input=text,
         capture_output=True,
         text=True,

@@ -135,7 +135,7 @@ def test_the_command_writes_what_it_found(
 def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert 2 == command.main(["emit", "speed"])
     assert (
-        "unknown part speed; there are: emit, latency, memory, exits, imports, append, fanout, parts, bridges"
+        "unknown part speed; there are: emit, latency, memory, exits, imports, append, archive, fanout, parts, bridges"
         in capsys.readouterr().err
     )
 

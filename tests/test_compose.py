@@ -65,6 +65,30 @@ def test_the_bridge_can_be_published_elsewhere() -> None:
     assert ports == ["127.0.0.1:5002:5001"]
 
 
+def test_the_archive_is_published_nowhere_and_can_do_no_more_than_it_needs() -> None:
+    for name in ("postgres", "broadcast-archiver"):
+        found = service(name)
+        assert "ports" not in found
+        assert (True, ["ALL"], "unless-stopped") == (found["read_only"], found["cap_drop"], found["restart"])
+        assert found["security_opt"] == ["no-new-privileges:true"]
+        assert str(found["user"]).split(":")[0] not in ("", "0", "root")
+    assert "cap_add" not in service("postgres")
+
+
+@pytest.mark.parametrize("dot_env", [DOT_ENV, {**DOT_ENV, "BROADCAST_POSTGRES_PASSWORD": "another"}])
+def test_bridge_and_archiver_name_the_same_archive_which_lies_in_a_volume(dot_env: dict[str, str]) -> None:
+    postgres, archiver, bridge = (service(name, dot_env) for name in ("postgres", "broadcast-archiver", SERVICES[1]))
+    account = postgres["environment"]
+    url = f"postgresql://{account['POSTGRES_USER']}:{account['POSTGRES_PASSWORD']}@postgres/{account['POSTGRES_DB']}"
+    assert url == archiver["environment"]["DATABASE_URL"] == bridge["environment"]["DATABASE_URL"]
+    assert archiver["environment"]["REDIS_URL"] == bridge["environment"]["REDIS_URL"]
+    assert ["postgres_data:/var/lib/postgresql"] == postgres["volumes"]
+    assert {"redis_data", "postgres_data"} == set(read_compose(dot_env)["volumes"])
+    assert archiver["command"] == "broadcast archive" and archiver["user"] == bridge["user"]
+    # The bridge does not wait for the archive: it is the page that must be there.
+    assert ["redis"] == list(bridge["depends_on"])
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_health_check_needs_no_shell_and_no_curl(name: str) -> None:
     check = service(name)["healthcheck"]

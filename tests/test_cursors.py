@@ -29,6 +29,7 @@ from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request
 from broadcast.bridge.cursor import PATIENCE_S
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.past import Past
 from broadcast.bridge.requests import parse_handshake, utc_now
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
@@ -36,7 +37,7 @@ from broadcast.bridge.wire import SSE, Form
 from broadcast.filters import Filter, parse_filter
 from broadcast.log.position import EntryId, Gap, parse_id
 from broadcast.log.stream import LinkDown, LinkUp
-from tests.memory_log import MemoryLog, VirtualLoop
+from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
 
 RING_EVENTS = 12
 STREAM_EVENTS = 30
@@ -138,8 +139,9 @@ class Bridge(RuleBasedStateMachine):
         """What was in the log once: who is told of the log that is now need not hear of it."""
         self.was_rewound = False
 
-    @initialize(before=st.integers(0, 40))
-    def begin(self, before: int) -> None:
+    @initialize(before=st.integers(0, 40), with_archive=st.booleans())
+    def begin(self, before: int, with_archive: bool) -> None:
+        self.archive = MemoryArchive(self.log) if with_archive else None
         for _ in range(before):
             self._append_one(TYPES[before % len(TYPES)])
         self.log.trim(STREAM_EVENTS)
@@ -149,6 +151,9 @@ class Bridge(RuleBasedStateMachine):
     async def _start(self) -> None:
         reader: Any = self.log
         self.fanout = Fanout(reader, Ring(events_max=RING_EVENTS, bytes_max=10**6), waiting_bytes_max=3 * ROOM_BYTES)
+        if self.archive is not None:
+            archive: Any = self.archive
+            self.fanout.history.past = Past(archive)
         self.fanout.on_fault = self.faults.append
         await self.fanout._load()
         self.tasks = [asyncio.ensure_future(self.fanout.deliver()), asyncio.ensure_future(self.fanout.look_after())]
@@ -219,6 +224,20 @@ class Bridge(RuleBasedStateMachine):
         self.was_rewound = True
         self.fanout.take_in(LinkUp(self.log.now(), self.log.now().end))
         self.fanout.take_in(Gap(stood, None, None, "reset"))
+
+    # --- what happens to the archive
+
+    @precondition(lambda self: self.archive is not None)
+    @rule(count=st.sampled_from([3, 20, 10**6]))
+    def archive_more(self, count: int) -> None:
+        assert self.archive is not None
+        self.archive.catch_up(count)
+
+    @precondition(lambda self: self.archive is not None)
+    @rule(is_up=st.booleans())
+    def postgresql(self, is_up: bool) -> None:
+        assert self.archive is not None
+        self.archive.is_up = is_up
 
     # --- what viewers do
 

@@ -48,7 +48,7 @@ def test_the_servers_lock_is_whole_hashed_and_the_same_as_the_developers() -> No
     assert locked.items() <= developers.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["bridge"], *extras["cli"]]
+    asked = [*project["dependencies"], *extras["bridge"], *extras["archive"], *extras["cli"]]
     assert {normal(re.split(r"[^\w.-]", each)[0]) for each in asked} <= set(locked)
 
 

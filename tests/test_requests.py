@@ -9,14 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.bridge.requests import parse_handshake, parse_replay, parse_subscribe
+from broadcast.bridge.requests import (
+    Control,
+    Replay,
+    TimedRequest,
+    parse_control,
+    parse_handshake,
+    parse_replay,
+    parse_subscribe,
+)
 from broadcast.errors import RequestError
-from broadcast.log.position import START, EntryId, Position
+from broadcast.log.position import START, EntryId, Position, Since
 
 NOW = datetime(2026, 2, 14, 19, 1, 23, 456000, tzinfo=UTC)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
-FIELDS = st.sampled_from(["types", "since", "from", "to", "count", "catchup", "token", "speed", "other"])
+FIELDS = st.sampled_from(
+    ["types", "since", "from", "to", "count", "catchup", "token", "speed", "idle_s", "replay", "action"]
+)
 ASKED = st.one_of(TREES, st.dictionaries(FIELDS, TREES))
 
 
@@ -61,16 +71,45 @@ def test_a_replay_is_by_count_by_place_or_by_time(
     data: object, count: int, position: Position | None, until: str | None
 ) -> None:
     replay = parse_replay(data, now=NOW)
+    assert isinstance(replay, Replay)
     assert (count, position, until) == (replay.count, replay.since.position, replay.until_ts)
 
 
-def test_a_replay_covers_both_ends_of_its_time() -> None:
-    replay = parse_replay({"from": "2026-02-14T19:00:00Z", "to": "2026-02-14T19:00:01Z"}, now=NOW)
-    covered = [
-        replay.covers(f"2026-02-14T{time}Z")
-        for time in ("18:59:59.999", "19:00:00.000", "19:00:01.000", "19:00:01.001")
-    ]
-    assert [False, True, True, False] == covered
+def test_a_timed_replay_has_a_beginning_a_speed_and_a_bound_of_idle_time() -> None:
+    timed = parse_replay({"from": "7-1", "speed": 4, "types": "a.*"}, now=NOW)
+    assert isinstance(timed, TimedRequest)
+    assert (Since(Position(EntryId(7, 1))), None, 4.0, 2.0) == (timed.since, timed.until_ts, timed.speed, timed.idle_s)
+    timed = parse_replay({"since": "cycle:42", "speed": 0.5, "idle_s": 0, "to": "1s"}, now=NOW)
+    assert isinstance(timed, TimedRequest)
+    assert (42, "2026-02-14T19:01:22.456Z", 0.0) == (timed.since.cycle, timed.until_ts, timed.idle_s)
+
+
+def test_a_control_names_the_replay_and_what_becomes_of_it() -> None:
+    control = parse_control({"replay": "r1", "action": "seek", "to": "7-1", "speed": 64}, now=NOW)
+    assert Control("r1", "seek", Since(Position(EntryId(7, 1))), 64.0) == control
+    assert parse_control({"replay": "r1", "action": "pause"}, now=NOW).since == Since(None)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"action": "pause"}, "replay: expected the text that `replay` was answered with, got nothing"),
+        (
+            {"replay": "r1", "action": "stop"},
+            "action: expected 'pause', 'resume', 'seek', 'speed', 'cancel' or 'state', got a text",
+        ),
+        (
+            {"replay": "r1", "action": []},
+            "action: expected 'pause', 'resume', 'seek', 'speed', 'cancel' or 'state', got a list",
+        ),
+        ({"replay": "r1", "action": "seek"}, "to: expected where to go on, got nothing"),
+        ({"replay": "r1", "action": "speed"}, "speed: expected a number from 0.5 to 64, got nothing"),
+    ],
+)
+def test_a_control_that_is_none_is_refused(data: object, message: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        parse_control(data, now=NOW)
+    assert message == refused.value.message
 
 
 @pytest.mark.parametrize(
@@ -83,7 +122,15 @@ def test_a_replay_covers_both_ends_of_its_time() -> None:
         ({"count": b"5"}, "count: expected a whole number of at least 1, got bytes"),
         ({"to": "5-1"}, "to: expected a time or a duration ago, got an id"),
         ({"since": "0", "from": "0"}, "since, from: give one of them"),
-        ({"speed": 1}, "speed: timed replay is not in this version"),
+        ({"to": "cycle:3"}, "to: expected a time or a duration ago, got a cycle"),
+        ({"speed": 1}, "since: expected where a timed replay begins, got nothing"),
+        ({"since": "0", "speed": 65}, "speed: expected a number from 0.5 to 64, got the number 65"),
+        ({"since": "0", "speed": float("nan")}, "speed: expected a number from 0.5 to 64, got the number nan"),
+        ({"since": "0", "speed": True}, "speed: expected a number from 0.5 to 64, got a boolean"),
+        (
+            {"since": "0", "speed": 1, "idle_s": -1},
+            "idle_s: expected a number of seconds from 0 to 3600, got the number -1",
+        ),
     ],
 )
 def test_a_refusal_names_the_field_its_kind_and_what_is_accepted(data: object, message: str) -> None:
@@ -97,6 +144,7 @@ def test_whatever_is_asked_nothing_but_a_refusal_is_raised(data: Any) -> None:
     for ask in (
         lambda: parse_handshake(data, now=NOW),
         lambda: parse_replay(data, now=NOW),
+        lambda: parse_control(data, now=NOW),
         lambda: parse_subscribe(data),
     ):
         try:

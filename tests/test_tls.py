@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.certificates import make_certificate
 from tests.programs import wait_until
 from tests.sentinels import PATIENCE_S, assert_whole, emit_steadily, emitting_to, listening
 from tests.servers import RedisServer
@@ -60,15 +59,7 @@ def pump(source: socket.socket, target: socket.socket) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a certificate for 127.0.0.1 and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("a certificate wants openssl on PATH")
-    folder = tmp_path_factory.mktemp("certificate")
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-days", "2"]
-    command += ["-subj", "/CN=of this test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture

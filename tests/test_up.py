@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from broadcast import Broadcaster
-from broadcast.cli.up import example_mind
+from broadcast.cli.children import example_mind
 from broadcast.embedded import PrivateValkey
 from broadcast.errors import BroadcastError
 from broadcast.settings import Settings
@@ -39,7 +39,7 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def start_arguments(folder: Path) -> tuple[str, ...]:
-    return ("up", "--data", str(folder / "valkey"), "--port", str(free_port()))
+    return ("up", "--no-archive", "--data", str(folder / "valkey"), "--port", str(free_port()))
 
 
 def left_of(parts: list[psutil.Process]) -> list[psutil.Process]:
@@ -117,7 +117,7 @@ def test_what_was_emitted_is_still_there_after_the_next_start(tmp_path: Path) ->
 
 
 def test_uses_the_redis_that_is_named(valkey_server: RedisServer, tmp_path: Path) -> None:
-    arguments = ("up", "--no-mind", "--port", str(free_port()))
+    arguments = ("up", "--no-mind", "--no-archive", "--port", str(free_port()))
     state = str(tmp_path)
     with started(*arguments, folder=tmp_path, redis_url=valkey_server.url, XDG_STATE_HOME=state, new_group=True) as up:
         wait_until(lambda: "Ctrl-C" in printed(tmp_path))
@@ -132,7 +132,7 @@ def test_uses_the_redis_that_is_named(valkey_server: RedisServer, tmp_path: Path
 def test_a_port_that_is_taken_is_named_before_anything_is_started(valkey_server: RedisServer, tmp_path: Path) -> None:
     # Even by a bridge that would answer in place of its own.
     with serving(valkey_server.url, tmp_path) as bridge:
-        arguments = ("--no-mind", "--data", str(tmp_path / "valkey"), "--port", str(bridge.port))
+        arguments = ("--no-mind", "--no-archive", "--data", str(tmp_path / "valkey"), "--port", str(bridge.port))
         code, out, err = run("up", *arguments)
 
     assert (1, "", 1) == (code, out, err.count("\n"))
@@ -142,7 +142,7 @@ def test_a_port_that_is_taken_is_named_before_anything_is_started(valkey_server:
 
 def test_a_redis_that_is_named_and_away_is_waited_for_and_said(own_server: RedisServer, tmp_path: Path) -> None:
     own_server.stop()
-    arguments = ("up", "--no-mind", "--port", "0")  # any port that is free
+    arguments = ("up", "--no-mind", "--no-archive", "--port", "0")  # any port that is free
     state = str(tmp_path)
     with started(*arguments, folder=tmp_path, redis_url=own_server.url, XDG_STATE_HOME=state, new_group=True) as up:
         wait_until(lambda: "waiting   redis: " in printed(tmp_path))
@@ -200,7 +200,7 @@ os.kill(os.getpid(), 9)
 
 def test_takes_another_port_where_the_usual_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr("broadcast.embedded.DEFAULT_PORT", taken.getsockname()[1])
+        monkeypatch.setattr("broadcast.embedded.valkey.DEFAULT_PORT", taken.getsockname()[1])
         valkey = PrivateValkey(tmp_path)
 
         assert taken.getsockname()[1] != valkey.port

@@ -74,7 +74,9 @@ def listen(
     Args:
         types: which types, as `"sense.*"` or `["sense.*", "-sense.all"]`; None for all.
         since: where to begin: None for what comes from now on, an event's id (what comes after it), `"0"` for the
-            oldest that is left, a duration ago (`"5m"`), or a time (`"2026-02-14T19:00:00Z"`).
+            oldest that is left, a duration ago (`"5m"`), a time (`"2026-02-14T19:00:00Z"`), or the beginning of a cycle
+            (`"cycle:42"`, the newest of that number). Where `DATABASE_URL` names an archive, what is older than the
+            stream comes from there.
         redis_url: where Redis listens; None reads `REDIS_URL`.
         stream: the stream's key; None reads `BROADCAST_STREAM`.
 
@@ -84,7 +86,7 @@ def listen(
 
     Raises:
         FilterError: `types` holds what is no pattern.
-        PositionError: `since` is no position.
+        PositionError: `since` is no position; when reading begins, that there is no such cycle.
     """
     from broadcast.log.listen import Listener
 

@@ -332,6 +332,28 @@ _TYPES: Final = (
         "An entry of the log is no valid event",
         "[{id}: ]{reason}",
     ),
+    EventType(
+        "broadcast.erased",
+        _OWN,
+        (
+            Field("ids", "list", "the ids that were named, if any"),
+            Field("types", "text", "the filter that was named, if any"),
+            Field("from", "text", "not older than this, by `ts`"),
+            Field("to", "text", "not newer than this"),
+            Field("until", "text", "id of the newest event that may be meant"),
+            Field("stream", "integer", "how many were blanked in the stream"),
+            Field("archive", "integer", "how many in the archive"),
+        ),
+        "Events were erased: whoever has them forgets them",
+        "erased[ {types}][ from {from}][ to {to}][: {stream} in the stream][, {archive} in the archive]",
+    ),
+    EventType(
+        "broadcast.blank",
+        _OWN,
+        (Field("reason", "text", "why: erased"),),
+        "Here was an event that is gone",
+        "{reason}",
+    ),
 )
 
 CATALOGUE: Final[dict[str, EventType]] = {event_type.name: event_type for event_type in _TYPES}

@@ -129,6 +129,15 @@ class Settings:
         },
     )
 
+    archive_stream_bytes_max: int = _setting(
+        256 * 1024 * 1024,
+        "BROADCAST_ARCHIVE_STREAM_BYTES_MAX",
+        "what the stream may take in Redis while an archiver is at work, which raises MAXLEN accordingly, so that it "
+        "may be away for long; never more than a quarter of Redis' `maxmemory`; a MAXLEN that a person has set is "
+        "left alone",
+        _count,
+    )
+
     # --- the emitter, a guest in somebody's process
     buffer_events_max: int = _setting(
         10_000, "BROADCAST_BUFFER_EVENTS_MAX", "events kept while Redis is away; then the oldest goes", _count
@@ -168,6 +177,13 @@ class Settings:
         f"{NAME_CHARS_MAX} letters, digits and `_`; none: a random one; see [deploy](deploy.md)",
         _name,
     )
+    tls_cert: str = _setting(
+        "",
+        "BROADCAST_TLS_CERT",
+        "a file with the certificate and its chain, PEM: the bridge then speaks https and wss by itself. Renewed files "
+        "are read on SIGHUP",
+    )
+    tls_key: str = _setting("", "BROADCAST_TLS_KEY", "the file with its key, PEM")
     origins: tuple[str, ...] = _setting(
         (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _list
     )

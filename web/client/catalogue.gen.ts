@@ -28,6 +28,8 @@ export const DIGESTS: Record<string, string> = {
   "broadcast.limited": "withheld {withheld}[, {first_ts} to {last_ts}]",
   "broadcast.gap": "[{lost} events ]{reason}",
   "broadcast.malformed": "[{id}: ]{reason}",
+  "broadcast.erased": "erased[ {types}][ from {from}][ to {to}][: {stream} in the stream][, {archive} in the archive]",
+  "broadcast.blank": "{reason}",
 };
 
 /** The delivered form of an event: the specification's five fields and its place in the log. */
@@ -295,6 +297,30 @@ export interface BroadcastMalformedData {
   reason?: string;
 }
 
+/** Events were erased: whoever has them forgets them. */
+export interface BroadcastErasedData {
+  /** The ids that were named, if any. */
+  ids?: unknown[];
+  /** The filter that was named, if any. */
+  types?: string;
+  /** Not older than this, by `ts`. */
+  from?: string;
+  /** Not newer than this. */
+  to?: string;
+  /** Id of the newest event that may be meant. */
+  until?: string;
+  /** How many were blanked in the stream. */
+  stream?: number;
+  /** How many in the archive. */
+  archive?: number;
+}
+
+/** Here was an event that is gone. */
+export interface BroadcastBlankData {
+  /** Why: erased. */
+  reason?: string;
+}
+
 /** From each type to its data. */
 export interface EventTypes {
   "cycle.start": CycleStartData;
@@ -322,6 +348,8 @@ export interface EventTypes {
   "broadcast.limited": BroadcastLimitedData;
   "broadcast.gap": BroadcastGapData;
   "broadcast.malformed": BroadcastMalformedData;
+  "broadcast.erased": BroadcastErasedData;
+  "broadcast.blank": BroadcastBlankData;
 }
 
 /** Any event of the vocabulary; tell them apart by `type`. What a mind invents besides is none of these. */

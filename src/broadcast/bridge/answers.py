@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import orjson
 
+from broadcast.bridge import cycle_start
 from broadcast.bridge.cursor import Cursor
-from broadcast.bridge.requests import Replay, parse_replay, parse_subscribe, utc_now
+from broadcast.bridge.past import Wanted
+from broadcast.bridge.requests import (
+    Control,
+    Replay,
+    TimedRequest,
+    parse_control,
+    parse_replay,
+    parse_subscribe,
+    utc_now,
+)
 from broadcast.bridge.ring import RingEvent
+from broadcast.bridge.timed import TimedReplays
+from broadcast.bridge.walk import Walk
 from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
-from broadcast.log.position import START, Gap, Position
+from broadcast.log.position import START, Position
 
 __all__ = ["Request", "answer", "unavailable"]
 
@@ -56,39 +68,60 @@ async def _answer(cursor: Cursor, request: Request) -> dict[str, Any]:
         cursor.wanted = parse_subscribe(request.data)
         return {"types": list(cursor.wanted.patterns), "id": str(cursor.place.id)}
     if request.name == "replay":
-        return await _replay(cursor, parse_replay(request.data, now=utc_now()))
-    raise RequestError("not_found", "there are two requests: 'subscribe' and 'replay'")
+        replay = parse_replay(request.data, now=utc_now())
+        return await (_replay(cursor, replay) if isinstance(replay, Replay) else _start(cursor, replay))
+    if request.name == "replay.control":
+        return await _control(cursor, parse_control(request.data, now=utc_now()))
+    raise RequestError("not_found", "there are three requests: 'subscribe', 'replay' and 'replay.control'")
+
+
+async def _start(cursor: Cursor, request: TimedRequest) -> dict[str, Any]:
+    """Begin a timed replay; its first event comes behind the answer."""
+    _refuse_unloaded(cursor)
+    if cursor.timed is None:
+        cursor.timed = TimedReplays(cursor)
+    timed = cursor.timed.start(request, await cycle_start.found(cursor.fanout, request.since))
+    return {"replay": timed.name, "speed": request.speed, "idle_s": request.idle_s}
+
+
+async def _control(cursor: Cursor, control: Control) -> dict[str, Any]:
+    timed = (cursor.timed or TimedReplays(cursor)).named(control.replay)
+    timed.control(control, await cycle_start.found(cursor.fanout, control.since))
+    return timed.state()
+
+
+def _refuse_unloaded(cursor: Cursor) -> None:
+    if not cursor.fanout.is_loaded:
+        raise UnreachableError("it has not been read yet")
 
 
 async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     """Send past events again, up to where the cursor stands: what lies ahead of it comes anyway."""
     wanted, granted, fanout = replay.filter or cursor.wanted, cursor.grant.filter, cursor.fanout
-    if not fanout.is_loaded:
-        raise UnreachableError("it has not been read yet")
-
-    def matches(event_type: str) -> bool:
-        return wanted.matches(event_type) and granted.matches(event_type)
-
-    if replay.since.position is None and replay.until_ts is None:
-        events = await fanout.history.newest(matches, count=replay.count, until=cursor.place.id)
+    _refuse_unloaded(cursor)
+    since = await cycle_start.found(fanout, replay.since)
+    asked = Wanted(wanted, granted, since.ts, replay.until_ts)
+    lacks_archive = False
+    if since.position is None and replay.until_ts is None:
+        events = await fanout.history.newest(asked, count=replay.count, until=cursor.place)
     else:
-        events = await _between(cursor, replay, matches)
+        walk = Walk(fanout, since.position or Position(START), asked, until=cursor.place)
+        events, lacks_archive = await _first(walk, replay.count), walk.lacks_archive
     form = unplaced(cursor.audience().form)
     await cursor.send_events(event.encoded(form) for event in events)
     first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
-    return {"count": len(events), "first": first, "last": last}
+    told = {"count": len(events), "first": first, "last": last}
+    return {**told, "archive": "down"} if lacks_archive else told
 
 
-async def _between(cursor: Cursor, replay: Replay, matches: Callable[[str], bool]) -> list[RingEvent]:
-    begin = replay.since.position or Position(START)
+async def _first(walk: Walk, count: int) -> list[RingEvent]:
     found: list[RingEvent] = []
-    async for page in cursor.fanout.past(begin, until=cursor.place.id):
-        for event in () if isinstance(page, Gap) else page:
-            if replay.covers(event.ts) and matches(event.type):
-                found.append(event)
-        if len(found) >= replay.count:
-            break
-    return list(islice(found, replay.count))
+    async with aclosing(walk.pages()) as pages:
+        async for page in pages:
+            found += page
+            if len(found) >= count:
+                break
+    return found[:count]
 
 
 def unavailable(error: UnreachableError) -> RequestError:

@@ -11,13 +11,17 @@ import structlog
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.goodbye import waves
 from broadcast.bridge.guard import Guard, GuardPolicy
 from broadcast.bridge.http import HttpRoutes, with_cors
+from broadcast.bridge.metrics import Metrics
+from broadcast.bridge.operator_routes import OperatorRoutes
 from broadcast.bridge.presence import Presence
+from broadcast.bridge.probe import Probe
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.sockets import Sockets
 from broadcast.bridge.trace import Trace
@@ -68,6 +72,8 @@ class Bridge:
         sockets = Sockets(self.fanout, self._access, admit=self._admit, on_gone=self._gone)
         self._engine = Engine(sockets, refuse=self._refuse, name=settings.name)
         self._presence = Presence(settings)
+        self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
+        self.metrics = Metrics(self.fanout, self.admission, self._probe)
         self._followers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._streams = 0
@@ -84,7 +90,13 @@ class Bridge:
             fanout=self.fanout,
             archive=self.archive,
             access=self._access,
-            trace=self.trace,
+            more=OperatorRoutes(
+                fanout=self.fanout,
+                access=self._access,
+                trace=self.trace,
+                metrics=self.metrics,
+                probe=self._probe,
+            ).routes(),
             admit=self._admit,
             on_gone=self._gone,
             is_crowded=lambda: self._is_crowded,
@@ -104,6 +116,7 @@ class Bridge:
             asyncio.create_task(self._for_ever(self.fanout.deliver), name="deliver"),
             asyncio.create_task(self._for_ever(self.fanout.look_after), name="look after viewers"),
             asyncio.create_task(self._presence.follow(), name="presence of producers"),
+            asyncio.create_task(self._for_ever(self._probe.follow), name="probe"),
         ]
 
     async def _for_ever(
@@ -156,6 +169,7 @@ class Bridge:
 
     def _gone(self, viewer: Viewer) -> None:
         self._streams -= viewer.connection.form is SSE
+        self.metrics.note_gone(viewer)
         _log.info("viewer gone", **self.trace.note_gone(viewer, now_s=self._engine.now()))
         if self._stopping and not self.fanout.viewers:
             self._left.set()

@@ -24,8 +24,9 @@ from broadcast.log.position import Gap, Position, judge
 
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
+    from broadcast.bridge.timed import TimedReplays
 
-__all__ = ["Connection", "Cursor", "TooSlowError"]
+__all__ = ["Connection", "Cursor", "DismissedError", "TooSlowError"]
 
 PATIENCE_S: Final = 30.0
 
@@ -78,6 +79,10 @@ class TooSlowError(BroadcastError):
         self.is_stuck = is_stuck
 
 
+class DismissedError(BroadcastError):
+    """It is told to go, in the middle of a long way."""
+
+
 class Cursor:
     """A position and a filter, and the way to a viewer.
 
@@ -100,6 +105,7 @@ class Cursor:
         "policy",
         "sent",
         "since_ts",
+        "timed",
         "told",
         "told_up",
         "wanted",
@@ -127,6 +133,8 @@ class Cursor:
         self.gaps = 0
         """Gaps told."""
         self.write = connection.write
+        self.timed: TimedReplays | None = None
+        """Its timed replays; None if it has not asked for one yet."""
         self._audience: Audience | None = None
         self._since = fanout.ring.epoch_start
 
@@ -145,6 +153,11 @@ class Cursor:
     def come_to_this_epoch(self) -> None:
         """From here on it stands in the log as it is now, whatever it has had of the log that was."""
         self._since = self.fanout.ring.epoch_start
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether it is to be told to go."""
+        return False
 
     # --- the way
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
@@ -23,11 +24,13 @@ from weakref import WeakValueDictionary
 from broadcast.bridge.audience import Audience, Member
 from broadcast.bridge.beat import Beat
 from broadcast.bridge.history import History
-from broadcast.bridge.ring import Ring, RingEvent
+from broadcast.bridge.past import Past
+from broadcast.bridge.ring import Ring
 from broadcast.bridge.wire import Form
 from broadcast.errors import UnreachableError
 from broadcast.filters import Filter
 from broadcast.log.entry import Entry, numbered
+from broadcast.log.erasure import ERASED, Erasure
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, Seen
 from broadcast.log.stream import LinkUp, StreamReader, TailItem
 
@@ -68,7 +71,7 @@ class Fanout:
         self.reader = reader
         self.ring = ring
         self.archive = archive
-        self.history = History(ring, reader)
+        self.history = History(ring, reader, None if archive is None else _past(archive, reader.stream))
         self.head = Position(START)
         """The newest event in the ring."""
         self.is_up = False
@@ -77,13 +80,22 @@ class Fanout:
         self.loaded = asyncio.Event()
         """Set once the ring holds what the stream holds."""
         self.viewers: set[Viewer] = set()
+        self.timed_replays = 0
+        """How many there are, of all viewers."""
         self.waiting_bytes_max = waiting_bytes_max
         self.is_crowded = False
         """Whether more than that waits: then nobody gets more while anything waits for it."""
         self.beat = Beat()
         self.rounds = 0
+        self.sent_bytes = 0
+        """Bytes that rounds have written to viewers."""
         self.malformed = 0
         self.repeated = 0
+        self.gaps: Counter[str] = Counter()
+        """Gaps of the log, by reason."""
+        self.on_taken: Callable[[list[Entry]], None] = lambda _: None
+        """Told of events that have just come from the stream."""
+        self.erased = 0
         self.on_fault: Callable[[Exception], None] = lambda _: None
         """Told of what should never happen."""
         self._bounds = Bounds(None, START, None, 0, None)
@@ -98,6 +110,11 @@ class Fanout:
     def is_loaded(self) -> bool:
         """Whether the ring holds what the stream holds."""
         return self.loaded.is_set()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a round is due."""
+        return self._news.is_set()
 
     @staticmethod
     def now_ns() -> int:
@@ -143,7 +160,9 @@ class Fanout:
         self._news.set()
         if isinstance(item, list):
             self._append(item)
+            self.on_taken(item)
         elif isinstance(item, Gap):
+            self.gaps[item.reason] += 1
             self.history.forget()
             if item.reason != "trimmed":
                 self._seen_here = Seen()
@@ -180,9 +199,20 @@ class Fanout:
             kept.append(entry)
             self.malformed += entry.is_malformed
         self.ring.append(kept, again)
+        for entry in kept:
+            if entry.event["type"] == ERASED:
+                self._erase(entry)
         if entries:
             last = entries[-1]
             self.head = Position(last.id, last.n, self.head.epoch or self._bounds.epoch)
+
+    def _erase(self, entry: Entry) -> None:
+        """Forget what the log says was erased; not what came after the question."""
+        erasure = Erasure.from_data(entry.event["data"])
+        if erasure is None:
+            return
+        self.history.forget()
+        self.erased += self.ring.erase(replace(erasure, until=erasure.until or entry.id).covers)
 
     # --- to the viewers
 
@@ -238,7 +268,7 @@ class Fanout:
 
     def _write_to(self, audience: Audience, members: tuple[Member, ...]) -> None:
         ring, is_up, epoch = self.ring, self.is_up, self.head.epoch
-        start, end = ring.start, ring.end
+        start, end, sent_bytes = ring.start, ring.end, 0
         for member in members:
             at = member.at
             if member.live_in is not audience:
@@ -255,12 +285,14 @@ class Fanout:
                 member.told = stretch.told or member.told
                 member.sent += stretch.sent
                 member.gaps += stretch.gaps
+                sent_bytes += len(stretch.data)
                 try:
                     member.write(stretch.data)
                 except Exception as error:  # noqa: BLE001 - whatever it was, it ends this viewer alone
                     member.failed(error)
             if stretch.end < end:
                 self._news.set()  # there was more than is written at once
+        self.sent_bytes += sent_bytes
 
     # --- the past
 
@@ -284,15 +316,23 @@ class Fanout:
             return True
         return position.id >= first.id.before() or (position.n is not None and position.n + 1 == first.n)
 
-    async def past(self, begin: Position, *, until: EntryId) -> AsyncGenerator[Gap | list[RingEvent]]:
-        """Events behind a position up to an id: from the ring if it reaches so far back, else from the stream."""
-        if self.ring_reaches(begin):
-            at = self.ring.index_after(begin.id)
-            items = self.ring.read(max(at, self.ring.start), len(self.ring))
-            yield [item for item in items if isinstance(item, RingEvent) and item.id <= until and not item.is_forgotten]
-            return
-        async for page in self.history.forward(begin, until=until):
-            yield page
+    def may_be_archived(self, position: Position, oldest: EntryId | None) -> bool:
+        """Whether there is an archive, and it may have something behind a position that the other tiers do not have.
+
+        Args:
+            position: where a reader stands; one that does not count by `n` may stand in a log that was before this one.
+            oldest: what the other tiers begin with; None for nothing.
+        """
+        if self.history.past is None:
+            return False
+        return position.n is None and (oldest is None or position.id < oldest)
+
+
+def _past(archive: Archive, stream: str) -> Past:
+    # Here, since it imports psycopg, which only those have who read an archive.
+    from broadcast.log.seam import Seam
+
+    return Past(Seam(archive, stream))
 
 
 def _size(page: list[Entry]) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from broadcast.bridge import cycle_start
+from broadcast.bridge.archived import Passage
 from broadcast.bridge.audience import STRETCH_BYTES_MAX
 from broadcast.bridge.cursor import Cursor
+from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import Handshake
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import UnreachableError
 from broadcast.event import timestamp
-from broadcast.log.position import START, Gap, Position, judge
+from broadcast.log.position import START, EntryId, Gap, Position, Seen, judge
 
 __all__ = ["greet", "greet_at_once", "hello"]
 
@@ -21,13 +24,15 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     The log has been read.
     """
     since, fanout = handshake.since.position, cursor.fanout
+    if handshake.since.cycle is not None:
+        return False
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     events: list[RingEvent] = []
     if since is None:
         wants, count = cursor.audience().wants, handshake.catchup
         events = fanout.history.newest_in_ring(wants, count=count, until=cursor.place.id)
-        if (len(events) < count and not fanout.history.is_ring_whole) or size_of(events) > STRETCH_BYTES_MAX:
+        if (len(events) < count and not fanout.history.is_all_there_is) or size_of(events) > STRETCH_BYTES_MAX:
             return False
     elif not _stands_in_ring(cursor, since):
         return False
@@ -41,7 +46,10 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
 def _stands_in_ring(cursor: Cursor, since: Position) -> bool:
     """Put a cursor behind a position that the ring reaches, and where nothing is to be told; False if it is not so."""
     fanout, ring = cursor.fanout, cursor.fanout.ring
-    start, gap = judge(since, fanout.ring_bounds())
+    bounds = fanout.ring_bounds()
+    if fanout.may_be_archived(since, bounds.first):
+        return False
+    start, gap = judge(since, bounds)
     at = max(ring.start, ring.index_after(start.id))
     is_sure = start.id != START or fanout.history.is_ring_whole
     if gap is not None or not is_sure or not fanout.ring_reaches(start) or at < ring.epoch_start:
@@ -59,10 +67,12 @@ async def greet(cursor: Cursor, handshake: Handshake) -> None:
     """Bring a viewer to where the ring goes on; the log has been read.
 
     Raises:
+        RequestError: it wants to begin with a cycle that there is not.
         UnreachableError: it stands where only the stream reaches, which cannot be read.
         TooSlowError: it takes too little of it.
     """
-    since, fanout = handshake.since.position, cursor.fanout
+    fanout = cursor.fanout
+    since = (await cycle_start.found(fanout, handshake.since)).position
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))
@@ -76,8 +86,11 @@ async def greet(cursor: Cursor, handshake: Handshake) -> None:
 
 def hello(cursor: Cursor, position: Position | None) -> dict[str, Any]:
     """The first thing that a viewer is told; the position is None while the log has not been read."""
+    head = cursor.fanout.head
+    # In the log of which its place is, where that may still be read on from there.
+    epoch = head.epoch if position is None or cursor.fanout.history.past is None else position.epoch or head.epoch
     return {
-        "epoch": cursor.fanout.head.epoch,
+        "epoch": epoch,
         "id": None if position is None else str(position.id),
         "n": None if position is None else position.n,
         "server_time": timestamp(cursor.fanout.now_ns()),
@@ -86,28 +99,36 @@ def hello(cursor: Cursor, position: Position | None) -> dict[str, Any]:
 
 
 async def _catch_up(cursor: Cursor, count: int) -> None:
-    history, until, wants = cursor.fanout.history, cursor.place.id, cursor.audience().wants
+    history, until, audience = cursor.fanout.history, cursor.place, cursor.audience()
     try:
-        events = await history.newest(wants, count=count, until=until)
+        events = await history.newest(Wanted(cursor.wanted, cursor.grant.filter), count=count, until=until)
     except UnreachableError:  # what there is, is better than nobody let in
-        events = history.newest_in_ring(wants, count=count, until=until)
+        events = history.newest_in_ring(audience.wants, count=count, until=until.id)
     form = cursor.audience().form
     await cursor.send_events(event.encoded(form) for event in events)
 
 
 async def _resume(cursor: Cursor, since: Position) -> None:
-    """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does."""
-    fanout, ring = cursor.fanout, cursor.fanout.ring
+    """Go on behind a position: from the ring if that reaches it, else from the stream until the ring does.
+
+    What lies behind the stream comes from the archive, before any gap is told.
+    """
+    fanout, ring, past = cursor.fanout, cursor.fanout.ring, cursor.fanout.history.past
+    passage = None if past is None else Passage(cursor, past, since.epoch or fanout.head.epoch)
     place, came = since, "parted"
     while came == "parted":
         epoch = fanout.head.epoch
-        start, gap = await _judged(cursor, place)
+        start, gap, oldest = await _judged(cursor, place)
         if fanout.head.epoch != epoch:
             continue  # the log has changed meanwhile: it is to be told of that
+        if passage is not None and passage.asked != place and _may_be_archived(cursor, place, gap, oldest):
+            if await passage.pass_from(place):
+                place = cursor.place
+            continue
         cursor.place = start
         if gap is not None:
             cursor.send_gap(gap)
-        came = await _come_to_the_ring(cursor)
+        came = await _come_to_the_ring(cursor, passage)
         place = cursor.place
     if came == "lost":
         cursor.catch_up_with_the_ring()
@@ -117,23 +138,34 @@ async def _resume(cursor: Cursor, since: Position) -> None:
         await _pass_into_this_epoch(cursor)
 
 
-async def _judged(cursor: Cursor, place: Position) -> tuple[Position, Gap | None]:
+def _may_be_archived(cursor: Cursor, place: Position, gap: Gap | None, oldest: EntryId | None) -> bool:
+    if gap is None:
+        return cursor.fanout.may_be_archived(place, oldest)
+    # What a log that lost its tail had beyond that, nobody knows.
+    return gap.reason != "rewound"
+
+
+async def _judged(cursor: Cursor, place: Position) -> tuple[Position, Gap | None, EntryId | None]:
+    """Where it reads on, what is missing before that, and with what the other tiers than the archive begin."""
     fanout = cursor.fanout
-    start, gap = judge(place, fanout.ring_bounds())
+    bounds = fanout.ring_bounds()
+    start, gap = judge(place, bounds)
     is_trimmed = gap is not None and gap.reason == "trimmed"
     if is_trimmed or (start.id == START and not fanout.history.is_ring_whole):
-        bounds = await fanout.reader.bounds()
+        present = await fanout.reader.bounds()
         # Of another epoch: the log has just ended, and the ring will say so.
-        if bounds.epoch == fanout.head.epoch and fanout.is_longer(bounds):
-            return judge(place, bounds)
-    return start, gap
+        if present.epoch == fanout.head.epoch and fanout.is_longer(present):
+            bounds = present
+            start, gap = judge(place, bounds)
+    return start, gap, bounds.first
 
 
-async def _come_to_the_ring(cursor: Cursor) -> Literal["arrived", "parted", "lost"]:
+async def _come_to_the_ring(cursor: Cursor, passage: Passage | None) -> Literal["arrived", "parted", "lost"]:
     """Read the stream up to where the ring begins.
 
     Returns:
-        `parted` if another log has begun on the way, `lost` if the stream has just lost what it was asked for.
+        `parted` if another log has begun on the way, or if the archive has to be asked for what the stream has lost
+        meanwhile; `lost` if the stream has just lost what it was asked for.
     """
     fanout, epoch = cursor.fanout, cursor.fanout.head.epoch
     while not fanout.ring_reaches(cursor.place):
@@ -141,7 +173,9 @@ async def _come_to_the_ring(cursor: Cursor) -> Literal["arrived", "parted", "los
         async for page in fanout.history.forward(cursor.place, until=fanout.head.id):
             if fanout.head.epoch != epoch:
                 return "parted"
-            await _pass_over(cursor, page, epoch)
+            if isinstance(page, Gap) and passage is not None and passage.asked != cursor.place:
+                return "parted"
+            await _pass_over(cursor, page, epoch, None if passage is None else passage.seen)
         if fanout.head.epoch != epoch:
             return "parted"
         if cursor.place.id == before:
@@ -160,13 +194,14 @@ async def _pass_into_this_epoch(cursor: Cursor) -> None:
     cursor.place = place
 
 
-async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent], epoch: str | None) -> None:
-    """Move over what was read from the stream."""
+async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent], epoch: str | None, seen: Seen | None = None) -> None:
+    """Move over what was read from the stream; what was had from the archive already is not given again."""
     if isinstance(page, Gap):
         cursor.send_gap(page)
         return
     audience, ts = cursor.audience(), cursor.since_ts or ""
-    wanted = [event for event in page if audience.wants(event.type) and event.ts >= ts]
+    new = page if seen is None else [event for event in page if seen.is_new(event.by)]
+    wanted = [event for event in new if audience.wants(event.type) and event.ts >= ts]
     await cursor.send_events(event.encoded(audience.form) for event in wanted)
     cursor.place = page[-1].position(epoch)
     if wanted:

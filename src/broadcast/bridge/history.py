@@ -1,4 +1,4 @@
-"""What lies behind the ring: a few reads at once, and each of them for all viewers who want the same.
+"""What lies behind the ring: in the stream, and in the archive behind that; each read is for all who want the same.
 
 Pages are shared by where they begin. So that viewers who come a moment apart want the same page, the ring is left at
 an index that is a multiple of `ALIGN_EVENTS`, and not at its very start, which moves with every event.
@@ -6,13 +6,15 @@ an index that is a multiple of `ALIGN_EVENTS`, and not at its very start, which 
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
+from broadcast.bridge.past import Past, Wanted
 from broadcast.bridge.ring import Ring, RingEvent
+from broadcast.bridge.shared import SharedReads
+from broadcast.errors import UnreachableError
 from broadcast.log.entry import Entry, numbered
 from broadcast.log.position import EntryId, Gap, Position
 from broadcast.log.stream import StreamReader
@@ -33,14 +35,14 @@ class History:
     Args:
         ring: the newest events.
         reader: reads the stream.
+        past: reads what lies behind it; None where there is no archive.
     """
 
-    def __init__(self, ring: Ring, reader: StreamReader) -> None:
+    def __init__(self, ring: Ring, reader: StreamReader, past: Past | None = None) -> None:
         self._ring = ring
         self._reader = reader
-        self._turn = asyncio.Semaphore(READS_AT_ONCE)
-        self._pages: OrderedDict[tuple[Any, ...], asyncio.Task[Page]] = OrderedDict()
-        """Pages that are being read, or were lately, by what was asked for."""
+        self.past = past
+        self._pages: SharedReads[Page] = SharedReads(at_once=READS_AT_ONCE, kept_max=PAGES_MAX)
         self.was_loaded_whole = False
         """Whether the stream held nothing older than the ring when that was loaded."""
 
@@ -49,8 +51,24 @@ class History:
         """Whether the stream holds nothing older than the ring."""
         return self.was_loaded_whole and self._ring.start == 0
 
-    async def newest(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
-        """The newest events up to an id whose type matches, oldest first.
+    @property
+    def is_all_there_is(self) -> bool:
+        """Whether there is nothing at all that is older than the ring."""
+        return self.is_ring_whole and self.past is None
+
+    async def newest(self, wanted: Wanted, *, count: int, until: Position) -> list[RingEvent]:
+        """The newest events wanted up to a position, oldest first.
+
+        Raises:
+            UnreachableError: the stream is needed and cannot be read; what the archive has is left out then.
+        """
+        found = await self.newest_in_stream(wanted.matches, count=count, until=until.id)
+        if len(found) < count and self.past is not None:
+            found += (await self._archived(self.past, wanted, count, found, until))[: count - len(found)]
+        return found[::-1]
+
+    async def newest_in_stream(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
+        """The newest events of ring and stream up to an id, newest first.
 
         Raises:
             UnreachableError: the stream is needed and cannot be read.
@@ -61,7 +79,17 @@ class History:
             # A slow cursor may stand before the ring: what lies between comes to it anyway.
             before = Position(edge.id, edge.n) if edge.id <= until else Position(until.after())
             found += await self._older(matches, count - len(found), before)
-        return found[::-1]
+        return found
+
+    async def _archived(
+        self, past: Past, wanted: Wanted, count: int, found: list[RingEvent], until: Position
+    ) -> list[RingEvent]:
+        oldest = Position(found[-1].id, found[-1].n) if found else Position(until.id.after())
+        before = replace(oldest, epoch=until.epoch)
+        try:
+            return await past.newest(before, wanted, count=count)
+        except UnreachableError:  # what there is, is better than nothing
+            return []
 
     def newest_in_ring(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
         """As `newest`, without what the stream alone has."""
@@ -91,7 +119,7 @@ class History:
             entries = await self._reader.older(before.id, count=PAGE_EVENTS)
             return _events(numbered(entries, None if before.n is None else before.n - len(entries))), None
 
-        return (await self._shared(("before", before.id, before.n), read))[0]
+        return (await self._pages.get(("before", before.id, before.n), read))[0]
 
     async def forward(self, position: Position, *, until: EntryId) -> AsyncGenerator[Gap | list[RingEvent]]:
         """Everything behind a position up to an id, in pages, with a gap where the stream lacks something.
@@ -116,33 +144,14 @@ class History:
             return _events(entries), gap
 
         key = ("behind", at.id, at.n, at.epoch)
-        page = await self._shared(key, read)
+        page = await self._pages.get(key, read)
         if len(page[0]) < PAGE_EVENTS:  # the end of the log, which moves
-            self._pages.pop(key, None)
+            self._pages.drop(key)
         return page
-
-    async def _shared(self, key: tuple[Any, ...], read: Callable[[], Awaitable[Page]]) -> Page:
-        """Read once for all who ask for it now, or have asked lately."""
-        reading = self._pages.get(key)
-        if reading is None:
-            reading = self._pages[key] = asyncio.create_task(self._in_turn(read))
-            reading.add_done_callback(lambda done: self._forget_failed(key, done))
-            while len(self._pages) > PAGES_MAX:
-                self._pages.popitem(last=False)
-        # One who leaves takes nothing away from the others.
-        return await asyncio.shield(reading)
 
     def forget(self) -> None:
         """The log has changed: what was read of it may be so no more."""
         self._pages.clear()
-
-    async def _in_turn(self, read: Callable[[], Awaitable[Page]]) -> Page:
-        async with self._turn:
-            return await read()
-
-    def _forget_failed(self, key: tuple[Any, ...], done: asyncio.Task[Page]) -> None:
-        if (done.cancelled() or done.exception() is not None) and self._pages.get(key) is done:
-            del self._pages[key]
 
 
 def _events(entries: list[Entry]) -> list[RingEvent]:

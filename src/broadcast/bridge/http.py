@@ -1,9 +1,8 @@
-"""The bridge's HTTP routes: the page, the client, health, and the event stream."""
+"""The bridge's HTTP routes: the page, the client, and the event stream."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 from broadcast.bridge.access import Access
 from broadcast.bridge.door import CUT
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.history_routes import HistoryRoutes
 from broadcast.bridge.plain import plain_page
 from broadcast.bridge.requests import Handshake, bearer_token, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
-from broadcast.bridge.trace import Trace, is_local
 from broadcast.bridge.viewer import Viewer
 from broadcast.errors import RequestError
 
@@ -55,7 +54,7 @@ class HttpRoutes:
         fanout: the log as this bridge has it.
         archive: what lies behind the stream; None where there is none.
         access: who may see what.
-        trace: what can be said of the viewers.
+        more: routes of others.
         admit: takes in a viewer, or sends it away.
         on_gone: told of each viewer that is gone.
         is_crowded: whether there are as many viewers as may be.
@@ -67,15 +66,15 @@ class HttpRoutes:
         fanout: Fanout,
         archive: Archive | None,
         access: Access,
-        trace: Trace,
+        more: Iterable[Route],
         admit: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
         is_crowded: Callable[[], bool],
     ) -> None:
         self._fanout = fanout
-        self._archive = archive
+        self._history = HistoryRoutes(fanout=fanout, archive=archive, access=access)
         self._access = access
-        self._trace = trace
+        self._more = tuple(more)
         self._admit = admit
         self._on_gone = on_gone
         self._is_crowded = is_crowded
@@ -86,10 +85,9 @@ class HttpRoutes:
             Route("/", self._page),
             Route("/client.js", self._client),
             Route("/plain", self._plain),
-            Route("/healthz", self._healthz),
-            Route("/readyz", self._readyz),
             Route("/events", self._events),
-            Route("/clients", self._clients),
+            *self._more,
+            *self._history.routes,
             Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
         ]
         return Starlette(routes=routes, exception_handlers={RequestError: _problem})
@@ -109,15 +107,6 @@ class HttpRoutes:
         state = "The bridge reads the log." if self._fanout.is_up else "The bridge is up but cannot read the log."
         return HTMLResponse(plain_page(events, state=state), headers={**_PAGE_HEADERS, "Cache-Control": "no-store"})
 
-    async def _healthz(self, request: Request) -> Response:
-        del request
-        return JSONResponse({"healthy": True})
-
-    async def _readyz(self, request: Request) -> Response:
-        del request
-        reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
-
     async def _events(self, request: Request) -> Response:
         handshake = _sse_handshake(request)
         grant = self._access.grant(handshake.token)
@@ -130,14 +119,6 @@ class HttpRoutes:
         connection.viewer = viewer
         self._admit(viewer)
         return _EventStream(connection)
-
-    async def _clients(self, request: Request) -> Response:
-        if not is_local(request.client.host if request.client else "", request.headers):
-            token = bearer_token(request.headers.get("authorization"))
-            if token is None or not self._access.grant(token).is_admin:
-                raise RequestError("forbidden", "who is connected is told to this machine, and to administrators")
-        told = self._trace.answer(now_s=asyncio.get_running_loop().time())
-        return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
 
 def with_cors(app: Any, origins: frozenset[str]) -> Any:

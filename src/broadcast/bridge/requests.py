@@ -12,12 +12,16 @@ from typing import Any, Final, Literal, cast, get_args
 
 from broadcast.errors import FilterError, PositionError, RequestError
 from broadcast.filters import Filter, parse_filter
+from broadcast.log.pacing import IDLE_S, SPEED_MAX, SPEED_MIN
 from broadcast.log.position import Since, parse_since
 
 __all__ = [
+    "Control",
     "Handshake",
     "Replay",
+    "TimedRequest",
     "bearer_token",
+    "parse_control",
     "parse_handshake",
     "parse_replay",
     "parse_subscribe",
@@ -27,7 +31,10 @@ __all__ = [
 CATCHUP_DEFAULT: Final = 50
 REPLAY_DEFAULT: Final = 100
 REPLAY_MAX: Final = 1_000
+IDLE_MAX_S: Final = 3600.0
+SPEEDS: Final = f"a number from {SPEED_MIN:g} to {SPEED_MAX:g}"
 Policy = Literal["gap", "latest", "close"]
+Action = Literal["pause", "resume", "seek", "speed", "cancel", "state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +62,33 @@ class Replay:
     since: Since
     """Without a position: the newest `count`."""
     until_ts: str | None
+    """Events with a newer `ts` are left out; None for no such bound."""
 
-    def covers(self, ts: str) -> bool:
-        """Whether an event of this `ts` lies between the times that were asked for, both included."""
-        return (self.since.ts or "") <= ts and (self.until_ts is None or ts <= self.until_ts)
+
+@dataclass(frozen=True, slots=True)
+class TimedRequest:
+    """A request for the past at a pace."""
+
+    filter: Filter | None
+    """None: the viewer's own filter."""
+    since: Since
+    until_ts: str | None
+    """Events with a newer `ts` are left out; None: up to what is newest when it begins."""
+    speed: float
+    idle_s: float
+    """No wait is longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What is to become of a timed replay."""
+
+    replay: str
+    action: Action
+    since: Since
+    """Where a `seek` leads to."""
+    speed: float | None
+    """From now on; None leaves it."""
 
 
 def parse_handshake(auth: object, *, now: datetime) -> Handshake:
@@ -113,24 +143,49 @@ def parse_subscribe(data: object) -> Filter:
     return _filter(fields["types"])
 
 
-def parse_replay(data: object, *, now: datetime) -> Replay:
-    """Read `replay {count | since | from, to, types}`.
+def parse_replay(data: object, *, now: datetime) -> Replay | TimedRequest:
+    """Read `replay {count | since | from, to, types, speed, idle_s}`.
 
     Raises:
         RequestError: a field is not what it should be.
     """
     fields = _object("replay", data)
-    if "speed" in fields:
-        raise RequestError("bad_request", "speed: timed replay is not in this version")
     if "since" in fields and "from" in fields:
         raise RequestError("bad_request", "since, from: give one of them")
     begin = fields.get("since", fields.get("from"))
-    count = _count("count", fields.get("count"), REPLAY_MAX if begin is not None else REPLAY_DEFAULT, least=1)
     until = _since(fields.get("to"), now)
-    if until.position is not None and until.ts is None:
-        raise RequestError("bad_request", "to: expected a time or a duration ago, got an id")
-    types = fields.get("types")
-    return Replay(None if types is None else _filter(types), count, _since(begin, now), until.ts)
+    if until.cycle is not None or (until.position is not None and until.ts is None):
+        got = "an id" if until.cycle is None else "a cycle"
+        raise RequestError("bad_request", f"to: expected a time or a duration ago, got {got}")
+    types = None if fields.get("types") is None else _filter(fields["types"])
+    if fields.get("speed") is not None:
+        speed, idle_s = _speed(fields["speed"]), _idle_s(fields.get("idle_s"))
+        if begin is None:
+            raise RequestError("bad_request", "since: expected where a timed replay begins, got nothing")
+        return TimedRequest(types, _since(begin, now), until.ts, speed, idle_s)
+    count = _count("count", fields.get("count"), REPLAY_MAX if begin is not None else REPLAY_DEFAULT, least=1)
+    return Replay(types, count, _since(begin, now), until.ts)
+
+
+def parse_control(data: object, *, now: datetime) -> Control:
+    """Read `replay.control {replay, action, to | since, speed}`.
+
+    Raises:
+        RequestError: a field is not what it should be.
+    """
+    fields = _object("replay.control", data)
+    replay, action = fields.get("replay"), fields.get("action")
+    if not isinstance(replay, str):
+        raise _refused("replay", "the text that `replay` was answered with", replay)
+    if action not in get_args(Action):
+        raise _refused("action", "'pause', 'resume', 'seek', 'speed', 'cancel' or 'state'", action)
+    place = fields.get("to", fields.get("since"))
+    if action == "seek" and place is None:
+        raise RequestError("bad_request", "to: expected where to go on, got nothing")
+    if action == "speed" and fields.get("speed") is None:
+        raise _refused("speed", SPEEDS, None)
+    speed = None if fields.get("speed") is None else _speed(fields["speed"])
+    return Control(replay, cast("Action", action), _since(place, now), speed)
 
 
 def bearer_token(authorization: str | None) -> str | None:
@@ -183,6 +238,20 @@ def _later(recovered: Since, since: Since) -> Since:
         return since
     is_kept = since.position is not None and since.ts is None and since.position.id >= recovered.position.id
     return since if is_kept else recovered
+
+
+def _speed(value: object) -> float:
+    if isinstance(value, int | float) and type(value) is not bool and SPEED_MIN <= value <= SPEED_MAX:
+        return float(value)
+    raise _refused("speed", SPEEDS, value)
+
+
+def _idle_s(value: object) -> float:
+    if value is None:
+        return IDLE_S
+    if isinstance(value, int | float) and type(value) is not bool and 0 <= value <= IDLE_MAX_S:
+        return float(value)
+    raise _refused("idle_s", f"a number of seconds from 0 to {IDLE_MAX_S:g}", value)
 
 
 def _count(name: str, value: object, default: int, *, least: int) -> int:

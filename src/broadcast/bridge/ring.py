@@ -11,12 +11,18 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from heapq import merge
+from typing import TYPE_CHECKING
 
 import orjson
 
 from broadcast.bridge.wire import Form
+from broadcast.event import delivered
 from broadcast.log.entry import Entry
+from broadcast.log.erasure import blank
 from broadcast.log.position import START, EntryId, Gap, Position
+
+if TYPE_CHECKING:
+    from broadcast.log.archive import Archived
 
 __all__ = ["Ring", "RingEvent", "RingGap", "RingItem"]
 
@@ -29,11 +35,12 @@ class RingEvent:
         again_since: see there.
     """
 
-    __slots__ = ("_encoded", "again_since", "id", "is_forgotten", "json", "n", "ts", "type")
+    __slots__ = ("_encoded", "again_since", "by", "id", "is_forgotten", "json", "n", "ts", "type")
 
     def __init__(self, entry: Entry, again_since: int = 0) -> None:
         self.id = entry.id
         self.n = entry.n
+        self.by = entry.by
         self.type: str = entry.event["type"]
         self.ts: str = entry.event["ts"]
         self.json = orjson.dumps(entry.event)
@@ -45,12 +52,29 @@ class RingEvent:
         """Whether the log has lost it: Redis came back without it. Who was on the way to it gets it still."""
         self._encoded: dict[Form, bytes] = {}
 
+    @classmethod
+    def archived(cls, row: Archived) -> RingEvent:
+        """A row of the archive, for viewers that are given it together with what is in the ring."""
+        event = cls.__new__(cls)
+        event.id, event.n, event.by, event.type, event.ts = row.place.id, row.n, row.by, row.type, row.ts
+        event.json = row.json
+        event.again_since, event.is_forgotten, event._encoded = 0, False, {}
+        return event
+
     def encoded(self, form: Form) -> bytes:
         """What is written to a viewer of this form; made once."""
         data = self._encoded.get(form)
         if data is None:
             data = self._encoded[form] = form.write("event", self.json, str(self.id))
         return data
+
+    def blanked(self) -> RingEvent:
+        """What stands in its place once it is erased."""
+        by = orjson.loads(self.json).get("by")
+        event = delivered(blank(self.ts), entry_id=str(self.id), by=by, n=self.n)
+        fresh = RingEvent(Entry(self.id, event, by, self.n), self.again_since)
+        fresh.is_forgotten = self.is_forgotten
+        return fresh
 
     def position(self, epoch: str | None) -> Position:
         """Where a cursor stands that has had this event."""
@@ -89,6 +113,10 @@ class Ring:
         self.epoch_place = Position(START)
         """Where a cursor stands there."""
         self.bytes = 0
+        self.taken = 0
+        """Events that were ever added."""
+        self.taken_bytes = 0
+        """Bytes of their JSON."""
         self._items: list[RingItem] = []
         self._keys: list[tuple[EntryId, bool]] = []
         """The id of each item; a gap has the id of the event before it, and stands behind it (True)."""
@@ -112,6 +140,8 @@ class Ring:
             self._of_type.setdefault(event.type, deque()).append(self.end)
             self.end += 1
             self.bytes += len(event.json)
+            self.taken_bytes += len(event.json)
+        self.taken += len(entries)
         self._trim()
 
     def append_gap(self, gap: Gap, place: Position) -> None:
@@ -158,6 +188,25 @@ class Ring:
             indexes.popleft()  # the oldest event of all is the oldest of its type
             if not indexes:
                 del self._of_type[item.type]
+
+    def erase(self, covers: Callable[[EntryId, str, str], bool]) -> int:
+        """Put a blank in the place of each event that is covered (by id, type and `ts`).
+
+        Returns:
+            How many there were.
+        """
+        erased = 0
+        for at, item in enumerate(self._items):
+            if isinstance(item, RingEvent) and covers(item.id, item.type, item.ts):
+                self._items[at] = fresh = item.blanked()
+                self.bytes += len(fresh.json) - len(item.json)
+                erased += 1
+        if erased:
+            self._of_type.clear()
+            for index, item in enumerate(self._items, self.start):
+                if isinstance(item, RingEvent):
+                    self._of_type.setdefault(item.type, deque()).append(index)
+        return erased
 
     def read(self, index: int, count: int) -> list[RingItem]:
         """Up to `count` items from an index on; the index must not be older than `start`."""

@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from broadcast.bridge.app import SPARE_CONNECTIONS, Bridge
+from broadcast.bridge.certificate import Certificate
 from broadcast.bridge.door import make_door
 from broadcast.errors import SettingError
 from broadcast.settings import Settings
@@ -80,6 +81,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> None:
     _raise_descriptor_limit(settings)
+    certificate = Certificate(settings)
     bridge = Bridge(settings)  # before anything is bound: it may find that nobody has said who may read
     listener = _bind(settings)
     config = uvicorn.Config(
@@ -93,6 +95,7 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
         interface="asgi3",
         ws=cast("Any", bridge.socket),  # a WebSocket per call, as its own classes are
         proxy_headers=False,
+        ssl_context_factory=certificate.context_factory,
         timeout_graceful_shutdown=max(1, int(settings.grace_s)),
     )
     server = _Server(config)
@@ -100,6 +103,7 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _renew, certificate)
     await bridge.start()
     address = _address(settings, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -116,6 +120,14 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
     await serving
 
 
+def _renew(certificate: Certificate) -> None:
+    try:
+        certificate.renew()
+        _log.info("the certificate was read again")
+    except SettingError as error:
+        _log.error("the certificate stays as it was", error=str(error))
+
+
 async def _first_of(serving: asyncio.Task[None], moment: Coroutine[Any, Any, Any]) -> bool:
     """Wait for a moment; False if serving has ended before it."""
     waiting = asyncio.create_task(moment)
@@ -126,7 +138,7 @@ async def _first_of(serving: asyncio.Task[None], moment: Coroutine[Any, Any, Any
 
 def _address(settings: Settings, listener: socket.socket) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{listener.getsockname()[1]}/"
+    return f"{'https' if settings.tls_cert else 'http'}://{host}:{listener.getsockname()[1]}/"
 
 
 class _Server(uvicorn.Server):

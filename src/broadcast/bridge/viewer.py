@@ -24,12 +24,12 @@ from typing import Any, Final
 from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request, answer, unavailable
 from broadcast.bridge.audience import Audience
-from broadcast.bridge.cursor import Connection, Cursor, TooSlowError
+from broadcast.bridge.cursor import Connection, Cursor, DismissedError, TooSlowError
 from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.greeting import greet, greet_at_once, hello
 from broadcast.bridge.requests import Handshake
-from broadcast.errors import CODES, Code, UnreachableError
+from broadcast.errors import CODES, Code, RequestError, UnreachableError
 from broadcast.log.position import Position
 
 __all__ = ["Viewer"]
@@ -97,6 +97,11 @@ class Viewer(Cursor):
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Event | None = None
         fanout.viewers.add(self)
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether it is to be told to go."""
+        return self.ended is not None
 
     # --- what others tell it
 
@@ -176,6 +181,8 @@ class Viewer(Cursor):
             return
         self.is_gone = True
         self._leave()
+        if self.timed is not None:
+            self.timed.end()
         self.fanout.viewers.discard(self)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
@@ -220,10 +227,14 @@ class Viewer(Cursor):
                     self._go_live()
                     return
             self._take_leave(self.ended)
+        except DismissedError:
+            self._take_leave(self.ended or CODES["shutdown"])
         except TooSlowError as error:
             self._take_leave(CODES["too_slow"], abort=error.is_stuck)
-        except UnreachableError as error:  # it stands where only the stream reaches: let it come back
-            self._take_leave(CODES["unavailable"], unavailable(error).message)
+        except (RequestError, UnreachableError) as error:
+            # What it wants to begin with is not there, or cannot be read now: then let it come back.
+            refusal = unavailable(error) if isinstance(error, UnreachableError) else error
+            self._take_leave(refusal.code, refusal.message)
 
     async def _begin(self, handshake: Handshake) -> None:
         if not self.fanout.is_loaded and self.ended is None:

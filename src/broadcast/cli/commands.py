@@ -31,6 +31,10 @@ RedisUrl = Annotated[str | None, typer.Option(help="Where Redis listens; else RE
 Types = Annotated[
     str | None, typer.Option("--types", "-t", help="Which types: 'sense.*,-sense.all'.", metavar="FILTER")
 ]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Where the archive is; else DATABASE_URL, else that of `broadcast up`.", metavar="URL"),
+]
 
 
 def run() -> int:
@@ -98,15 +102,18 @@ def common(
 def up(
     *,
     mind: Annotated[bool, typer.Option(help="Run the example mind, too.")] = True,
-    data: Annotated[Path | None, typer.Option(help="Folder of the private Valkey's data.", metavar="FOLDER")] = None,
+    archive: Annotated[bool, typer.Option(help="Keep everything: DATABASE_URL, else a private PostgreSQL.")] = True,
+    data: Annotated[Path | None, typer.Option(help="Folder of the private servers' data.", metavar="FOLDER")] = None,
     host: Annotated[str | None, typer.Option(help="Address of the page; else BROADCAST_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the page; else BROADCAST_PORT.")] = None,
 ) -> None:
-    """Start everything on this machine: Valkey (unless REDIS_URL is set), the bridge, the example mind."""
+    """Start everything on this machine: Valkey and PostgreSQL (where none is named), bridge, archiver, example mind."""
+    from broadcast.cli.up import Wanted
     from broadcast.cli.up import up as run_up
 
     settings = Settings.from_environment(host=host, port=port)
-    raise typer.Exit(run_up(settings, with_mind=mind, data=data, has_redis="REDIS_URL" in os.environ))
+    wanted = Wanted(mind=mind, archive=archive, redis="REDIS_URL" not in os.environ, data=data)
+    raise typer.Exit(run_up(settings, wanted))
 
 
 @app.command()
@@ -115,13 +122,17 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind; else BROADCAST_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind; else BROADCAST_PORT.")] = None,
     redis_url: RedisUrl = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(help="Certificate with its chain, PEM; else BROADCAST_TLS_CERT.", metavar="FILE")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its key, PEM; else BROADCAST_TLS_KEY.", metavar="FILE")] = None,
 ) -> None:
     """Run the bridge: the page, Socket.IO and the event stream."""
     from broadcast.bridge.serve import serve as run_serve
     from broadcast.cli.logs import configure_logs
 
     configure_logs()
-    run_serve(Settings.from_environment(host=host, port=port, redis_url=redis_url))
+    run_serve(Settings.from_environment(host=host, port=port, redis_url=redis_url, tls_cert=tls_cert, tls_key=tls_key))
 
 
 @app.command()
@@ -193,6 +204,140 @@ def record(
         raise typer.Exit(run_until_signalled(recorder.run(wanted.patterns, redis_url=redis_url)))
     finally:
         recorder.close()
+
+
+@app.command()
+def replay(
+    *,
+    since: Annotated[
+        str, typer.Option("--from", "--since", "-s", help="An id, a time, 5m ago, cycle:42; 0 is the beginning.")
+    ],
+    until: Annotated[
+        str | None, typer.Option("--to", "--until", help="Likewise, and it is the last one; else now.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="1 is as lived, 4 is four times as fast, up to 64; else all at once.")
+    ] = None,
+    types: Types = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the default in a pipe.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Show the past again, from the archive and the stream; idle hours are left out."""
+    from broadcast.cli.interrupts import run_until_signalled
+    from broadcast.cli.replay import replay as run_replay
+    from broadcast.cli.which_archive import archive_settings
+
+    settings = archive_settings(redis_url, database_url, is_needed=False)
+    as_json = as_json or not sys.stdout.isatty()
+    played = run_replay(settings, since=since, until=until, speed=speed, types=types, as_json=as_json)
+    raise typer.Exit(run_until_signalled(played))
+
+
+@app.command()
+def stats(
+    *,
+    since: Annotated[str | None, typer.Option("--since", "-s", help="A time, or 7d ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Tell how much there is of what, how long cycles took, and what went wrong."""
+    from broadcast.cli.interrupts import run_until_signalled
+    from broadcast.cli.which_archive import archive_settings
+
+    settings = archive_settings(None, database_url)
+    from broadcast.cli.stats import stats as run_stats
+
+    raise typer.Exit(run_until_signalled(run_stats(settings, since=since, until=until, as_json=as_json)))
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(metavar="FILE|-", help="As archive.jsonl.zst; - is standard output.")],
+    *,
+    types: Types = None,
+    since: Annotated[str | None, typer.Option("--since", "-s", help="An id, a time, or 5m ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Likewise; it is the last one.")] = None,
+    zstd: Annotated[bool, typer.Option("--zstd", help="Compress it; the default for names that end so.")] = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the archive as JSON lines, for backups and moves."""
+    from broadcast.cli.which_archive import archive_settings
+
+    settings = archive_settings(None, database_url)
+    from broadcast.cli.dumps import export_to
+    from broadcast.consumers.exporter import Exporter
+
+    exporter = Exporter(settings.database_url, types=types, since=since, until=until)
+    is_compressed = zstd or path.suffix in (".zst", ".zstd")
+    target = None if str(path) == "-" else path
+    raise typer.Exit(export_to(exporter, target, is_compressed=is_compressed))
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(metavar="FILE|-", help="Of export or record; - is standard input.")],
+    *,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Put an export, or a recorded file, into the archive; what is there already stays as it is."""
+    from broadcast.cli.which_archive import archive_settings
+
+    settings = archive_settings(None, database_url)
+    from broadcast.cli.dumps import import_from
+    from broadcast.consumers.dump_file import epoch_beside
+    from broadcast.consumers.importer import Importer
+
+    source = None if str(path) == "-" else path
+    importer = Importer(settings.database_url, settings.stream, epoch=source and epoch_beside(source))
+    raise typer.Exit(import_from(importer, source))
+
+
+@app.command()
+def erase(
+    *,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="An event's id; as often as needed.")] = None,
+    types: Annotated[
+        str | None, typer.Option("--type", "--types", "-t", help="Which types: 'error,critic.*'.", metavar="FILTER")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", "--since", help="Not older: a time, or 5m ago.")] = None,
+    until: Annotated[str | None, typer.Option("--to", "--until", help="Not newer: a time, or 5m ago.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Forget events: in the archive, the stream and the bridges' memory; those that all of the options name."""
+    from datetime import UTC, datetime
+
+    from broadcast.cli.erase import erase as run_erase
+    from broadcast.cli.interrupts import run_until_signalled
+    from broadcast.cli.which_archive import archive_settings
+    from broadcast.log.erasure import Erasure
+
+    erasure = Erasure.asked(ids=ids or (), types=types, since=since, until=until, now=datetime.now(UTC))
+    settings = archive_settings(redis_url, database_url, is_needed=False)
+    raise typer.Exit(run_until_signalled(run_erase(settings, erasure, is_agreed=yes)))
+
+
+@app.command()
+def archive(
+    *,
+    keep: Annotated[
+        str | None, typer.Option(help="Drop what is older, a week at a time: 365d; default: nothing.", metavar="TIME")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when everything that is there is archived.")] = False,
+    redis_url: RedisUrl = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Where PostgreSQL is; else DATABASE_URL.", metavar="URL")
+    ] = None,
+) -> None:
+    """Keep every event in PostgreSQL."""
+    from broadcast.cli.archive import archive as run_archive
+    from broadcast.cli.duration import seconds_of
+
+    settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
+    raise typer.Exit(run_archive(settings, keep_s=None if keep is None else seconds_of(keep), is_once=once))
 
 
 @app.command()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
@@ -17,28 +15,20 @@ from redis.retry import Retry
 
 import broadcast
 from broadcast.addresses import parse_address
-from broadcast.cli.reach import bridge_url
+from broadcast.cli.archive_findings import archive_findings
+from broadcast.cli.finding import Finding, Verdict, ago
+from broadcast.cli.reach import ask_bridge, bridge_url
 from broadcast.digest import printable
 from broadcast.discovery import locate
 from broadcast.emitter.connection import PRODUCER_TTL_MS
+from broadcast.log.archiving import MAXLEN_FIELD, TRIMMED_FIELD, count_of, maxlen_of
 from broadcast.settings import Settings
 
 __all__ = ["Finding", "examine", "ready"]
 
-Verdict = Literal["ok", "note", "wrong"]
-
 PRODUCERS_SHOWN: Final = 20
 MARK_S: Final = 15
 """A producer that has nothing to say renews its mark every 10 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    verdict: Verdict
-    about: str
-    text: str
 
 
 def examine(settings: Settings) -> int:
@@ -63,7 +53,7 @@ def ready(settings: Settings) -> int:
     """
     url = bridge_url(settings)
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=3) as answer:  # noqa: S310 - always http
+        with ask_bridge(settings, "/readyz", timeout_s=3) as answer:
             sys.stdout.write(answer.read().decode() + "\n")
             return 0
     except urllib.error.HTTPError as error:
@@ -154,12 +144,19 @@ def _log_findings(client: Any, settings: Settings) -> Iterator[Finding]:
     added, length = stream.get("entries-added"), stream["length"]
     text = f"{settings.stream}: {length:,} events, {added:,} ever, last id {stream['last-generated-id']}"
     yield Finding("ok", "log", f"{text}, epoch {log.get('epoch', 'none (no emitter of this package yet)')}")
-    maxlen = int(log.get("maxlen", settings.stream_events_max))
-    if added and added > maxlen > length + 100:
+    maxlen = maxlen_of(log, settings.stream_events_max)
+    if added and added > maxlen > length + 100 and not _still_grows(log, added - length):
         yield Finding("wrong", "log", f"shorter than its maxlen {maxlen:,}: somebody else trims it")
     if stream.get("max-deleted-entry-id", "0-0") != "0-0":
         yield Finding("note", "log", "entries were removed with XDEL, which is not supported: gaps are counted wrong")
+    yield from archive_findings(client, settings, log, stream)
     yield from _producer_findings(client, settings)
+
+
+def _still_grows(log: dict[str, str], trimmed: int) -> bool:
+    """Whether nothing was trimmed since an archiver has made room for more."""
+    since = count_of(log.get(TRIMMED_FIELD))
+    return log.get("maxlen") == log.get(MAXLEN_FIELD) and since is not None and trimmed <= since
 
 
 def _producer_findings(client: Any, settings: Settings) -> Iterator[Finding]:
@@ -168,7 +165,7 @@ def _producer_findings(client: Any, settings: Settings) -> Iterator[Finding]:
     foreign = sum("by" not in fields for _, fields in client.xrevrange(settings.stream, count=100))
     for name in sorted(names)[:PRODUCERS_SHOWN]:
         # Its seq is kept for so long from the last append or mark; what is left of that says when it was.
-        heard = _ago((PRODUCER_TTL_MS - client.pttl(prefix + name)) // 1000)
+        heard = ago((PRODUCER_TTL_MS - client.pttl(prefix + name)) // 1000)
         seq = client.get(prefix + name)
         yield Finding("ok", "emits", f"{name}, {seq} events, last heard {heard}")
     if len(names) > PRODUCERS_SHOWN:
@@ -176,15 +173,6 @@ def _producer_findings(client: Any, settings: Settings) -> Iterator[Finding]:
     if foreign:
         text = f"{foreign} of the last 100 events come from a producer that is not this package"
         yield Finding("note", "emits", text)
-
-
-def _ago(span_s: int) -> str:
-    if span_s < MARK_S:
-        return "now"
-    size, unit = next(
-        (size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")) if span_s >= size
-    )
-    return f"{span_s // size} {unit} ago"
 
 
 def _reader_findings(client: Any) -> Iterator[Finding]:

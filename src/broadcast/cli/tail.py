@@ -69,4 +69,4 @@ def event_line(event: Event, *, width: int = 160) -> Text:
 
 def _note_link(link: LinkUp | LinkDown) -> None:
     if isinstance(link, LinkDown):
-        sys.stderr.write(f"broadcast: Redis cannot be read ({link.error}); waiting\n")
+        sys.stderr.write(f"broadcast: {link.tier} cannot be read ({link.error}); waiting\n")

@@ -8,49 +8,57 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import orjson
 from rich.console import Console
 from rich.text import Text
 
+from broadcast.cli.children import start_archiver, start_bridge, start_mind, state_folder
 from broadcast.cli.interrupts import ending_signals, run_until_signalled
 from broadcast.cli.reach import bridge_url
 from broadcast.cli.tail import event_line
-from broadcast.embedded import PrivateValkey, stop_process
+from broadcast.embedded import PrivatePostgresql, PrivateValkey
+from broadcast.embedded.folder import FolderInUseError
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.listen import Listener
 from broadcast.settings import Settings
 
 __all__ = ["up"]
 
-READY_TIMEOUT_S: Final = 30.0
-CHILD_STOP_S: Final = 10.0
 WATCH_S: Final = 0.3
-NO_ANSWER: Final = "no answer yet"
 
 
 class _Stop(BaseException):
     """A signal came while something was being started."""
 
 
-def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: bool) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What shall run, besides the bridge."""
+
+    mind: bool
+    """The example mind."""
+    archive: bool
+    """The archive: that of `DATABASE_URL`, else a private one."""
+    redis: bool
+    """A private Valkey; not where `REDIS_URL` names one."""
+    data: Path | None
+    """The private Valkey's folder, in which the private PostgreSQL has one, too; None takes the user's state folder."""
+
+
+def up(settings: Settings, wanted: Wanted) -> int:
     """Start what is missing, show what happens, stop it all.
 
     Args:
         settings: all of them.
-        with_mind: whether the example mind runs, too.
-        data: where the private Valkey keeps its data; None takes the user's state folder.
-        has_redis: whether `REDIS_URL` names one to use.
+        wanted: what shall run.
 
     Returns:
         The exit code.
@@ -63,12 +71,18 @@ def up(settings: Settings, *, with_mind: bool, data: Path | None, has_redis: boo
     with contextlib.ExitStack() as stack:
         try:
             settings = settings.with_changes(port=_free_port_of(settings))
-            url = settings.redis_url if has_redis else _start_valkey(stack, console, data)
-            environment = {**os.environ, "REDIS_URL": url}
-            children = {"bridge": _start_bridge(stack, console, settings, environment)}
-            _print_address(console, settings, url, has_redis=has_redis)
-            if with_mind:
-                children["mind"] = _start_mind(stack, environment)
+            archive = _begin_archive(stack, settings, wanted)
+            url = _start_valkey(stack, console, wanted.data) if wanted.redis else settings.redis_url
+            environment = {**_without_archive(os.environ), "REDIS_URL": url}
+            if archive.url:
+                environment["DATABASE_URL"] = archive.url
+            children = {"bridge": start_bridge(stack, console, settings, environment)}
+            console.print(f"archive   {archive.finished()}", markup=False)
+            if archive.url:
+                children["archiver"] = start_archiver(stack, settings, environment)
+            _print_address(console, settings, url, has_redis=not wanted.redis)
+            if wanted.mind:
+                children["mind"] = start_mind(stack, environment)
             stack.callback(console.print, "\nstopping …", style="dim")
             console.print("Ctrl-C ends everything.\n", style="dim")
             _show_events(console, url, began, children)
@@ -112,87 +126,50 @@ def _start_valkey(stack: contextlib.ExitStack, console: Console, data: Path | No
     return valkey.url
 
 
-def state_folder() -> Path:
-    """Where this user's programs keep what must outlive them (XDG base directories)."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "v5-broadcast"
+@dataclass(slots=True)
+class _Archive:
+    """The archive as far as it has come."""
+
+    url: str
+    """Where it is; empty for none."""
+    said: str
+    """What is to be said of it."""
+    server: PrivatePostgresql | None = None
+
+    def finished(self) -> str:
+        """Wait until it answers; it must not be what the rest fails by."""
+        if self.server is not None:
+            try:
+                self.server.finish()
+            except BroadcastError as error:
+                self.url, self.said = "", f"none: {error}"
+        return self.said
 
 
-def _start_bridge(
-    stack: contextlib.ExitStack, console: Console, settings: Settings, environment: dict[str, str]
-) -> subprocess.Popen[Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "broadcast",
-        "serve",
-        "--host",
-        settings.host,
-        "--port",
-        str(settings.port),
-    ]
-    log_path = state_folder() / f"bridge-{settings.port}.log"
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with log_path.open("wb") as log:
-        child = _start(stack, command, environment, stderr=log)
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    said = ""
-    while missing := _missing_for(settings):
-        if child.poll() is not None:
-            raise SettingError(f"the bridge did not start: {log_path.read_text('utf-8', 'replace')[-500:].strip()}")
-        if time.monotonic() > deadline:
-            raise BroadcastError(
-                f"the bridge is not ready after {READY_TIMEOUT_S:g} s ({missing}); its log: {log_path}"
-            )
-        if missing not in (NO_ANSWER, said):
-            said = missing
-            console.print(f"waiting   {missing}", markup=False)
-        time.sleep(0.05)
-    return child
-
-
-def _missing_for(settings: Settings) -> str:
-    """What the bridge still lacks; empty if it is ready."""
-    try:
-        with urllib.request.urlopen(f"{bridge_url(settings)}/readyz", timeout=1):  # noqa: S310 - always http
-            return ""
-    except urllib.error.HTTPError as error:
-        with error, contextlib.suppress(ValueError, KeyError):
-            return ", ".join(orjson.loads(error.read())["reasons"])
-        return f"/readyz answers {error.code}"
-    except OSError:
-        return NO_ANSWER
-
-
-def _start_mind(stack: contextlib.ExitStack, environment: dict[str, str]) -> subprocess.Popen[Any]:
-    return _start(stack, [sys.executable, str(example_mind())], environment, stderr=None)
-
-
-def example_mind() -> Path:
-    """The folder of the example mind: in the installed package, or in the checkout.
+def _begin_archive(stack: contextlib.ExitStack, settings: Settings, wanted: Wanted) -> _Archive:
+    """Begin to start it; the bridge starts meanwhile.
 
     Raises:
-        SettingError: it is in neither.
+        BroadcastError: its folder is of another version of PostgreSQL; the text says how to move it.
     """
-    spec = find_spec("broadcast")
-    assert spec is not None and spec.origin is not None
-    package = Path(spec.origin).parent
-    for folder in (package / "_example_mind", package.parent.parent / "examples" / "mind"):
-        if (folder / "__main__.py").is_file():
-            return folder
-    raise SettingError("this installation carries no example mind; use --no-mind")
+    if not wanted.archive:
+        return _Archive("", "none (--no-archive): the log reaches as far back as Redis does")
+    if find_spec("psycopg") is None:
+        return _Archive("", "none: pip install 'v5-broadcast[archive]'")
+    if settings.database_url:
+        return _Archive(settings.database_url, "in the database that DATABASE_URL names")
+    server = PrivatePostgresql((wanted.data or state_folder()).absolute() / "postgresql")
+    stack.callback(server.stop)
+    try:
+        server.begin()
+    except (SettingError, FolderInUseError) as error:
+        return _Archive("", f"none: {error}")
+    assert server.programs is not None
+    return _Archive(server.url, f"{server.url} (PostgreSQL {server.programs.version})", server)
 
 
-def _start(
-    stack: contextlib.ExitStack, command: list[str], environment: dict[str, str], *, stderr: Any
-) -> subprocess.Popen[Any]:
-    # A group of its own: Ctrl-C on the terminal reaches us alone, and we end the others in our order.
-    child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
-        start_new_session=True,
-    )  # fmt: skip
-    stack.callback(stop_process, child, timeout_s=CHILD_STOP_S)
-    return child
+def _without_archive(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith("DATABASE_URL")}
 
 
 def _print_address(console: Console, settings: Settings, url: str, *, has_redis: bool) -> None:

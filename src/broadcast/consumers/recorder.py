@@ -56,7 +56,6 @@ class Recorder:
         self._on_wait = on_wait or _ignore
         self._epoch_path = path.with_name(f".{path.name}.epoch")
         self._epoch = self._read_epoch()
-        self._epoch_now: str | None = None
         self._day = ""
         self.seen = Seen()
         try:
@@ -96,9 +95,9 @@ class Recorder:
         listener.seen = self.seen
         async with aclosing(listener.events()) as events:
             async for event in events:
-                await self._write_patiently(event)
+                await self._write_patiently(event, listener.epoch)
 
-    async def _write_patiently(self, event: Event) -> None:
+    async def _write_patiently(self, event: Event, epoch: str | None) -> None:
         while True:
             try:
                 self.write(event)
@@ -107,15 +106,12 @@ class Recorder:
                 self._on_wait(f"{self._file.path}: {error.strerror}")
             await asyncio.sleep(DISK_RETRY_S)
         # Not before: killed with nothing of another log in the file, the next run must still find that it is another.
-        if self._epoch_now not in (None, self._epoch):
-            self._remember(self._epoch_now)
-        self._epoch_now = None
+        if epoch not in (None, self._epoch):
+            self._remember(epoch)
 
     def _note_link(self, link: LinkUp | LinkDown) -> None:
         if isinstance(link, LinkDown):
-            self._on_wait(f"Redis cannot be read ({link.error})")
-            return
-        self._epoch_now = link.bounds.epoch
+            self._on_wait(f"{link.tier} cannot be read ({link.error})")
 
     def _remember(self, epoch: str | None) -> None:
         fresh = self._epoch_path.with_name(f"{self._epoch_path.name}.new")

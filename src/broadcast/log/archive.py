@@ -2,125 +2,45 @@
 
 Rules:
 1. The delivered JSON is made by PostgreSQL: what was archived is never decoded again on its way to a viewer.
-2. A question names one epoch at a time, and bounds the id: then PostgreSQL looks at the partitions of that range alone,
-   in their order, and stops at the page's end.
+2. A question names one epoch at a time, and bounds the id: see `questions.py`.
 3. What is asked together has to be of one moment: `Extent` and the rows up to it come from the same snapshot.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, LiteralString, NamedTuple
+from typing import Any, Final, LiteralString
 
 import psycopg
-from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from broadcast.errors import PositionError, UnreachableError
-from broadcast.log.position import START, EntryId, Position
+from broadcast.errors import UnreachableError
+from broadcast.log.places import Archived, Epoch, Extent, Place, Range
+from broadcast.log.position import EntryId
+from broadcast.log.questions import DELIVERED, TS, select, stretches
 
-__all__ = ["DELIVERED", "TS", "Archive", "Archived", "Epoch", "Extent", "Place"]
+__all__ = [
+    "DELIVERED",
+    "TS",
+    "Archive",
+    "Archived",
+    "Epoch",
+    "Extent",
+    "Place",
+    "read_extent",
+    "read_page",
+    "read_range",
+    "wanted_types",
+]
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
-
-TS: Final[LiteralString] = """to_char(ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
-"""A row's `ts` as it stands in the event."""
-
-DELIVERED: Final[LiteralString] = (
-    """'{"type":' || to_json(type)::text || ',"ts":"' || """
-    + TS
-    + """ || '","cycle":' || coalesce(cycle::text, (extra->'cycle')::text, 'null')
-    || ',"day":' || coalesce(day::text, (extra->'day')::text, 'null') || ',"data":' || data::text
-    || CASE WHEN extra IS NULL OR (extra - 'cycle' - 'day') = '{}'::jsonb THEN ''
-       ELSE ',' || substr((extra - 'cycle' - 'day')::text, 2, length((extra - 'cycle' - 'day')::text) - 2) END
-    || ',"id":"' || id_ms || '-' || id_seq || '"' || CASE WHEN by IS NULL THEN '' ELSE ',"by":' || to_json(by)::text END
-    || CASE WHEN n IS NULL THEN '' ELSE ',"n":' || n END || '}'"""
-)
-"""A row as the JSON of the delivered event."""
-
-
-class Place(NamedTuple):
-    """A place in the archive, ordered as it is."""
-
-    epoch: int
-    """The number that the archive gave to the log."""
-    id: EntryId
-
-    def __str__(self) -> str:
-        return f"{self.epoch}.{self.id}"
-
-    @classmethod
-    def parse(cls, text: str) -> Place:
-        """Read what `str` wrote.
-
-        Raises:
-            PositionError: it is none.
-        """
-        epoch, _, entry_id = text.partition(".")
-        ms, _, seq = entry_id.partition("-")
-        parts = (epoch, ms, seq)
-        if not all(part.isascii() and part.isdigit() and len(part) <= 19 for part in parts) or int(epoch) >= 2**31:
-            raise PositionError(f"cursor: expected what `next` said, such as '1.1771095683456-0', got {text[:60]!r}")
-        return cls(int(epoch), EntryId(int(ms), int(seq)))
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One log, as the archive knows it."""
-
-    number: int
-    name: str
-    parent: str | None
-    forked_at: EntryId | None
-    first: EntryId
-    """Where the archive's part of it begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far the archive reaches."""
-
-    epochs: tuple[Epoch, ...]
-    """In their order; the last one is the checkpoint's."""
-    end: Place
-    """The checkpoint: everything up to here is archived."""
-    n: int | None
-    """Its ordinal in its log."""
-
-    def position(self) -> Position:
-        """The checkpoint as a position in the log."""
-        return Position(self.end.id, self.n, self.epochs[-1].name)
-
-    def place_of(self, position: Position) -> Place | None:
-        """Where a position lies; None if it is in a log that the archive has not met.
-
-        A bare id is looked for in the newest log that had begun by then: ids begin with a time.
-        """
-        if position.epoch is not None:
-            known = next((epoch for epoch in self.epochs if epoch.name == position.epoch), None)
-            return None if known is None else Place(known.number, position.id)
-        begun = [epoch for epoch in self.epochs if epoch.first <= position.id]
-        return Place((begun[-1] if begun else self.epochs[0]).number, position.id)
-
-    def name_of(self, number: int) -> str | None:
-        """What the log of this number calls itself."""
-        return next((epoch.name for epoch in self.epochs if epoch.number == number), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Archived:
-    """One event of the archive."""
-
-    place: Place
-    n: int | None
-    type: str
-    ts: str
-    by: str | None
-    json: bytes
-    """Its delivered form."""
+AWAY_S: Final = 2.0
+WINDOW: Final = 10
+"""So many times what is wanted is read of all types, before each type is looked for on its own."""
+_COLUMNS: Final[LiteralString] = "epoch, id_ms, id_seq, n, type, " + TS + ", by, " + DELIVERED
 
 
 class Archive:
@@ -145,10 +65,15 @@ class Archive:
             min_size=0,
             max_size=connections_max,
             timeout=CONNECT_TIMEOUT_S,
+            # PostgreSQL may have been restarted since a connection was used.
+            check=AsyncConnectionPool.check_connection,
             max_idle=60.0,
             open=False,
         )
         self._is_open = False
+        self._in_use = 0
+        self._away_until_s = 0.0
+        """Until then PostgreSQL is taken to be away: who asks meanwhile need not wait to be told so."""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -161,16 +86,33 @@ class Archive:
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
         """
+        if time.monotonic() < self._away_until_s:
+            raise UnreachableError("PostgreSQL did not answer a moment ago")
         try:
             if not self._is_open:
                 self._is_open = True
                 await self._pool.open()
-            async with self._pool.connection() as connection:
+            async with self._connection() as connection:
                 await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
                 async with connection.transaction():
                     yield connection
         except (psycopg.Error, PoolTimeout, PoolClosed, OSError) as error:
             raise UnreachableError(f"{type(error).__name__}: {error}"[:300]) from error
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        try:
+            connection = await self._pool.getconn()
+        except PoolTimeout:
+            if not self._in_use:  # else all of them are busy
+                self._away_until_s = time.monotonic() + AWAY_S
+            raise
+        self._in_use += 1
+        try:
+            yield connection
+        finally:
+            self._in_use -= 1
+            await self._pool.putconn(connection)
 
     async def extent(self) -> Extent | None:
         """How far the archive reaches; None if nothing was archived yet.
@@ -206,7 +148,7 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await _page(connection, after, until, count, types, (ts_from, ts_to), newest_first=False)
+            return await read_page(connection, after, until, count, types, (ts_from, ts_to))
 
     async def page_before(
         self,
@@ -225,7 +167,7 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await _page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
+            return await read_page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
 
 
 async def read_extent(connection: psycopg.AsyncConnection[Any]) -> Extent | None:
@@ -259,73 +201,55 @@ async def wanted_types(
     return None if len(wanted) == len(types) else wanted
 
 
-async def _page(
+async def read_page(
     connection: psycopg.AsyncConnection[Any],
     after: Place,
     until: Place,
     count: int,
     types: list[str] | None,
-    times: tuple[str | None, str | None],
+    times: tuple[str | None, str | None] = (None, None),
     *,
-    newest_first: bool,
+    newest_first: bool = False,
+    late_only: bool = False,
 ) -> list[Archived]:
-    found: list[Archived] = []
-    if types == []:
-        return found
-    for epoch in _epochs_between(after.epoch, until.epoch, newest_first=newest_first):
-        begin = after.id if epoch == after.epoch else START
-        end = until.id if epoch == until.epoch else None
-        query, values = _question(epoch, begin, end, count - len(found), types, times, newest_first=newest_first)
-        rows = await connection.execute(query, values)
-        found += [_archived(row) for row in await rows.fetchall()]
-        if len(found) >= count:
-            break
-    return found
+    """Events between two places, in the caller's snapshot.
+
+    Args:
+        connection: in a `snapshot`.
+        after: exclusive.
+        until: inclusive; exclusive where the newest come first.
+        count: at most so many.
+        types: what `wanted_types` said.
+        times: bounds of `ts`, both inclusive; None for no bound.
+        newest_first: the other way round.
+        late_only: only those that came into the log a minute or more after their `ts`.
+    """
+    if newest_first:
+        until = until._replace(id=until.id.before())
+    asked = Range(after, until, *times)
+    return await read_range(connection, asked, types, count, newest_first=newest_first, late_only=late_only)
 
 
-def _epochs_between(first: int, last: int, *, newest_first: bool) -> range:
-    return range(last, first - 1, -1) if newest_first else range(first, last + 1)
-
-
-def _question(
-    epoch: int,
-    begin: EntryId,
-    end: EntryId | None,
-    count: int,
+async def read_range(
+    connection: psycopg.AsyncConnection[Any],
+    asked: Range,
     types: list[str] | None,
-    times: tuple[str | None, str | None],
+    count: int,
     *,
-    newest_first: bool,
-) -> tuple[sql.Composed, dict[str, Any]]:
-    # Comparing rows finds the place in the index, comparing the time alone finds the partition: both are needed.
-    where: list[LiteralString] = ["epoch = %(epoch)s", "id_ms >= %(ms)s", "(id_ms, id_seq) > (%(ms)s, %(seq)s)"]
-    values: dict[str, Any] = {"epoch": epoch, "ms": min(begin.ms, 2**63 - 1), "seq": min(begin.seq, 2**63 - 1)}
-    if end is not None:
-        where.append("id_ms <= %(end_ms)s")
-        last = "(id_ms, id_seq) < (%(end_ms)s, %(end_seq)s)"
-        where.append(last if newest_first else "(id_ms, id_seq) <= (%(end_ms)s, %(end_seq)s)")
-        values |= {"end_ms": min(end.ms, 2**63 - 1), "end_seq": min(end.seq, 2**63 - 1)}
-    if types is not None:
-        where.append("type = ANY(%(types)s)")
-        values["types"] = types
-    if times[0] is not None:
-        where.append("ts >= %(ts_from)s::timestamptz")
-        values["ts_from"] = times[0]
-    if times[1] is not None:
-        where.append("ts <= %(ts_to)s::timestamptz")
-        values["ts_to"] = times[1]
-    order: LiteralString = "DESC" if newest_first else "ASC"
-    values["count"] = count
-    query = sql.SQL(
-        "SELECT epoch, id_ms, id_seq, n, type, {ts}, by, {json} FROM events WHERE {where} "
-        "ORDER BY id_ms {order}, id_seq {order} LIMIT %(count)s"
-    ).format(
-        ts=sql.SQL(TS),
-        json=sql.SQL(DELIVERED),
-        where=sql.SQL(" AND ").join([sql.SQL(part) for part in where]),
-        order=sql.SQL(order),
-    )
-    return query, values
+    newest_first: bool = False,
+    late_only: bool = False,
+) -> list[Archived]:
+    """The first events of a range, in the caller's snapshot; the arguments as those of `read_page`."""
+    found: list[Archived] = []
+    for stretch in stretches(asked, types, newest_first=newest_first, late_only=late_only):
+        for step in stretch.steps(count * WINDOW):
+            begun = step.behind(found[-1].place if found else None, newest_first=newest_first)
+            query = select(_COLUMNS, begun, count=count - len(found), newest_first=newest_first)
+            rows = await connection.execute(query)
+            found += [_archived(row) for row in await rows.fetchall()]
+            if len(found) >= count:
+                return found
+    return found
 
 
 def _archived(row: tuple[Any, ...]) -> Archived:

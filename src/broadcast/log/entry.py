@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from broadcast.errors import EventError
 from broadcast.event import Event, decode, delivered, malformed
-from broadcast.log.position import EntryId, parse_id
+from broadcast.log.position import EntryId
 
 __all__ = ["Entry", "decode_entry", "numbered"]
 
@@ -24,6 +24,8 @@ class Entry:
     n: int | None
     """Its ordinal in the log; None where it is not known."""
     is_malformed: bool = False
+    raw: bytes = field(default=b"", repr=False, compare=False)
+    """The JSON as its producer wrote it; of an entry without a field `event`, all its fields."""
 
 
 def decode_entry(raw_id: bytes, fields: dict[bytes, bytes], n: int | None) -> Entry:
@@ -34,10 +36,11 @@ def decode_entry(raw_id: bytes, fields: dict[bytes, bytes], n: int | None) -> En
         fields: its fields; ours are `event` and `by`.
         n: its ordinal, None where it is not known.
     """
-    entry_id = parse_id(raw_id.decode())
+    ms, _, seq = raw_id.partition(b"-")
+    entry_id = EntryId(int(ms), int(seq))
     by = _identity(fields.get(b"by"))
+    payload = fields.get(b"event")
     try:
-        payload = fields.get(b"event")
         if payload is None:
             raise EventError("the entry has no field 'event'")
         event, is_malformed = decode(payload), False
@@ -45,7 +48,8 @@ def decode_entry(raw_id: bytes, fields: dict[bytes, bytes], n: int | None) -> En
         ts = datetime.fromtimestamp(min(entry_id.ms, 253402300799999) / 1000, UTC)
         event = malformed(str(entry_id), str(error), ts=f"{ts:%Y-%m-%dT%H:%M:%S}.{entry_id.ms % 1000:03d}Z")
         is_malformed = True
-    return Entry(entry_id, delivered(event, entry_id=str(entry_id), by=by, n=n), by, n, is_malformed)
+    raw = b" ".join(b"%b=%b" % pair for pair in fields.items()) if payload is None else payload
+    return Entry(entry_id, delivered(event, entry_id=raw_id.decode(), by=by, n=n), by, n, is_malformed, raw)
 
 
 def numbered(entries: list[Entry], first_n: int | None) -> list[Entry]:

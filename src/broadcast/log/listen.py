@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from broadcast.errors import BroadcastError
-from broadcast.event import Event, timestamp
-from broadcast.filters import parse_filter
-from broadcast.log.entry import Entry
+from broadcast.event import Event
+from broadcast.filters import ALL, parse_filter
 from broadcast.log.position import Gap, Position, Seen, Since, parse_since
 from broadcast.log.stream import LinkDown, LinkUp, StreamReader
+from broadcast.log.timeline import Timeline, gap_event
 from broadcast.settings import Settings
 
-__all__ = ["Listener", "gap_event"]
+if TYPE_CHECKING:
+    from broadcast.log.archive import Archive
+
+__all__ = ["Listener"]
 
 
 class Listener:
@@ -56,7 +59,7 @@ class Listener:
         self.seen = Seen()
         """Which events were had; a consumer that goes on from a file fills it first."""
         self.epoch: str | None = None
-        """The log's epoch as of the last contact."""
+        """The epoch of what was given last, or of the last contact."""
         self._runner: asyncio.Runner | None = None
         self._waiting: AsyncGenerator[list[Event]] | None = None
         self._ready: deque[Event] = deque()
@@ -70,16 +73,17 @@ class Listener:
                     yield event
 
     async def _batches(self) -> AsyncGenerator[list[Event]]:
-        reader = StreamReader(self._settings.redis_url, self._settings.stream, name=self._name)
-        seen = self.seen
-        async with aclosing(reader), aclosing(reader.tail(self.since.position)) as items:
+        matches = None if self.filter == ALL else self.filter.matches
+        async with AsyncExitStack() as stack:
+            timeline = await self._open(stack)
+            items = timeline.follow(self.since, matches=matches)
+            await stack.enter_async_context(aclosing(items))
             async for item in items:
                 if isinstance(item, Gap):
                     yield [gap_event(item)]
                 elif isinstance(item, list):
-                    batch = [entry.event for entry in item if seen.is_new(entry.by) and self._wants(entry)]
-                    if batch:
-                        yield batch
+                    self.epoch = item[0].position.epoch or self.epoch
+                    yield [each.event for each in item]
                 else:
                     self._note(item)
 
@@ -89,10 +93,14 @@ class Listener:
         if self._on_link is not None:
             self._on_link(link)
 
-    def _wants(self, entry: Entry) -> bool:
-        if self.since.ts is not None and entry.event["ts"] < self.since.ts:
-            return False
-        return self.filter.matches(entry.event["type"])
+    async def _open(self, stack: AsyncExitStack) -> Timeline:
+        reader = StreamReader(self._settings.redis_url, self._settings.stream, name=self._name)
+        await stack.enter_async_context(aclosing(reader))
+        begins_now = self.since.position is None and self.since.cycle is None
+        archive = None if begins_now else _archive(self._settings, self._name)
+        if archive is not None:
+            await stack.enter_async_context(aclosing(archive))
+        return Timeline(reader, archive, seen=self.seen)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self.events()
@@ -147,10 +155,15 @@ class Listener:
         self.close()
 
 
-def gap_event(gap: Gap) -> Event:
-    """What a reader in Python gets in the place of events it cannot be given; it has no id of its own."""
-    ts = timestamp(int(datetime.now(UTC).timestamp() * 1_000_000_000))
-    return {"type": "broadcast.gap", "ts": ts, "cycle": 0, "day": 0, "data": gap.as_data()}
+def _archive(settings: Settings, name: str) -> Archive | None:
+    """The archive to read from; None where there is none, or where what reads it is not installed."""
+    if not settings.database_url:
+        return None
+    try:
+        from broadcast.log.archive import Archive
+    except ImportError:
+        return None
+    return Archive(settings.database_url, name=name, connections_max=1)
 
 
 async def _close(batches: AsyncGenerator[list[Event]]) -> None:

@@ -9,9 +9,11 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-__all__ = ["WEEK_MS", "drop_before", "make", "name_of", "week_of"]
+__all__ = ["WEEK_MS", "begin_ms", "drop_before", "make", "name_of", "older_than", "week_of"]
 
 WEEK_MS: Final = 7 * 24 * 3600 * 1000
+LOCK: Final = 0x76355F7765656B
+"""The advisory lock's number: `v5_week`."""
 _MONDAY_MS: Final = 4 * 24 * 3600 * 1000
 """1970-01-05 was the first Monday."""
 _YEARS_END_MS: Final = 253_402_300_800_000
@@ -37,17 +39,40 @@ def name_of(week: int) -> str:
 
 
 async def make(connection: psycopg.AsyncConnection[Any], weeks: Iterable[int]) -> None:
-    """Make the partitions of some weeks where they are missing.
+    """Make the partitions of some weeks where they are missing; nobody who reads or writes the others is held up.
 
     Args:
         connection: to the archive; in the caller's transaction, if it has one.
         weeks: see `week_of`.
     """
     for week in sorted(set(weeks)):
-        statement = sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF events FOR VALUES FROM ({}) TO ({})").format(
-            sql.Identifier(name_of(week)), sql.Literal(begin_ms(week)), sql.Literal(begin_ms(week + 1))
-        )
-        await connection.execute(statement)
+        name = name_of(week)
+        async with connection.transaction():
+            # Two that make the same one: the second finds it made.
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            if name in await standing(connection):
+                continue
+            # Not `CREATE … PARTITION OF`: it would wait for whoever reads any of them, and let nobody pass meanwhile.
+            made = sql.SQL("CREATE TABLE {} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+            await connection.execute(made.format(sql.Identifier(name)))
+            attached = sql.SQL("ALTER TABLE events ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                sql.Identifier(name), sql.Literal(begin_ms(week)), sql.Literal(begin_ms(week + 1))
+            )
+            await connection.execute(attached)
+
+
+async def standing(connection: psycopg.AsyncConnection[Any]) -> set[str]:
+    """The names of the partitions that there are."""
+    rows = await connection.execute(
+        "SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'events'::regclass"
+    )
+    return {name for (name,) in await rows.fetchall()}
+
+
+async def older_than(connection: psycopg.AsyncConnection[Any], id_ms: int) -> list[str]:
+    """The partitions that hold nothing but what is older; a week goes as a whole, or stays."""
+    weeks = {name: _week_named(name) for name in await standing(connection)}
+    return sorted(name for name, week in weeks.items() if week is not None and begin_ms(week + 1) <= id_ms)
 
 
 async def drop_before(connection: psycopg.AsyncConnection[Any], id_ms: int) -> list[str]:
@@ -56,11 +81,7 @@ async def drop_before(connection: psycopg.AsyncConnection[Any], id_ms: int) -> l
     Returns:
         The names of those that are gone.
     """
-    rows = await connection.execute(
-        "SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'events'::regclass"
-    )
-    standing = {name for (name,) in await rows.fetchall()}
-    old = [name for name in sorted(standing) if (week := _week_named(name)) is not None and begin_ms(week + 1) <= id_ms]
+    old = await older_than(connection, id_ms)
     for name in old:
         await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
     return old

@@ -222,10 +222,13 @@ class Since:
     """None: from now on."""
     ts: str | None = None
     """Events with an older `ts` are left out; None for no such bound."""
+    cycle: int | None = None
+    """The number of a cycle, which whoever reads the log has to find; there is no position then."""
 
 
 _ID: Final = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _AGO: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
+_CYCLE: Final = re.compile(r"cycle:(-?[0-9]{1,18})")
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EARLY_MS: Final = 5_000
 
@@ -248,8 +251,9 @@ def parse_since(since: object, *, now: datetime) -> Since:
     """Read what a person or a client wrote as `since`.
 
     Args:
-        since: None, an id, `{id, n, epoch}`, a duration ago (`5m`), or an ISO 8601 time. `{id: null}`, which is what
-            a `hello` says while the log cannot be read, is the same as None.
+        since: None, an id, `{id, n, epoch}`, a duration ago (`5m`), an ISO 8601 time, or the beginning of a cycle
+            (`cycle:42` or `{cycle: 42}`). `{id: null}`, which is what a `hello` says while the log cannot be read, is
+            the same as None.
         now: the present time.
 
     Raises:
@@ -258,13 +262,16 @@ def parse_since(since: object, *, now: datetime) -> Since:
     if since is None:
         return Since(None)
     if isinstance(since, dict):
-        return Since(_parse_position(cast("dict[Any, Any]", since)))
+        fields = cast("dict[Any, Any]", since)
+        return _parse_cycle(fields["cycle"]) if "cycle" in fields else Since(_parse_position(fields))
     text = str(since) if type(since) is int else since
     if not isinstance(text, str):
         raise PositionError(f"since: expected an id, a duration or a time, got {type(since).__name__}")
     text = text.strip()
     if _ID.fullmatch(text):
         return Since(Position(parse_id(text)))
+    if match := _CYCLE.fullmatch(text):
+        return Since(None, cycle=int(match[1]))
     try:
         if match := _AGO.fullmatch(text):
             return _since_time(now - timedelta(seconds=float(match[1]) * _UNITS_S[match[2]]))
@@ -273,7 +280,7 @@ def parse_since(since: object, *, now: datetime) -> Since:
     except (ValueError, OverflowError):
         raise PositionError(
             f"since: {text[:60]!r} is no position; accepted are an id ('1771095683456-0'), "
-            "a duration ago ('5m', '2h') and a time ('2026-02-14T19:00:00Z')"
+            "a duration ago ('5m', '2h'), a time ('2026-02-14T19:00:00Z') and a cycle ('cycle:42')"
         ) from None
 
 
@@ -282,6 +289,12 @@ def _since_time(moment: datetime) -> Since:
     ts = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     # An id is given after `ts` is taken, but by another machine's clock: look a little further back, sort out by ts.
     return Since(Position(EntryId(max(0, ms - _EARLY_MS), 0), is_moment=True), ts)
+
+
+def _parse_cycle(number: object) -> Since:
+    if type(number) is not int or abs(number) >= 2**63:
+        raise PositionError(f"since.cycle: expected a whole number, got {type(number).__name__}")
+    return Since(None, cycle=number)
 
 
 def _parse_position(since: dict[Any, Any]) -> Position | None:

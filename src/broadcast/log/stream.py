@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any, Final, cast
+from typing import Any, Final, Literal
 
 from redis.exceptions import RedisError, ResponseError
 
 from broadcast.errors import UnreachableError
-from broadcast.log.entry import Entry, decode_entry, numbered
-from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge, parse_id
+from broadcast.log.archiving import Archiving, Room, archive_key, maxlen_of, room
+from broadcast.log.entry import Entry, numbered
+from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge
+from broadcast.log.replies import bounds_of, entry_of, placed, read_rows, rows_of
 from broadcast.log.servers import Server, Servers, refuse_replica
 from broadcast.log.trail import Trail
 
@@ -44,6 +47,8 @@ class LinkDown:
     """The log cannot be read at the moment; the tail keeps trying."""
 
     error: str
+    tier: Literal["Redis", "the archive"] = "Redis"
+    """What of it."""
 
 
 TailItem = list[Entry] | Gap | LinkUp | LinkDown
@@ -58,13 +63,23 @@ class StreamReader:
         stream: the stream's key.
         name: what CLIENT LIST calls this reader, behind `broadcast-`.
         renews_epoch: whether it marks the log when it finds it rewound; bridges do.
+        read_events_max: so many entries are read at once by the tail.
 
     Raises:
         SettingError: the address is none.
     """
 
-    def __init__(self, url: str, stream: str, *, name: str = "reader", renews_epoch: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        stream: str,
+        *,
+        name: str = "reader",
+        renews_epoch: bool = False,
+        read_events_max: int = READ_EVENTS_MAX,
+    ) -> None:
         self.stream = stream
+        self.read_events_max = read_events_max
         self.log_key = f"{{{stream}}}:log"
         self.renews_epoch = renews_epoch
         self._epoch: str | None = None
@@ -82,7 +97,23 @@ class StreamReader:
             UnreachableError: Redis does not answer, or refuses.
         """
         info, log = await self._ask(("XINFO", "STREAM", self.stream))
-        return _bounds(info, log)
+        return bounds_of(info, log)
+
+    async def archiving(self, *, events_max: int) -> tuple[Archiving, Room] | None:
+        """How far the archive is, as its archiver last told it; None if none ever did.
+
+        Args:
+            events_max: `maxlen` where the log's hash names none.
+
+        Raises:
+            UnreachableError: Redis does not answer, or refuses.
+        """
+        told, info, log = await self._ask(("HGETALL", archive_key(self.stream)), ("XINFO", "STREAM", self.stream))
+        archiving = Archiving.of_fields(dict(told or {}))
+        if archiving is None:
+            return None
+        maxlen = maxlen_of(dict(log or {}), events_max)
+        return archiving, room(archiving, bounds_of(info, log), maxlen=maxlen, now_ms=int(time.time() * 1000))
 
     async def newest(self, count: int) -> tuple[list[Entry], Bounds]:
         """The newest entries, oldest first, each with its ordinal; and the stream at that same moment.
@@ -92,8 +123,8 @@ class StreamReader:
         """
         command = ("XREVRANGE", self.stream, "+", "-", "COUNT", count)
         rows, info, log = await self._ask(command, ("XINFO", "STREAM", self.stream))
-        entries = [_entry(row) for row in reversed(_rows(rows))]
-        bounds = _bounds(info, log)
+        entries = [entry_of(row) for row in reversed(rows_of(rows))]
+        bounds = bounds_of(info, log)
         return numbered(entries, None if bounds.added is None else bounds.added - len(entries) + 1), bounds
 
     async def older(self, before: EntryId, *, count: int) -> list[Entry]:
@@ -103,7 +134,7 @@ class StreamReader:
             UnreachableError: Redis does not answer, or refuses.
         """
         rows, _log = await self._ask(("XREVRANGE", self.stream, f"({before}", "-", "COUNT", count))
-        return [_entry(row) for row in reversed(_rows(rows))]
+        return [entry_of(row) for row in reversed(rows_of(rows))]
 
     async def range(
         self, after: Position, *, until: EntryId | None = None, count: int
@@ -124,7 +155,7 @@ class StreamReader:
         end = "+" if until is None else str(until)
         command = ("XRANGE", self.stream, f"({after.id}", end, "COUNT", count)
         rows, info, log = await self._ask(command, ("XINFO", "STREAM", self.stream))
-        return _placed([_entry(row) for row in _rows(rows)], _bounds(info, log), after.id, after.n)
+        return placed(rows_of(rows), bounds_of(info, log), after.id, after.n)
 
     async def tail(self, position: Position | None = None) -> AsyncGenerator[TailItem]:
         """Everything behind a position, for ever, in order.
@@ -176,13 +207,13 @@ class StreamReader:
         at = START if position is None else position.id
         latest_up_to_us = ("XREVRANGE", self.stream, str(at), "-", "COUNT", 1)
         info, rows, log = await self._together(server.tail_client, ("XINFO", "STREAM", self.stream), latest_up_to_us)
-        bounds = await self._named(server, _bounds(info, log))
+        bounds = await self._named(server, bounds_of(info, log))
         if position is None:
             return bounds.end, None, bounds
-        nearest = _rows(rows)
+        nearest = rows_of(rows)
         fork = await self._parting(server, position, trail) if self._servers.may_be_replicas else None
         if fork is None and self._lost_its_tail(position, bounds, nearest):
-            fork = _entry(nearest[0]).id if nearest else START
+            fork = entry_of(nearest[0]).id if nearest else START
         if fork not in (None, position.id):
             bounds = await self._renewed(server, bounds, fork)
             return *_rewound(position, bounds, fork), bounds
@@ -209,8 +240,8 @@ class StreamReader:
         pipe = server.tail_client.pipeline(transaction=False)
         for place in places:
             pipe.execute_command("XRANGE", self.stream, str(place), str(place))
-        found = [_rows(rows) for rows in await pipe.execute(raise_on_error=False)]
-        return trail.parting([_entry(rows[0]) if rows else None for rows in found])
+        found = [rows_of(rows) for rows in await pipe.execute(raise_on_error=False)]
+        return trail.parting([entry_of(rows[0]) if rows else None for rows in found])
 
     def _lost_its_tail(self, position: Position, bounds: Bounds, nearest: list[Any]) -> bool:
         """Whether the entry we stand on is gone though it is not old enough to have been trimmed."""
@@ -219,7 +250,7 @@ class StreamReader:
             return False
         if position.id > bounds.last:
             return True
-        stands = bool(nearest) and _entry(nearest[0]).id == position.id
+        stands = bool(nearest) and entry_of(nearest[0]).id == position.id
         return not stands and bounds.first is not None and position.id > bounds.first
 
     async def _renewed(self, server: Server, bounds: Bounds, fork: EntryId) -> Bounds:
@@ -246,12 +277,12 @@ class StreamReader:
             if epoch != self._epoch:  # another log, or one that has just got its name: look at it anew
                 return
             # A full read means that we are behind, and that the next one need not wait.
-            blocking = len(rows) < READ_EVENTS_MAX
+            blocking = len(rows) < self.read_events_max
             if not rows:
                 if n is None and bounds is not None and at >= bounds.last:
                     n = bounds.added
                 continue
-            entries, gap = _placed([_entry(row) for row in rows], bounds, at, n)
+            entries, gap = placed(rows, bounds, at, n)
             if gap is not None:
                 yield gap
             at, n = entries[-1].id, entries[-1].n
@@ -265,7 +296,9 @@ class StreamReader:
         if blocking:
             pipe = server.tail_client.pipeline(transaction=False)
             wait_ms = int((WATCHED_BLOCK_S if self._servers.may_be_replicas else BLOCK_S) * 1000)
-            pipe.execute_command("XREAD", "COUNT", READ_EVENTS_MAX, "BLOCK", wait_ms, "STREAMS", self.stream, str(at))
+            pipe.execute_command(
+                "XREAD", "COUNT", self.read_events_max, "BLOCK", wait_ms, "STREAMS", self.stream, str(at)
+            )
             # In the same round trip: while the entry we stand on is there, nothing behind it was trimmed; and after
             # FLUSHALL another log grows under this key, with ids that look like ours.
             pipe.execute_command("XRANGE", self.stream, str(at), str(at))
@@ -281,13 +314,13 @@ class StreamReader:
             if self._servers.may_be_replicas:
                 refuse_replica(results[3])
                 server.refuse_replaced()
-            rows = _read_rows(reply)
+            rows = read_rows(reply)
             if not rows or standing:
                 return rows, None, epoch.decode() if epoch else None
-        command = ("XRANGE", self.stream, f"({at}", "+", "COUNT", READ_EVENTS_MAX)
+        command = ("XRANGE", self.stream, f"({at}", "+", "COUNT", self.read_events_max)
         rows, info, log = await self._together(server.tail_client, command, ("XINFO", "STREAM", self.stream))
-        bounds = _bounds(info, log)
-        return _rows(rows), bounds, bounds.epoch
+        bounds = bounds_of(info, log)
+        return rows_of(rows), bounds, bounds.epoch
 
     async def _ask(self, *commands: tuple[Any, ...]) -> list[Any]:
         server = await self._servers.located()
@@ -325,73 +358,3 @@ def _heed_cancellation() -> None:
 def _rewound(position: Position, bounds: Bounds, fork: EntryId) -> tuple[Position, Gap]:
     n = bounds.added if fork == bounds.last else None
     return Position(fork, n, bounds.epoch), Gap(position.id, None, None, "rewound")
-
-
-def _placed(entries: list[Entry], bounds: Bounds | None, at: EntryId, n: int | None) -> tuple[list[Entry], Gap | None]:
-    """Number the entries that were read behind `at`, and tell what was trimmed before them.
-
-    Args:
-        entries: what was read.
-        bounds: the stream at that same moment; None where the entries follow on `at` without a doubt.
-        at: the position before them.
-        n: its ordinal, None where it is not known.
-    """
-    expected = None if n is None else n + 1
-    if bounds is None or not entries:
-        return numbered(entries, expected), None
-    first_n = _first_ordinal(entries, bounds)
-    return numbered(entries, expected if first_n is None else first_n), _gap_before(entries[0], bounds, at, expected)
-
-
-def _first_ordinal(entries: list[Entry], bounds: Bounds) -> int | None:
-    """The ordinal of the first of these entries, which were read together with the bounds; None if out of reach."""
-    if bounds.trimmed is None or bounds.added is None:
-        return None
-    if entries[0].id == bounds.first:
-        return bounds.trimmed + 1
-    return bounds.added - len(entries) + 1 if entries[-1].id == bounds.last else None
-
-
-def _gap_before(first: Entry, bounds: Bounds, at: EntryId, expected: int | None) -> Gap | None:
-    """What was trimmed between `at` and the entry that was read next."""
-    if bounds.first is None or bounds.first <= at:
-        return None
-    if expected is None or bounds.trimmed is None:
-        return Gap(at, first.id, None, "trimmed")
-    lost = bounds.trimmed + 1 - expected
-    return Gap(at, first.id, lost, "trimmed") if lost > 0 else None
-
-
-def _rows(reply: Any) -> list[Any]:
-    return [] if isinstance(reply, Exception) else cast("list[Any]", reply or [])
-
-
-def _read_rows(reply: Any) -> list[Any]:
-    return reply[0][1] if reply else []
-
-
-def _entry(row: Any) -> Entry:
-    raw_id, flat = row
-    pairs = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}
-    return decode_entry(raw_id, pairs, None)
-
-
-def _bounds(info: Any, log: Any) -> Bounds:
-    facts: dict[str, str | None] = {"epoch": None, "parent": None, "forked_at": None}
-    for key, value in dict(log or {}).items():
-        name = key.decode() if isinstance(key, bytes) else key
-        facts[name] = value.decode() if isinstance(value, bytes) else value
-    forked_at = parse_id(facts["forked_at"]) if facts["forked_at"] else None
-    if isinstance(info, Exception):
-        return Bounds(None, START, 0, 0, facts["epoch"], facts["parent"], forked_at)
-    stream = dict(zip(info[::2], info[1::2], strict=True))
-    first = stream[b"first-entry"]
-    return Bounds(
-        first=parse_id(first[0].decode()) if first else None,
-        last=parse_id(stream[b"last-generated-id"].decode()),
-        added=stream.get(b"entries-added"),
-        length=stream[b"length"],
-        epoch=facts["epoch"],
-        parent=facts["parent"],
-        forked_at=forked_at,
-    )

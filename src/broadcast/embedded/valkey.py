@@ -1,21 +1,21 @@
-"""Valkey for one machine: a private server on a folder that one process owns at a time."""
+"""A private Valkey for one machine."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
+from broadcast.embedded.folder import FolderLock
+from broadcast.embedded.process import stop_process
 from broadcast.errors import BroadcastError, SettingError
 
-__all__ = ["PrivateValkey", "find_server", "stop_process"]
+__all__ = ["PrivateValkey", "find_server"]
 
 DEFAULT_PORT: Final = 6379
 START_TIMEOUT_S: Final = 15.0
@@ -54,7 +54,7 @@ class PrivateValkey:
         self.folder = folder
         self.port = port if port is not None else _default_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock: IO[str] | None = None
+        self._lock: FolderLock | None = None
 
     @property
     def url(self) -> str:
@@ -78,8 +78,7 @@ class PrivateValkey:
             SettingError: there is no server program.
             BroadcastError: the folder is in use, or the server did not start; the text names its log.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock_folder(self.folder)
+        self._lock = FolderLock(self.folder)
         log_path = self.folder / "valkey.log"
         arguments = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         # Append-only, flushed every second: what a killed machine may lose, the emitter keeps and appends again.
@@ -100,11 +99,9 @@ class PrivateValkey:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us; we end it in our order
-                # As long as it lives, also when we are killed: two servers on one folder would spoil its data.
-                pass_fds=[self._lock.fileno()],
+                pass_fds=[self._lock.fileno()],  # as long as it lives, also when we are killed
             )
-        self._lock.write(f", its server {self._process.pid}")
-        self._lock.flush()
+        self._lock.note_server(self._process.pid)
         self._wait_until_ready(log_path)
 
     def _wait_until_ready(self, log_path: Path) -> None:
@@ -121,43 +118,8 @@ class PrivateValkey:
         if process is not None:
             stop_process(process, timeout_s=STOP_TIMEOUT_S)
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
-
-
-def stop_process(process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
-    """End a child in good order, and with force if that takes too long; one that has ended is left alone.
-
-    Args:
-        process: the child.
-        timeout_s: how long it may take after SIGTERM, seconds.
-    """
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _lock_folder(folder: Path) -> IO[str]:
-    lock = (folder / "lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.seek(0)
-        owner = lock.read().strip() or "unknown"
-        lock.close()
-        raise BroadcastError(
-            f"{folder} is in use by another `broadcast up` (process {owner}): "
-            "end that one, or name another folder with --data"
-        ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
 
 
 def _default_port() -> int:

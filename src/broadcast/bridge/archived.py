@@ -1,0 +1,86 @@
+"""A viewer's way through the archive: from a place that only the archive reaches to where the stream goes on."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from broadcast.bridge.cursor import Cursor, DismissedError
+from broadcast.bridge.past import Past, PastPage, Wanted
+from broadcast.bridge.ring import RingEvent
+from broadcast.errors import UnreachableError
+from broadcast.log.position import Gap, Position, Seen
+
+__all__ = ["Passage"]
+
+
+@dataclass(slots=True)
+class Passage:
+    """What a viewer that comes back has been given from the archive.
+
+    Args:
+        cursor: the viewer's.
+        past: reads the archive.
+        epoch: the log that it was last told to stand in.
+    """
+
+    cursor: Cursor
+    past: Past
+    epoch: str | None
+    asked: Position | None = None
+    """The last place whose continuation was looked for."""
+    seen: Seen | None = None
+    """What the archive has, once its end was reached."""
+
+    async def pass_from(self, place: Position) -> bool:
+        """Give what the archive has behind a place; False if it has nothing, or cannot be read.
+
+        Raises:
+            TooSlowError: the viewer takes too little of it.
+            DismissedError: it is told to go meanwhile.
+        """
+        self.asked = place
+        moved = False
+        wanted = Wanted(self.cursor.wanted, self.cursor.grant.filter)
+        try:
+            async with aclosing(self.past.forward(place, wanted)) as pages:
+                async for page in pages:
+                    moved = True
+                    await self._give(page)
+        except UnreachableError:  # what the stream holds is given, with the gap before it
+            pass
+        return moved
+
+    async def _give(self, page: PastPage) -> None:
+        cursor = self.cursor
+        for piece in page.pieces:
+            if isinstance(piece, Gap):
+                cursor.send_gap(piece)
+                if piece.reason != "trimmed":
+                    self.epoch = None  # which of the logs it stands in is told next
+            else:
+                await self._give_events(*piece)
+        cursor.place = page.end
+        self._enter(page.end)
+        if page.is_last:
+            self.seen = Seen()
+            for name, seq in page.producers:
+                self.seen.is_new(f"{name}:{seq}")
+
+    async def _give_events(self, epoch: str | None, events: list[RingEvent]) -> None:
+        cursor, ts = self.cursor, self.cursor.since_ts or ""
+        if cursor.is_dismissed:
+            raise DismissedError("it is told to go")
+        first, form = events[0], cursor.audience().form
+        # Told before them: their ids are of another log than those that it had.
+        self._enter(Position(first.id.before(), None if first.n is None else first.n - 1, epoch))
+        wanted = [event for event in events if event.ts >= ts]
+        await cursor.send_events(event.encoded(form) for event in wanted)
+        cursor.place = events[-1].position(epoch)
+        if wanted:
+            cursor.told = wanted[-1].position(epoch)
+
+    def _enter(self, place: Position) -> None:
+        if place.epoch != self.epoch:
+            self.epoch, self.cursor.place = place.epoch, place
+            self.cursor.tell_position()

@@ -1,0 +1,132 @@
+"""Long ranges as lines of JSON: a slice is on its way to the client while the next one is read.
+
+Rules:
+1. A slice is read as fast as the archive gives it, few at a time: nobody holds a connection while a client takes its
+   time.
+2. An export holds two slices at most. There are so many exports at once; one more waits a while, and is refused.
+3. A client that leaves, or takes nothing for too long, ends its export and the query that is under way for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from broadcast.bridge.history_requests import Question
+from broadcast.bridge.moment import Lines, Matches
+from broadcast.bridge.tiers import Tiers
+from broadcast.errors import RequestError
+
+__all__ = ["Export", "Exports"]
+
+SLICE_EVENTS: Final = 8192
+READS_AT_ONCE: Final = 2
+EXPORTS_MAX: Final = 8
+TURN_TIMEOUT_S: Final = 5.0
+
+
+class Exports:
+    """All exports of this bridge.
+
+    Args:
+        tiers: where to read.
+    """
+
+    def __init__(self, tiers: Tiers) -> None:
+        self._tiers = tiers
+        self._turn = asyncio.Semaphore(READS_AT_ONCE)
+        self._places = asyncio.Semaphore(EXPORTS_MAX)
+
+    async def begin(self, question: Question, matches: Matches) -> Export:
+        """Begin an export; its first slice has been read, so what can go wrong with the question has.
+
+        Raises:
+            RequestError: it cannot be answered, or there are too many exports.
+            UnreachableError: a tier that is needed does not answer.
+        """
+        try:
+            await asyncio.wait_for(self._places.acquire(), TURN_TIMEOUT_S)
+        except TimeoutError:
+            raise RequestError(
+                "too_many_requests", f"{EXPORTS_MAX} long ranges are being read; come back when one has ended"
+            ) from None
+        export = Export(self, question, matches)
+        try:
+            await export.open()
+        except BaseException:
+            self.leave()
+            raise
+        return export
+
+    def leave(self) -> None:
+        """An export has ended."""
+        self._places.release()
+
+    async def read(self, question: Question, matches: Matches, *, count: int) -> Lines:
+        """Read one slice, in its turn."""
+        async with self._turn:
+            return await self._tiers.lines(question, matches, count=count)
+
+
+class Export:
+    """One range on its way to one client; `aclose` it, whatever happens.
+
+    Args:
+        exports: all of them.
+        question: the range.
+        matches: whether an event of a type is wanted, and may be seen.
+    """
+
+    def __init__(self, exports: Exports, question: Question, matches: Matches) -> None:
+        self._exports = exports
+        self._question = question
+        self._matches = matches
+        self._left = question.limit
+        self._first = Lines()
+        self._reading: asyncio.Task[Lines] | None = None
+        self._is_open = True
+
+    async def open(self) -> None:
+        """Read the first slice."""
+        self._first = await self._read()
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """All of it."""
+        lines = self._first
+        self._first = Lines()
+        while True:
+            is_last = self._goes_on_behind(lines)
+            if not is_last:
+                self._reading = asyncio.create_task(self._read(), name="read ahead of an export")
+            for chunk in lines.chunks:
+                yield chunk
+            if is_last or self._reading is None:
+                return
+            lines = await self._reading
+
+    async def _read(self) -> Lines:
+        count = SLICE_EVENTS if self._left is None else min(SLICE_EVENTS, self._left)
+        return await self._exports.read(self._question, self._matches, count=count)
+
+    def _goes_on_behind(self, lines: Lines) -> bool:
+        """Put the question behind what was read; True if there is no more of it."""
+        if self._left is not None:
+            self._left -= lines.rows
+        if lines.is_last or lines.last is None or self._left == 0:
+            return True
+        self._question = replace(self._question, cursor=lines.last)
+        return False
+
+    async def aclose(self) -> None:
+        """End it."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._reading is not None:
+            self._reading.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._reading
+        self._exports.leave()

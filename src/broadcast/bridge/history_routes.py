@@ -1,0 +1,152 @@
+"""The log's past over HTTP: `GET /history`, and what is asked of it most: `GET /cycles`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from broadcast.bridge.access import Access, Grant
+from broadcast.bridge.census import census
+from broadcast.bridge.cycles import latest_cycles, one_cycle
+from broadcast.bridge.exporting import NDJSON, ExportResponse
+from broadcast.bridge.exports import Exports
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
+from broadcast.bridge.moment import PastEvent
+from broadcast.bridge.requests import bearer_token, utc_now
+from broadcast.bridge.seals import is_held, seal
+from broadcast.bridge.tiers import Tiers
+from broadcast.errors import RequestError, UnreachableError
+
+if TYPE_CHECKING:
+    from broadcast.log.archive import Archive
+
+__all__ = ["HistoryRoutes"]
+
+CYCLES_DEFAULT: Final = 20
+CYCLES_MAX: Final = 100
+_HEADERS: Final[Mapping[str, str]] = {
+    # What one viewer may see, another may not; and what was erased is not to be shown again. So nothing is shown from
+    # a cache that was not asked for anew, with a token.
+    "Cache-Control": "private, no-cache",
+    "Vary": "Authorization, Accept",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class HistoryRoutes:
+    """The routes of the past.
+
+    Args:
+        fanout: the log as this bridge has it.
+        archive: what lies behind the stream; None where there is none.
+        access: who may see what.
+    """
+
+    def __init__(self, *, fanout: Fanout, archive: Archive | None, access: Access) -> None:
+        self._tiers = Tiers(fanout, archive)
+        self._exports = Exports(self._tiers)
+        self._access = access
+        self.routes = [
+            Route("/history", self._history),
+            Route("/cycles", self._cycles),
+            Route("/cycles/{id}", self._cycle),
+        ]
+
+    def _question(self, request: Request) -> Question:
+        grant = self._access.grant(bearer_token(request.headers.get("authorization")))
+        return _within(parse_question(request.query_params, now=utc_now()), grant)
+
+    async def _history(self, request: Request) -> Response:
+        question = self._question(request)
+        try:
+            if question.bucket_s is not None:
+                return await self._census(request, question)
+            return await self._events(request, question)
+        except UnreachableError as error:
+            raise _unavailable(error) from None
+
+    async def _events(self, request: Request, question: Question) -> Response:
+        as_lines = NDJSON in request.headers.get("accept", "")
+        etag = await self._seal(request, question, as_lines=as_lines)
+        headers = {**_HEADERS, "ETag": etag} if etag else _HEADERS
+        if etag and is_held(etag, request.headers):
+            return Response(None, 304, headers)
+        if as_lines:
+            return ExportResponse(await self._exports.begin(question, question.matches), headers)
+        events = await self._tiers.page(question, question.matches, count=question.count + 1)
+        is_more, events = len(events) > question.count, events[: question.count]
+        following = write_cursor(events[-1].position) if is_more else None
+        return Response(_body(events, following, self._tiers.archive is not None), 200, headers, "application/json")
+
+    async def _seal(self, request: Request, question: Question, *, as_lines: bool) -> str | None:
+        if self._tiers.archive is None or question.until.is_open:
+            return None
+        asked = ("lines" if as_lines else "page", *(f"{k}={v}" for k, v in sorted(request.query_params.items())))
+        try:
+            return await self._tiers.at_one_moment(lambda moment: seal(moment, question, *asked))
+        except UnreachableError:
+            return None
+
+    async def _census(self, request: Request, question: Question) -> Response:
+        counted = await self._tiers.at_one_moment(lambda moment: census(moment, question, question.matches))
+        return _told(request, orjson.dumps({**counted, "archive": self._tiers.archive is not None}))
+
+    async def _cycle(self, request: Request) -> Response:
+        start = parse_place("id", request.path_params["id"])
+        question = self._question(request)
+        try:
+            cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, start))
+        except UnreachableError as error:
+            raise _unavailable(error) from None
+        return _told(request, cycle.body())
+
+    async def _cycles(self, request: Request) -> Response:
+        query, question = request.query_params, self._question(request)
+        number = parse_number("cycle", query.get("cycle"), least=-(2**63))
+        before = None if not query.get("before") else parse_place("before", query["before"])
+        count = min(question.limit or CYCLES_DEFAULT, CYCLES_MAX)
+        try:
+            if number is not None:
+                cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, number))
+                return _told(request, cycle.body())
+            found = await self._tiers.at_one_moment(
+                lambda moment: latest_cycles(moment, question, before, count=count + 1)
+            )
+        except UnreachableError as error:
+            raise _unavailable(error) from None
+        following = write_cursor(found[count - 1][0]) if len(found) > count else None
+        return _told(request, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following}))
+
+
+def _within(question: Question, grant: Grant) -> Question:
+    """The question as far as the grant lets it reach: the one place that narrows it.
+
+    A grant that ends somewhere in the past sets `earliest`, which holds for every route here.
+    """
+    return replace(question, granted=grant.filter)
+
+
+def _told(request: Request, body: bytes) -> Response:
+    """An answer that is known to be the same only by looking at it."""
+    etag = f'"{blake2b(body, digest_size=16).hexdigest()}"'
+    headers = {**_HEADERS, "ETag": etag}
+    if is_held(etag, request.headers):
+        return Response(None, 304, headers)
+    return Response(body, 200, headers, "application/json")
+
+
+def _unavailable(error: UnreachableError) -> RequestError:
+    return RequestError("unavailable", f"this range cannot be read: {error}"[:300])
+
+
+def _body(events: list[PastEvent], following: str | None, has_archive: bool) -> bytes:
+    more: dict[str, Any] = {"next": following, "archive": has_archive}
+    return b'{"events":[' + b",".join([event.json for event in events]) + b"]," + orjson.dumps(more)[1:]

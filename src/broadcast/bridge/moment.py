@@ -1,0 +1,389 @@
+"""The log at one moment: the archive in one snapshot, up to its checkpoint; and behind that, the stream.
+
+Rules:
+1. Every event has a place: the number of its log, and its id in it. The log that the stream holds now, if the archive
+   has not met it yet, comes after all that it has met.
+2. What was appended again after a rewind, and is archived already, is not given again.
+3. A place may be of another number in the next moment: what is kept from one to the other is a position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.history_requests import Question
+from broadcast.bridge.ring import RingEvent
+from broadcast.errors import RequestError, UnreachableError
+from broadcast.log.places import EVERYTHING, Extent, Place, Range
+from broadcast.log.position import START, EntryId, Gap, Position
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["Lines", "Matches", "Moment", "PastEvent", "TrimmedError", "in_front_of", "in_ring", "is_start"]
+
+TAIL_EVENTS: Final = 500
+Matches = Callable[[str], bool]
+
+
+class TrimmedError(Exception):
+    """What was behind the checkpoint has left the stream; it is archived by now, or lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastEvent:
+    """An event of the past."""
+
+    position: Position
+    type: str
+    ts: str
+    json: bytes
+    """Its delivered form."""
+
+
+@dataclass(slots=True)
+class Lines:
+    """Events as lines of JSON."""
+
+    chunks: list[bytes] = field(default_factory=list[bytes])
+    """Whole lines, each with its end."""
+    rows: int = 0
+    last: Position | None = None
+    """Of the last line."""
+    is_last: bool = True
+    """Whether there is nothing behind them, as far as was asked."""
+
+    def add(self, events: list[PastEvent]) -> None:
+        """Write some more."""
+        if events:
+            self.chunks.append(b"".join([event.json + b"\n" for event in events]))
+            self.rows += len(events)
+            self.last = events[-1].position
+
+
+class Moment:
+    """The log at one moment.
+
+    Args:
+        fanout: the log as this bridge has it.
+        connection: to the archive, in a snapshot; None to do without.
+        extent: how far the archive reaches in that snapshot; None if it is empty.
+        heeds_trimming: whether to fail where the stream lacks what is not archived, so that one looks again.
+    """
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+        extent: Extent | None = None,
+        *,
+        heeds_trimming: bool = False,
+    ) -> None:
+        self._fanout = fanout
+        self.connection = connection
+        self.extent = extent
+        self._heeds_trimming = heeds_trimming
+        self._bounds = fanout.ring_bounds()
+        self.head = fanout.head
+        self.here = 1
+        """The number of the log that the stream holds."""
+        self._begin = START
+        """Behind this, the stream has what the archive has not."""
+        if extent is not None:
+            number = extent.number_of(self.head.epoch) if self.head.epoch else extent.end.epoch
+            self.here = number or extent.end.epoch + 1
+            if self.here == extent.end.epoch:
+                self._begin = extent.end.id
+            elif self._bounds.parent == extent.epochs[-1].name and self._bounds.forked_at is not None:
+                self._begin = min(extent.end.id, self._bounds.forked_at)
+
+    # --- what a question means
+
+    async def range(self, question: Question) -> Range:
+        """A question's range.
+
+        Raises:
+            RequestError: it names a cycle that there is not, or that may not be seen.
+            UnreachableError: a tier that is needed does not answer.
+        """
+        asked = self.plain_range(question)
+        # Behind a cursor, it is known where it began; another run may have come to the same number meanwhile.
+        if question.since.cycle is not None and (question.cursor is None or question.newest_first):
+            start, _ = await self.ends_of(question.since.cycle, question.granted.matches)
+            asked = replace(asked, after=max(asked.after, start))
+        if question.until.cycle is not None:
+            _, end = await self.ends_of(question.until.cycle, question.granted.matches)
+            asked = replace(asked, until=min(asked.until, end))
+        return asked
+
+    def plain_range(self, question: Question) -> Range:
+        """A question's range, whatever cycles it names."""
+        since, until, cursor = question.since, question.until, question.cursor
+        after = EVERYTHING.after if since.position is None else self.place_of(since.position)
+        last = EVERYTHING.until if until.position is None else self.place_of(until.position)
+        if cursor is not None and question.newest_first:
+            last = min(last, in_front_of(self.place_of(cursor)))
+        elif cursor is not None:
+            after = max(after, self.place_of(cursor))
+        return Range(after, last, since.ts, until.ts, question.earliest)
+
+    def place_of(self, position: Position) -> Place:
+        """Where a position lies among all logs."""
+        extent, place = self.extent, Place(self.here, position.id)
+        if extent is None:
+            return place
+        is_unmet, parent = self.here > extent.end.epoch, self._bounds.parent
+        if position.epoch is not None and position.epoch == self.head.epoch:
+            if is_unmet and parent == extent.epochs[-1].name and position.id <= self._begin:
+                return Place(extent.end.epoch, position.id)  # both have it in common, and it is archived
+            return place if is_unmet else extent.place_of(position) or place
+        if position.epoch is not None and (known := extent.place_of(position)) is not None:
+            # What was in the stream when its log ended, and was not archived, is in the one that goes on.
+            is_kept = self._bounds.forked_at is not None and extent.end < known and known.id <= self._bounds.forked_at
+            return place if is_unmet and position.epoch == parent and is_kept else known
+        # A bare id, or one of a log that nobody knows any more: it is in the newest log that had begun by then.
+        if is_unmet and position.id >= self._first_behind(self._begin):
+            return place
+        return extent.place_of(Position(position.id)) or place
+
+    def _first_behind(self, entry_id: EntryId) -> EntryId:
+        """The first event behind an id in the stream's log, as far as the ring knows it."""
+        ring = self._fanout.ring
+        items = ring.read(max(ring.start, ring.index_after(entry_id)), len(ring))
+        is_known = self._fanout.ring_reaches(Position(entry_id))
+        first = next((item.id for item in items if isinstance(item, RingEvent) and not item.is_forgotten), None)
+        return first if is_known and first is not None else entry_id.after()
+
+    async def ends_of(self, cycle: int, granted: Matches) -> tuple[Place, Place]:
+        """In front of where the newest cycle of a number begins, and in front of where the next one does.
+
+        Raises:
+            RequestError: there is none, or where it begins may not be seen.
+            UnreachableError: a tier that is needed does not answer.
+        """
+        if not granted("cycle.start"):
+            raise RequestError("forbidden", "cycle: the grant leaves out 'cycle.start', where one begins")
+        start = await self.start_of(cycle)
+        if start is None:
+            raise RequestError("not_found", f"cycle: there is no cycle {cycle}")
+        following = await self.page(Range(start, EVERYTHING.until), is_start, newest_first=False, count=1)
+        end = self.place_of(following[0].position) if following else EVERYTHING.until
+        return in_front_of(start), in_front_of(end)
+
+    async def start_of(self, cycle: int) -> Place | None:
+        """The place of the newest `cycle.start` of this number; None if there is none.
+
+        Raises:
+            UnreachableError: a tier that is needed does not answer.
+        """
+        async with aclosing(self.pages_of_tail(EVERYTHING, is_start, newest_first=True)) as pages:
+            async for page in pages:
+                for event in page:
+                    if orjson.loads(event.json)["cycle"] == cycle:
+                        return self.place_of(event.position)
+        if self.connection is None or self.extent is None:
+            return None
+        rows = await self.connection.execute(
+            "SELECT epoch, id_ms, id_seq FROM events WHERE type = 'cycle.start' AND cycle = %s "
+            "ORDER BY epoch DESC, id_ms DESC, id_seq DESC LIMIT 1",
+            (cycle,),
+        )
+        row = await rows.fetchone()
+        return None if row is None else Place(row[0], EntryId(row[1], row[2]))
+
+    # --- events
+
+    async def page(self, asked: Range, matches: Matches, *, newest_first: bool, count: int) -> list[PastEvent]:
+        """The first events of a range, in the order that is asked for.
+
+        Raises:
+            UnreachableError: a tier that is needed does not answer.
+            TrimmedError: see `heeds_trimming`.
+        """
+        if newest_first:
+            found = await self.tail(asked, matches, newest_first=True, count=count)
+            return found + await self._archived(asked, matches, newest_first=True, count=count - len(found))
+        found = await self._archived(asked, matches, newest_first=False, count=count)
+        return found + await self.tail(asked, matches, newest_first=False, count=count - len(found))
+
+    async def lines(self, asked: Range, matches: Matches, *, newest_first: bool, count: int) -> Lines:
+        """The same as lines; it may be fewer than `count`, and not the last.
+
+        Raises:
+            UnreachableError: a tier that is needed does not answer.
+            TrimmedError: see `heeds_trimming`.
+        """
+        found = Lines()
+        if newest_first:
+            found.add(await self.tail(asked, matches, newest_first=True, count=count))
+        archived = self._in_archive(asked)
+        if self.connection is not None and archived is not None and found.rows < count:
+            from broadcast.log.archive import wanted_types
+            from broadcast.log.slices import read_slice
+
+            types = await wanted_types(self.connection, matches)
+            left = count - found.rows
+            more = await read_slice(self.connection, archived, types, left, newest_first=newest_first)
+            found.chunks += more.chunks
+            found.rows += more.rows
+            found.last = found.last if more.last is None else self._position(more.last)
+            if more.is_partial:
+                found.is_last = False
+                return found
+        if not newest_first:
+            found.add(await self.tail(asked, matches, newest_first=False, count=count - found.rows))
+        found.is_last = found.rows < count
+        return found
+
+    async def _archived(self, asked: Range, matches: Matches, *, newest_first: bool, count: int) -> list[PastEvent]:
+        archived = self._in_archive(asked)
+        if self.connection is None or archived is None or count <= 0:
+            return []
+        from broadcast.log.archive import read_range, wanted_types
+
+        types = await wanted_types(self.connection, matches)
+        rows = await read_range(self.connection, archived, types, count, newest_first=newest_first)
+        return [PastEvent(self._position(row.place, row.n), row.type, row.ts, row.json) for row in rows]
+
+    def _in_archive(self, asked: Range) -> Range | None:
+        """What of a range lies in the archive."""
+        if self.extent is None:
+            return None
+        after = max(asked.after, Place(self.extent.epochs[0].number, START))
+        until = min(asked.until, self.extent.end)
+        return replace(asked, after=after, until=until) if after < until else None
+
+    def _position(self, place: Place, n: int | None = None) -> Position:
+        return Position(place.id, n, None if self.extent is None else self.extent.name_of(place.epoch))
+
+    # --- what is not archived yet
+
+    async def tail(self, asked: Range, matches: Matches, *, newest_first: bool, count: int) -> list[PastEvent]:
+        """The first events of what of a range is not archived yet.
+
+        Raises:
+            UnreachableError: the stream is needed and cannot be read.
+            TrimmedError: see `heeds_trimming`.
+        """
+        found: list[PastEvent] = []
+        if count > 0:
+            async with aclosing(self.pages_of_tail(asked, matches, newest_first=newest_first)) as pages:
+                async for page in pages:
+                    found += page
+                    if len(found) >= count:
+                        break
+        return found[:count]
+
+    async def pages_of_tail(
+        self, asked: Range, matches: Matches, *, newest_first: bool = False
+    ) -> AsyncGenerator[list[PastEvent]]:
+        """All of what of a range is not archived yet, page by page.
+
+        Raises:
+            UnreachableError: the stream is needed and cannot be read.
+            TrimmedError: see `heeds_trimming`.
+        """
+        after = max(Place(self.here, self._begin), asked.after)
+        until = min(Place(self.here, self.head.id), asked.until)
+        if after >= until:
+            return
+        if not self._fanout.is_loaded:
+            raise UnreachableError("the stream has not been read yet")
+        inside = replace(asked, after=after, until=until)
+        if self._fanout.ring_reaches(Position(after.id)):
+            events = in_ring(self._fanout, inside, matches, newest_first=newest_first)
+            yield await self._not_archived(events)
+            return
+        read = self._backward if newest_first else self._forward
+        async with aclosing(read(inside, matches)) as pages:
+            async for page in pages:
+                taken = [_past(e, self.head.epoch) for e in page if inside.covers(e.id, e.ts) and matches(e.type)]
+                yield await self._not_archived(taken)
+
+    async def _forward(self, asked: Range, matches: Matches) -> AsyncGenerator[list[RingEvent]]:
+        del matches
+        async with aclosing(self._fanout.history.forward(Position(asked.after.id), until=asked.until.id)) as pages:
+            async for page in pages:
+                if not isinstance(page, Gap):
+                    yield page
+                elif self._heeds_trimming:
+                    raise TrimmedError
+
+    async def _backward(self, asked: Range, matches: Matches) -> AsyncGenerator[list[RingEvent]]:
+        until = asked.until.id
+        while until > asked.after.id:
+            page = await self._fanout.history.newest_in_stream(matches, count=TAIL_EVENTS, until=until)
+            yield [event for event in page if event.id > asked.after.id]
+            if len(page) < TAIL_EVENTS:
+                return
+            until = page[-1].id.before()
+
+    async def _not_archived(self, events: list[PastEvent]) -> list[PastEvent]:
+        """Without those that the archive has already, from before Redis lost them."""
+        if self.connection is None or self.extent is None or not events:
+            return events
+        identities = [_identity(event) for event in events]
+        names = list({name for name, _ in identities if name})
+        rows = await self.connection.execute("SELECT name, last_seq FROM producers WHERE name = ANY(%s)", (names,))
+        last: dict[str, int] = dict(await rows.fetchall())
+        return [
+            event for event, (name, seq) in zip(events, identities, strict=True) if not name or seq > last.get(name, 0)
+        ]
+
+
+def in_ring(
+    fanout: Fanout, asked: Range, matches: Matches, *, newest_first: bool, count: int | None = None
+) -> list[PastEvent]:
+    """What the ring holds between two ids: the places' numbers are not looked at.
+
+    Args:
+        fanout: it has the ring.
+        asked: the range.
+        matches: whether an event of a type is wanted.
+        newest_first: in which order.
+        count: at most so many; None for all.
+    """
+    ring, epoch, after, until = fanout.ring, fanout.head.epoch, asked.after.id, asked.until.id
+    found: list[PastEvent] = []
+    if newest_first:
+        for event in ring.newest_first(matches, until=until):
+            if event.id <= after or len(found) == count:
+                break
+            if asked.covers(event.id, event.ts):
+                found.append(_past(event, epoch))
+        return found
+    for item in ring.read(max(ring.start, ring.index_after(after)), len(ring)):
+        if not isinstance(item, RingEvent) or item.is_forgotten:
+            continue
+        if item.id > until or len(found) == count:
+            break
+        if matches(item.type) and asked.covers(item.id, item.ts):
+            found.append(_past(item, epoch))
+    return found
+
+
+def is_start(event_type: str) -> bool:
+    """Whether it begins a cycle."""
+    return event_type == "cycle.start"
+
+
+def in_front_of(place: Place) -> Place:
+    """The place before this one."""
+    return Place(place.epoch, place.id.before())
+
+
+def _past(event: RingEvent, epoch: str | None) -> PastEvent:
+    return PastEvent(event.position(epoch), event.type, event.ts, event.json)
+
+
+def _identity(event: PastEvent) -> tuple[str, int]:
+    by = orjson.loads(event.json).get("by")
+    name, _, digits = (by if isinstance(by, str) else "").rpartition(":")
+    is_number = name and len(digits) <= 18 and digits.isascii() and digits.isdigit()
+    return (name, int(digits)) if is_number else ("", 0)

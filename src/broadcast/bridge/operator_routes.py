@@ -1,0 +1,80 @@
+"""What whoever runs the bridge asks it: is it healthy, is it ready, who is connected, and all of it in numbers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from broadcast.bridge.access import Access
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.metrics import Metrics
+from broadcast.bridge.probe import Probe
+from broadcast.bridge.requests import bearer_token
+from broadcast.bridge.trace import Trace, is_local
+from broadcast.errors import RequestError
+
+__all__ = ["OperatorRoutes"]
+
+
+class OperatorRoutes:
+    """`/healthz`, `/readyz`, `/clients` and `/metrics`.
+
+    Args:
+        fanout: the log as this bridge has it.
+        access: who may see what.
+        trace: what can be said of the viewers.
+        metrics: the same in numbers.
+        probe: what the bridge has found out about itself.
+    """
+
+    def __init__(self, *, fanout: Fanout, access: Access, trace: Trace, metrics: Metrics, probe: Probe) -> None:
+        self._fanout = fanout
+        self._access = access
+        self._trace = trace
+        self._metrics = metrics
+        self._probe = probe
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/clients", self._clients),
+            Route("/metrics", self._numbers),
+        ]
+
+    async def _healthz(self, request: Request) -> Response:
+        """Whether it should go on running: a bridge that is stuck should be restarted."""
+        del request
+        reasons = list(self._probe.reasons)
+        return JSONResponse({"healthy": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    async def _readyz(self, request: Request) -> Response:
+        """Whether viewers should be sent here."""
+        del request
+        reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
+        reasons += self._probe.reasons
+        # Live viewers are served without it: an archive that lags or waits makes no bridge unready.
+        archive = await self._probe.archive.state() if self._fanout.is_up else None
+        body = {"ready": not reasons, "reasons": reasons} | ({} if archive is None else {"archive": archive})
+        return JSONResponse(body, status_code=503 if reasons else 200)
+
+    async def _clients(self, request: Request) -> Response:
+        self._refuse_strangers(request)
+        told = self._trace.answer(now_s=asyncio.get_running_loop().time())
+        return JSONResponse(told, headers={"Cache-Control": "no-store"})
+
+    async def _numbers(self, request: Request) -> Response:
+        self._refuse_strangers(request)
+        body, media_type = self._metrics.answer(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
+
+    def _refuse_strangers(self, request: Request) -> None:
+        if is_local(request.client.host if request.client else "", request.headers):
+            return
+        token = bearer_token(request.headers.get("authorization"))
+        if token is None or not self._access.grant(token).is_admin:
+            raise RequestError("forbidden", "this is told to this machine, and to administrators' tokens")

@@ -1,0 +1,122 @@
+"""Past events for who asks for them again: from the archive, the stream and the ring, up to where the log is now."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from broadcast.bridge.past import Past, Wanted
+from broadcast.bridge.ring import RingEvent
+from broadcast.errors import UnreachableError
+from broadcast.log.journey import End
+from broadcast.log.position import Gap, Position, Seen, judge
+
+if TYPE_CHECKING:
+    from broadcast.bridge.fanout import Fanout
+
+__all__ = ["Walk"]
+
+RING_EVENTS: Final = 500
+
+
+class Walk:
+    """One walk over the log, oldest first; it reads no further than it is asked to.
+
+    Args:
+        fanout: the log as this bridge has it.
+        begin: exclusive.
+        wanted: which events.
+        until: inclusive.
+    """
+
+    def __init__(self, fanout: Fanout, begin: Position, wanted: Wanted, *, until: Position) -> None:
+        self._fanout = fanout
+        self._wanted = wanted
+        self._until = until
+        self._at = begin
+        self._asked: Position | None = None
+        """The last place whose continuation the archive was asked for."""
+        self._is_over = False
+        self._seen: Seen | None = None
+        """What the archive has; None if it was not asked."""
+        self.lacks_archive = False
+        """Whether the archive was needed and could not be read: then it began with what the stream holds."""
+
+    async def pages(self) -> AsyncGenerator[list[RingEvent]]:
+        """The events in lists.
+
+        Raises:
+            UnreachableError: the stream is needed and cannot be read.
+        """
+        past = self._fanout.history.past
+        while not self._is_over:
+            if past is not None and self._asked != self._at and await self._lies_behind_the_stream():
+                self._asked = self._at
+                async for events in self._archived(past):
+                    yield events
+                continue
+            if self._at.epoch not in (None, self._fanout.head.epoch):
+                self._at = judge(self._at, await self._fanout.reader.bounds())[0]
+            if self._fanout.ring_reaches(self._at):
+                yield self._from_ring()
+                continue
+            async for events in self._from_stream():
+                yield events
+
+    def _from_ring(self) -> list[RingEvent]:
+        ring = self._fanout.ring
+        items = ring.read(max(ring.index_after(self._at.id), ring.start), RING_EVENTS)
+        events = [item for item in items if isinstance(item, RingEvent) and not item.is_forgotten]
+        self._pass(events)
+        return self._chosen(events)
+
+    async def _from_stream(self) -> AsyncGenerator[list[RingEvent]]:
+        async with aclosing(self._fanout.history.forward(self._at, until=self._until.id)) as pages:
+            async for page in pages:
+                if not isinstance(page, Gap):
+                    self._pass(page)
+                    yield self._chosen(page)
+                elif self._fanout.history.past is not None and self._asked != self._at:
+                    return  # the archive may have come so far since
+                if self._fanout.ring_reaches(self._at):
+                    return
+        self._is_over = True
+
+    def _pass(self, events: list[RingEvent]) -> None:
+        if events:
+            self._at = events[-1].position(self._fanout.head.epoch)
+        self._is_over = not events or self._at.id >= self._until.id
+
+    async def _lies_behind_the_stream(self) -> bool:
+        fanout, begin = self._fanout, self._at
+        first = fanout.ring.first_event()
+        if first is not None and begin.id >= first.id.before():
+            return False
+        try:
+            bounds = await fanout.reader.bounds()
+        except UnreachableError:
+            return True
+        return fanout.may_be_archived(begin, bounds.first) or judge(begin, bounds)[1] is not None
+
+    async def _archived(self, past: Past) -> AsyncGenerator[list[RingEvent]]:
+        seen = Seen()
+        until = self._until
+        if self._wanted.ts_to is not None:
+            until = End(None, self._wanted.ts_to).archived_until()
+        try:
+            async for page in past.forward(self._at, self._wanted, until=until):
+                for piece in page.pieces:
+                    if not isinstance(piece, Gap):
+                        yield piece[1]
+                self._at, self._seen = page.end, seen
+                for name, seq in page.producers:
+                    seen.is_new(f"{name}:{seq}")
+                self._is_over = page.is_last and not page.is_at_checkpoint and self._wanted.ts_to is None
+        except UnreachableError:
+            self.lacks_archive = True
+
+    def _chosen(self, events: list[RingEvent]) -> list[RingEvent]:
+        seen, until = self._seen, self._until.id
+        new = events if seen is None else [event for event in events if seen.is_new(event.by)]
+        return [event for event in new if event.id <= until and self._wanted.covers(event)]

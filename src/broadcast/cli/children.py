@@ -1,0 +1,140 @@
+"""The child processes of `broadcast up`: each in a group of its own, ended in the order in which they depend."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from rich.console import Console
+
+from broadcast.cli.reach import ask_bridge
+from broadcast.embedded.process import stop_process
+from broadcast.errors import BroadcastError, SettingError
+from broadcast.settings import Settings
+
+__all__ = ["example_mind", "start_archiver", "start_bridge", "start_mind", "state_folder"]
+
+READY_TIMEOUT_S: Final = 30.0
+CHILD_STOP_S: Final = 10.0
+NO_ANSWER: Final = "no answer yet"
+
+
+def state_folder() -> Path:
+    """Where this user's programs keep what must outlive them (XDG base directories)."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "v5-broadcast"
+
+
+def start_bridge(
+    stack: contextlib.ExitStack, console: Console, settings: Settings, environment: dict[str, str]
+) -> subprocess.Popen[Any]:
+    """Start the bridge, and wait until it is ready.
+
+    Args:
+        stack: ends it.
+        console: where it is said what is waited for.
+        settings: where it listens.
+        environment: its own.
+
+    Raises:
+        SettingError: it ended at once.
+        BroadcastError: it is not ready in time; the text names its log.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "broadcast",
+        "serve",
+        "--host",
+        settings.host,
+        "--port",
+        str(settings.port),
+    ]
+    log_path = _log_path("bridge", settings)
+    with log_path.open("wb") as log:
+        child = _start(stack, command, environment, stderr=log)
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    said = ""
+    while missing := _missing_for(settings):
+        if child.poll() is not None:
+            raise SettingError(f"the bridge did not start: {log_path.read_text('utf-8', 'replace')[-500:].strip()}")
+        if time.monotonic() > deadline:
+            raise BroadcastError(
+                f"the bridge is not ready after {READY_TIMEOUT_S:g} s ({missing}); its log: {log_path}"
+            )
+        if missing not in (NO_ANSWER, said):
+            said = missing
+            console.print(f"waiting   {missing}", markup=False)
+        time.sleep(0.05)
+    return child
+
+
+def _missing_for(settings: Settings) -> str:
+    """What the bridge still lacks; empty if it is ready."""
+    try:
+        with ask_bridge(settings, "/readyz", timeout_s=1):
+            return ""
+    except urllib.error.HTTPError as error:
+        with error, contextlib.suppress(ValueError, KeyError):
+            return ", ".join(orjson.loads(error.read())["reasons"])
+        return f"/readyz answers {error.code}"
+    except OSError:
+        return NO_ANSWER
+
+
+def _log_path(name: str, settings: Settings) -> Path:
+    path = state_folder() / f"{name}-{settings.port}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def start_archiver(
+    stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str]
+) -> subprocess.Popen[Any]:
+    """Start the archiver, which waits for whatever it needs by itself."""
+    with _log_path("archiver", settings).open("wb") as log:
+        return _start(stack, [sys.executable, "-m", "broadcast", "archive"], environment, stderr=log)
+
+
+def start_mind(stack: contextlib.ExitStack, environment: dict[str, str]) -> subprocess.Popen[Any]:
+    """Start the example mind.
+
+    Raises:
+        SettingError: there is none.
+    """
+    return _start(stack, [sys.executable, str(example_mind())], environment, stderr=None)
+
+
+def example_mind() -> Path:
+    """The folder of the example mind: in the installed package, or in the checkout.
+
+    Raises:
+        SettingError: it is in neither.
+    """
+    spec = find_spec("broadcast")
+    assert spec is not None and spec.origin is not None
+    package = Path(spec.origin).parent
+    for folder in (package / "_example_mind", package.parent.parent / "examples" / "mind"):
+        if (folder / "__main__.py").is_file():
+            return folder
+    raise SettingError("this installation carries no example mind; use --no-mind")
+
+
+def _start(
+    stack: contextlib.ExitStack, command: list[str], environment: dict[str, str], *, stderr: Any
+) -> subprocess.Popen[Any]:
+    # A group of its own: Ctrl-C on the terminal reaches us alone, and we end the others in our order.
+    child = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+        start_new_session=True,
+    )  # fmt: skip
+    stack.callback(stop_process, child, timeout_s=CHILD_STOP_S)
+    return child

@@ -1,0 +1,127 @@
+"""`broadcast stats`: what an archive tells of a life as a whole."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from broadcast.digest import printable
+from broadcast.errors import PositionError
+from broadcast.log.archive import Archive
+from broadcast.log.position import parse_since
+from broadcast.log.statistics import Statistics, read_statistics
+from broadcast.settings import Settings
+
+__all__ = ["stats"]
+
+DAYS_SHOWN: Final = 31
+BAR_CHARS: Final = 24
+WIDTH: Final = 80
+"""In a pipe, where there is no terminal to be as wide as."""
+
+
+async def stats(settings: Settings, *, since: str | None, until: str | None, as_json: bool) -> None:
+    """Print the statistics of a range of times.
+
+    Args:
+        settings: where the archive is.
+        since: a time, or a duration ago; None for the beginning.
+        until: likewise; None for the end.
+        as_json: one JSON object instead of tables.
+
+    Raises:
+        PositionError: a time is none.
+        UnreachableError: PostgreSQL does not answer, or refuses.
+    """
+    ts_from, ts_to = _moment(since, "since"), _moment(until, "until")
+    async with aclosing(Archive(settings.database_url, name="stats")) as archive:
+        found = await read_statistics(archive, ts_from=ts_from, ts_to=ts_to)
+    if as_json:
+        sys.stdout.write(_json(found) + "\n")
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    if found is None or not found.events:
+        console.print("nothing was archived" + (" in that time" if since or until else " yet"))
+        return
+    _show(console, found)
+
+
+def _moment(text: str | None, name: str) -> str | None:
+    if text is None:
+        return None
+    since = parse_since(text, now=datetime.now(UTC))
+    if since.ts is None:
+        raise PositionError(f"{name}: expected a time ('2026-02-14T19:00:00Z') or a duration ago ('7d'), got {text!r}")
+    return since.ts
+
+
+def _json(found: Statistics | None) -> str:
+    if found is None:
+        return "null"
+    listed = asdict(found)
+    for name, key in (("types", "type"), ("days", "day")):
+        listed[name] = [{key: each, "events": events} for each, events in listed[name]]
+    return orjson.dumps(listed).decode()
+
+
+def _show(console: Console, found: Statistics) -> None:
+    console.print(f"{found.events:,} events, {found.cycles:,} cycles, {found.errors:,} errors\n")
+    console.print(_counted("type", found.types, found.events))
+    days = found.days[-DAYS_SHOWN:]
+    older = len(found.days) - len(days)
+    console.print(_counted(f"day (UTC{f', {older} before these' if older else ''})", days, found.events))
+    if found.slowest:
+        console.print(_slowest(found))
+    if found.failures:
+        console.print(_failures(found))
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        is_number = column.endswith("#")
+        table.add_column(
+            column.rstrip("#"),
+            justify="right" if is_number else "left",
+            overflow="ellipsis",
+            no_wrap=True,
+            header_style="dim",
+        )
+    return table
+
+
+def _counted(name: str, rows: tuple[tuple[str, int], ...], total: int) -> Table:
+    table = _table(name, "events#", "share#", "")
+    most = max((events for _, events in rows), default=1)
+    for label, events in rows:
+        bar = "▇" * max(1, round(BAR_CHARS * events / most))
+        table.add_row(printable(label), f"{events:,}", f"{events / total:.1%}", Text(bar, style="cyan"))
+    table.add_row("", "", "", "")
+    return table
+
+
+def _slowest(found: Statistics) -> Table:
+    table = _table("cycle#", "took#", "errors#", "began (UTC)", "id of its cycle.start", title="The slowest cycles")
+    for each in found.slowest:
+        number = "" if each.cycle is None else f"{each.cycle}"
+        took = f"{each.duration_ms / 1000:,.2f} s"
+        table.add_row(number, took, f"{each.errors or ''}", each.ts[:19].replace("T", " "), each.id)
+    table.add_row("", "", "", "", "")
+    return table
+
+
+def _failures(found: Statistics) -> Table:
+    table = _table("when (UTC)", "cycle#", "source", "message", title=f"The newest of {found.errors:,} errors")
+    for each in found.failures:
+        number = "" if each.cycle is None else f"{each.cycle}"
+        when = each.ts[:19].replace("T", " ")
+        table.add_row(when, number, Text(printable(each.source)), Text(printable(each.message), style="red"))
+    return table

@@ -1,0 +1,38 @@
+"""Which archive a command means: the one that is named, else that of the `broadcast up` that runs here."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from broadcast.cli.children import state_folder
+from broadcast.embedded import PrivatePostgresql
+from broadcast.errors import SettingError
+from broadcast.settings import Settings
+
+__all__ = ["archive_settings"]
+
+
+def archive_settings(redis_url: str | None, database_url: str | None, *, is_needed: bool = True) -> Settings:
+    """All settings, with the archive's address where there is one.
+
+    Args:
+        redis_url: where Redis listens; None reads `REDIS_URL`.
+        database_url: where the archive is; None reads `DATABASE_URL`.
+        is_needed: whether the command is nothing without an archive.
+
+    Raises:
+        SettingError: it is, and there is none; or an address is none.
+    """
+    settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
+    if not settings.database_url and redis_url is None and "REDIS_URL" not in os.environ:
+        private = PrivatePostgresql(state_folder() / "postgresql")
+        if private.is_running_elsewhere:
+            settings = settings.with_changes(database_url=private.url)
+    if is_needed and not settings.database_url:
+        raise SettingError(
+            "no archive: set DATABASE_URL, or --database-url; `broadcast up` prints that of its own as it starts"
+        )
+    if settings.database_url and find_spec("psycopg") is None:
+        raise SettingError("psycopg is missing: pip install 'v5-broadcast[archive]'")
+    return settings

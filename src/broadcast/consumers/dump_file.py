@@ -1,0 +1,104 @@
+"""The file of an export: compressed where its name says so, whole or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+import zstandard
+
+from broadcast.errors import BroadcastError
+
+__all__ = ["DumpWriter", "epoch_beside", "lines_of"]
+
+LINE_BYTES_MAX: Final = 64 * 1024 * 1024
+BUFFER_BYTES: Final = 1024 * 1024
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+LEVEL: Final = 6
+"""Twice as small as level 1 at half its speed; still faster than PostgreSQL gives events."""
+
+
+class DumpWriter:
+    """Writes beside the file, and takes its place at the end; standard output has no such end.
+
+    Args:
+        path: the file; None is standard output.
+        is_compressed: whether to compress it with zstd.
+    """
+
+    def __init__(self, path: Path | None, *, is_compressed: bool) -> None:
+        self._path = path
+        self._part = None if path is None else path.with_name(f".{path.name}.{os.getpid()}.part")
+        raw = sys.stdout.buffer if self._part is None else _private(self._part)
+        self._raw: IO[bytes] = raw
+        self._out: IO[bytes] = (
+            zstandard.ZstdCompressor(level=LEVEL).stream_writer(raw, closefd=False) if is_compressed else raw
+        )
+
+    def write(self, data: bytes) -> None:
+        """Write some lines."""
+        self._out.write(data)
+
+    def finish(self) -> None:
+        """Everything is written: the file is there."""
+        if self._out is not self._raw:
+            self._out.close()
+        self._raw.flush()
+        if self._part is not None and self._path is not None:
+            os.fsync(self._raw.fileno())
+            self._raw.close()
+            self._part.replace(self._path)
+            self._part = None
+
+    def discard(self) -> None:
+        """Leave nothing behind; after `finish` there is nothing to discard."""
+        if self._part is not None:
+            self._raw.close()
+            self._part.unlink(missing_ok=True)
+            self._part = None
+
+
+def _private(path: Path) -> IO[bytes]:
+    # What a mind thinks is for its keeper alone.
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", BUFFER_BYTES)
+
+
+def epoch_beside(path: Path) -> str | None:
+    """The log that a recorded file was written from, which the recorder keeps beside it; None if nothing says so."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.with_name(f".{path.name}.epoch").read_text("utf-8").strip() or None
+    return None
+
+
+@contextlib.contextmanager
+def lines_of(path: Path | None) -> Generator[Iterator[bytes]]:
+    """The lines of a file, each without its end; compressed or not, it says so itself.
+
+    Args:
+        path: the file; None is standard input.
+
+    Raises:
+        BroadcastError: it cannot be decompressed, or a line is longer than any event.
+    """
+    source = sys.stdin.fileno() if path is None else path
+    with open(source, "rb", BUFFER_BYTES, closefd=path is not None) as raw:
+        reader: Any = raw
+        if reader.peek(4)[:4] == ZSTD_MAGIC:
+            stream = zstandard.ZstdDecompressor().stream_reader(reader, read_across_frames=True, closefd=False)
+            reader = io.BufferedReader(stream, BUFFER_BYTES)
+        yield _lines(reader)
+
+
+def _lines(reader: IO[bytes]) -> Iterator[bytes]:
+    try:
+        while line := reader.readline(LINE_BYTES_MAX):
+            if len(line) == LINE_BYTES_MAX:
+                raise BroadcastError(f"a line of {LINE_BYTES_MAX} bytes or more is no event")
+            yield line.rstrip(b"\r\n")
+    except zstandard.ZstdError as error:
+        raise BroadcastError(f"cannot be decompressed: {error}") from None

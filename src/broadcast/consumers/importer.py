@@ -1,0 +1,226 @@
+"""An export, or a recorded file, into the archive: every event exactly once, also if it was cut off or comes twice.
+
+Rules:
+1. An event's place is (epoch, id): what is there already is left as it is.
+2. Logs of the export that the archive does not know come in front of those it knows, or behind them; so order stays as
+   it was. In front there may be no numbers left: then all that it knows get greater ones.
+3. The archiver's checkpoint is moved on only by an export that has everything from before it on, so that nothing is
+   left out in between. It is moved in the transaction of the batch, which fences the archiver off: that finds the new
+   one, and goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+
+from broadcast.consumers.log_numbers import numbered
+from broadcast.consumers.rows import Row, row_of
+from broadcast.consumers.store import connect
+from broadcast.errors import BroadcastError, EventError, UnreachableError
+from broadcast.log.archive import Epoch, Extent, Place, read_extent
+from broadcast.log.entry import Entry
+from broadcast.log.export_form import Exported, Header, Mark, Unplaced, read_line
+from broadcast.log.migrate import migrate
+from broadcast.log.partitions import make, week_of
+from broadcast.log.position import EntryId, Position
+
+__all__ = ["Imported", "Importer"]
+
+BATCH_EVENTS: Final = 5_000
+BATCH_CHARS: Final = 8 * 1024 * 1024
+HOLDER: Final = "import"
+UNNAMED: Final = "imported"
+
+_STAGE: Final[LiteralString] = "CREATE TEMP TABLE incoming (LIKE events) ON COMMIT DROP"
+_COPY: Final[LiteralString] = (
+    "COPY incoming (epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n) FROM STDIN"
+)
+# What is new is counted by what was put in, so that nothing is counted twice.
+_INSERT: Final[LiteralString] = """
+WITH fresh AS (
+    INSERT INTO events (epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n)
+    SELECT epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n FROM incoming
+    ON CONFLICT DO NOTHING RETURNING type, ts
+), of_types AS (
+    INSERT INTO types AS t (type, events) SELECT type, count(*) FROM fresh GROUP BY type ORDER BY type
+    ON CONFLICT (type) DO UPDATE SET events = t.events + excluded.events
+), of_spans AS (
+    INSERT INTO counts AS c (span_ms, begin_ms, type, events)
+    SELECT span_ms, floor(extract(epoch FROM ts) * 1000 / span_ms)::bigint * span_ms AS begin_ms, type, count(*)
+    FROM fresh CROSS JOIN (VALUES (60000::bigint), (3600000)) AS spans (span_ms)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = c.events + excluded.events
+)
+SELECT count(*) FROM fresh
+"""
+_PRODUCERS: Final[LiteralString] = """
+INSERT INTO producers AS p SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
+ON CONFLICT (name) DO UPDATE SET last_seq = greatest(p.last_seq, excluded.last_seq),
+    last_ms = greatest(p.last_ms, excluded.last_ms)
+"""
+
+
+@dataclass(slots=True)
+class Imported:
+    """What has become of the lines."""
+
+    events: int = 0
+    """Read, with a place."""
+    fresh: int = 0
+    """Put into the archive; the others were there."""
+    unplaced: int = 0
+    """Events without an id, which belong to no place in the log."""
+    beyond: int = 0
+    """Left out: they lie behind the archiver's checkpoint, and it will archive them itself."""
+
+
+class Importer:
+    """Imports into one archive, which is made if there is none.
+
+    Args:
+        url: its address.
+        stream: the stream's key, which a fresh archive is said to be of.
+        epoch: the log of events before any line that names one; None: by their ids.
+    """
+
+    def __init__(self, url: str, stream: str, *, epoch: str | None = None) -> None:
+        self._url, self._stream = url, stream
+        self._epoch: str | None = epoch
+        self._numbers: dict[str, int] = {}
+        self._rows: list[Row] = []
+        self._chars = 0
+        self._is_whole = False
+        self._is_complete = True
+        self._has_met_checkpoint = False
+        self.done = Imported()
+        """How far it is."""
+        self.is_over = False
+        """Whether all lines were taken in."""
+        self.on_progress: Callable[[int], None] = lambda _: None
+        """Told of the events that were read, now and then."""
+
+    async def run(self, lines: Iterable[bytes]) -> Imported:
+        """Import some lines.
+
+        Raises:
+            BroadcastError: a line is no event, or the export was cut off; what was before it is imported.
+            UnreachableError: PostgreSQL does not answer, or refuses; the same again does what is left.
+        """
+        try:
+            connection = await connect(self._url, "broadcast-import")
+            try:
+                await migrate(connection)
+                await self._run(connection, lines)
+            finally:
+                await connection.close()
+        except psycopg.Error as error:
+            raise UnreachableError(f"PostgreSQL: {type(error).__name__}: {error}"[:300]) from error
+        if not self._is_complete:
+            raise BroadcastError(f"the export was cut off after {self.done.events} events: its last line is missing")
+        self.is_over = True
+        return self.done
+
+    async def _run(self, connection: psycopg.AsyncConnection[Any], lines: Iterable[bytes]) -> None:
+        for number, line in enumerate(lines, 1):
+            try:
+                read = read_line(line)
+            except EventError as error:
+                await self._flush(connection)
+                raise BroadcastError(f"line {number}: {error}") from None
+            if isinstance(read, Entry):
+                await self._take(connection, read)
+            elif isinstance(read, Unplaced):
+                self.done.unplaced += 1
+            else:
+                await self._flush(connection)
+                await self._heed(connection, read)
+        await self._flush(connection)
+
+    async def _take(self, connection: psycopg.AsyncConnection[Any], entry: Entry) -> None:
+        self._rows.append(row := row_of(entry))
+        self._chars += len(row.line or "")
+        if len(self._rows) >= BATCH_EVENTS or self._chars >= BATCH_CHARS:
+            await self._flush(connection)
+
+    async def _heed(self, connection: psycopg.AsyncConnection[Any], told: Header | Mark | Exported) -> None:
+        if isinstance(told, Header):
+            self._is_whole, self._is_complete = told.is_whole, False
+            self._numbers |= await numbered(connection, told.epochs)
+        elif isinstance(told, Mark):
+            self._epoch = told.name
+        else:
+            self._is_complete = True
+
+    # --- a batch
+
+    async def _flush(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        rows, self._rows, self._chars = self._rows, [], 0
+        if not rows:
+            return
+        await make(connection, {week_of(row.entry.id.ms) for row in rows if row.line is not None})
+        async with connection.transaction():
+            # Whoever else writes waits, or is fenced off.
+            await connection.execute("SELECT 1 FROM checkpoint FOR UPDATE")
+            extent = await read_extent(connection)
+            number = await self._number_of(connection, rows[0].entry.id, extent)
+            kept = await self._kept(connection, rows, number, extent)
+            fresh = await _stored(connection, kept, number) if kept else 0
+        self.done.events += len(rows)
+        self.done.fresh += fresh
+        self.on_progress(self.done.events)
+
+    async def _number_of(self, connection: psycopg.AsyncConnection[Any], first: EntryId, extent: Extent | None) -> int:
+        name = self._epoch
+        if name is None:
+            place = None if extent is None else extent.place_of(Position(first))
+            if place is not None:
+                return place.epoch
+            name = UNNAMED
+        if name not in self._numbers:
+            self._numbers |= await numbered(connection, (Epoch(0, name, None, None, first),))
+        return self._numbers[name]
+
+    async def _kept(
+        self, connection: psycopg.AsyncConnection[Any], rows: list[Row], number: int, extent: Extent | None
+    ) -> list[Row]:
+        """The rows that may go in; moves the checkpoint behind them where it has to."""
+        holder = await (await connection.execute("SELECT holder FROM checkpoint")).fetchone()
+        last = rows[-1].entry
+        if extent is None or holder is None:
+            await connection.execute(
+                "INSERT INTO checkpoint (stream, epoch, id_ms, id_seq, n, holder, heard_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, 'epoch')",
+                (self._stream, number, *last.id, last.n, HOLDER),
+            )
+            return rows
+        self._has_met_checkpoint |= Place(number, rows[0].entry.id) <= extent.end
+        if Place(number, last.id) <= extent.end:
+            return rows
+        if holder[0] != HOLDER and not (self._is_whole and self._has_met_checkpoint):
+            kept = [row for row in rows if Place(number, row.entry.id) <= extent.end]
+            self.done.beyond += len(rows) - len(kept)
+            return kept
+        await connection.execute(
+            "UPDATE checkpoint SET epoch = %s, id_ms = %s, id_seq = %s, n = %s", (number, *last.id, last.n)
+        )
+        return rows
+
+
+async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], number: int) -> int:
+    lines = "".join(f"{number}\t{row.line}\n" for row in rows if row.line is not None)
+    await connection.execute(_STAGE)
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        await copy.write(lines.encode())
+    found = await (await connection.execute(_INSERT)).fetchone()
+    last: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        if (known := row.identity) is not None:
+            last[known[0]] = max(last.get(known[0], (0, 0)), (known[1], row.entry.id.ms))
+    names = sorted(last)
+    values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
+    await connection.execute(_PRODUCERS, values)
+    return int(found[0]) if found else 0

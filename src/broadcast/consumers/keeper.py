@@ -1,0 +1,139 @@
+"""What an archive needs beside its events: partitions ahead of time, dropping what is too old, gaps announced."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import sql
+
+from broadcast.consumers.store import connect
+from broadcast.log.partitions import begin_ms, make, older_than, week_of
+from broadcast.log.position import EntryId
+from broadcast.settings import Settings
+
+if TYPE_CHECKING:
+    from broadcast.emitter.broadcaster import Broadcaster
+
+__all__ = ["Keeper"]
+
+AHEAD_WEEKS: Final = 2
+ROUND_S: Final = 3600.0
+RETRY_S: Final = 60.0
+ANNOUNCE_RETRY_S: Final = 10.0
+FLUSH_S: Final = 5.0
+LOCK_TIMEOUT_MS: Final = 2_000
+"""So long a drop waits for those who read; whoever comes meanwhile waits behind it, and so does the archiver."""
+
+
+class Keeper:
+    """Looks after the archive, on a connection of its own, while its archiver holds the checkpoint.
+
+    Args:
+        settings: which database; which Redis the announcements go to.
+        holder: the archiver's name.
+        keep_s: what is older goes; None keeps everything.
+        on_note: told what was dropped, and what could not be.
+    """
+
+    def __init__(
+        self, settings: Settings, holder: str, *, keep_s: float | None, on_note: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._holder = holder
+        self._keep_s = keep_s
+        self._on_note = on_note
+        self._wanted = asyncio.Event()
+        self._broadcaster: Broadcaster | None = None
+
+    def announce(self) -> None:
+        """There is a gap to announce."""
+        self._wanted.set()
+
+    async def aclose(self) -> None:
+        """Close what announces, with what it has in hand."""
+        broadcaster, self._broadcaster = self._broadcaster, None
+        if broadcaster is not None:
+            await asyncio.to_thread(broadcaster.close, 1.0)
+
+    async def run(self) -> None:
+        """Do it all at once, and again every hour, until cancelled. What fails is tried again in a minute."""
+        round_at_s = 0.0
+        self._wanted.set()  # a run before this one may have left some
+        while True:
+            pause_s = RETRY_S
+            try:
+                if time.monotonic() >= round_at_s:
+                    await self._round()
+                    round_at_s = time.monotonic() + ROUND_S
+                pause_s = round_at_s - time.monotonic()
+                if self._wanted.is_set() and not await self._announce():
+                    pause_s = ANNOUNCE_RETRY_S
+            except (psycopg.Error, OSError) as error:
+                self._on_note(f"the archive was not looked after, next try in {RETRY_S:g} s: {error}"[:300].strip())
+            try:
+                async with asyncio.timeout(max(0.1, pause_s)):
+                    await self._wanted.wait()
+                    await asyncio.sleep(ANNOUNCE_RETRY_S if pause_s == ANNOUNCE_RETRY_S else 0)
+            except TimeoutError:
+                pass
+
+    async def _round(self) -> None:
+        async with await connect(self._settings.database_url, f"broadcast-keeper-{self._holder}") as connection:
+            this_week = week_of(int(time.time() * 1000))
+            await make(connection, range(this_week, this_week + AHEAD_WEEKS + 1))
+            if self._keep_s is not None:
+                await self._forget(connection, int((time.time() - self._keep_s) * 1000))
+
+    async def _forget(self, connection: psycopg.AsyncConnection[Any], before_ms: int) -> None:
+        for name in await older_than(connection, before_ms):
+            async with connection.transaction():
+                await connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(LOCK_TIMEOUT_MS),))
+                table = sql.Identifier(name)
+                # Counted before the lock is asked for: nobody waits for that.
+                await connection.execute(
+                    sql.SQL(
+                        "UPDATE types SET events = types.events - gone.events "
+                        "FROM (SELECT type, count(*) AS events FROM {} GROUP BY type) AS gone "
+                        "WHERE types.type = gone.type"
+                    ).format(table)
+                )
+                await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+                await connection.execute("DELETE FROM types WHERE events <= 0")
+            self._on_note(f"dropped {name}: older than is to be kept")
+        # As far back as the events that are left.
+        oldest_ms = begin_ms(week_of(before_ms))
+        await connection.execute("DELETE FROM counts WHERE begin_ms < %s", (oldest_ms,))
+        await connection.execute("DELETE FROM parked WHERE id_ms < %s", (oldest_ms,))
+        await connection.execute(
+            "DELETE FROM gaps WHERE coalesce(before_ms, after_ms) < %s AND announced", (oldest_ms,)
+        )
+        await connection.execute("DELETE FROM producers WHERE last_ms < %s", (oldest_ms,))
+
+    async def _announce(self) -> bool:
+        """Emit what was not announced; whether all of it is in the log."""
+        self._wanted.clear()
+        async with await connect(self._settings.database_url, f"broadcast-keeper-{self._holder}") as connection:
+            rows = await connection.execute(
+                "SELECT gap, after_ms, after_seq, before_ms, before_seq, lost, reason FROM gaps WHERE NOT announced "
+                "ORDER BY gap"
+            )
+            for gap, after_ms, after_seq, before_ms, before_seq, lost, reason in await rows.fetchall():
+                before = None if before_ms is None else str(EntryId(before_ms, before_seq))
+                data = {"after": str(EntryId(after_ms, after_seq)), "before": before, "lost": lost, "reason": reason}
+                if not await asyncio.to_thread(self._emit, data):
+                    self._wanted.set()
+                    return False
+                await connection.execute("UPDATE gaps SET announced = true WHERE gap = %s", (gap,))
+        return True
+
+    def _emit(self, data: dict[str, Any]) -> bool:
+        from broadcast.emitter.broadcaster import Broadcaster
+
+        if self._broadcaster is None:
+            self._broadcaster = Broadcaster(settings=self._settings)
+        self._broadcaster.emit("broadcast.gap", data)
+        return self._broadcaster.flush(FLUSH_S)

@@ -1,0 +1,360 @@
+"""The archiver's own connection to PostgreSQL: who may write, and a batch with its checkpoint in one transaction.
+
+Rules:
+1. Every transaction begins with the fence: it moves the checkpoint on from where this archiver believes it is, and only
+   if this archiver still holds it. So whatever else is in the transaction happens once.
+2. Who starts takes the checkpoint at once; who was fenced off takes it only after the other has been silent for long.
+3. What is kept in memory (the epoch's number, the producers' last seqs) is true as long as the fence holds, and is
+   thrown away with the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+
+from broadcast.consumers.batch import Batch
+from broadcast.consumers.rows import SEQ_MAX
+from broadcast.errors import BroadcastError, SettingError
+from broadcast.log.migrate import migrate
+from broadcast.log.partitions import make, week_of
+from broadcast.log.position import START, EntryId, Gap, Position
+
+__all__ = ["Checkpoint", "FencedError", "Store", "is_refusal"]
+
+CONNECT_TIMEOUT_S: Final = 5
+STATEMENT_TIMEOUT_MS: Final = 60_000
+CLAIM_LOCK_TIMEOUT_MS: Final = 3_000
+SILENT_S: Final = 10.0
+"""An archiver that was not heard of for so long may be replaced by one that waits."""
+PRODUCERS_CACHED: Final = 20_000
+PARTITION_TRIES: Final = 3
+
+_COPY: Final[LiteralString] = "COPY events (epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n) FROM STDIN"
+_KEEPALIVES: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+class FencedError(BroadcastError):
+    """Another archiver holds the checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Up to where the stream is archived."""
+
+    epoch: int
+    """The archive's number for the log."""
+    name: str
+    """What the log calls itself; empty for one without a name."""
+    id: EntryId
+    n: int | None
+
+    @property
+    def position(self) -> Position:
+        """From where to read on."""
+        return Position(self.id, self.n, self.name)
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether PostgreSQL says by it that it cannot store what it was given, now or later."""
+    return (error.sqlstate or "")[:2] in ("22", "54")  # data exception, program limit exceeded
+
+
+class Store:
+    """The archive, as the archiver writes it.
+
+    Args:
+        url: what libpq knows as a connection string.
+        stream: the stream's key; a database holds one.
+        holder: this archiver's name, which no other has.
+    """
+
+    def __init__(self, url: str, stream: str, holder: str) -> None:
+        self.stream = stream
+        self.holder = holder
+        self.checkpoint: Checkpoint | None = None
+        """None until something was archived."""
+        self._url = url
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._last_seq: dict[str, int] = {}
+        self._weeks: set[int] = set()
+
+    @property
+    def connection(self) -> psycopg.AsyncConnection[Any]:
+        """The open connection."""
+        assert self._connection is not None, "the store is not open"
+        return self._connection
+
+    async def open(self) -> None:
+        """Connect, and bring the tables up to this version.
+
+        Raises:
+            SettingError: see `migrate`; or the database holds another stream's events.
+            psycopg.Error: PostgreSQL does not answer, or refuses.
+        """
+        self._connection = await connect(self._url, f"broadcast-{self.holder}")
+        await migrate(self.connection)
+        row = await self._one("SELECT stream FROM checkpoint")
+        if row is not None and row[0] != self.stream:
+            raise SettingError(
+                f"DATABASE_URL: this database holds the events of the stream {row[0]!r}, not of {self.stream!r}; give "
+                "each stream a database (or a schema) of its own, or set BROADCAST_STREAM"
+            )
+
+    async def close(self) -> None:
+        """Close the connection, whatever state it is in."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()
+
+    async def claim(self, *, at_once: bool) -> None:
+        """Become the one who writes.
+
+        Args:
+            at_once: whether to take the checkpoint from whoever holds it; else only from one that is silent.
+
+        Raises:
+            FencedError: another archiver holds it, and lives.
+            psycopg.Error: PostgreSQL does not answer, or refuses.
+        """
+        connection = self.connection
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(CLAIM_LOCK_TIMEOUT_MS),))
+                found = await self._take(at_once=at_once)
+        except psycopg.errors.LockNotAvailable:
+            # Its transaction does not end: it was stopped, or its machine is gone and nobody has told PostgreSQL.
+            await self._end_the_holder(at_once=at_once)
+            async with connection.transaction():
+                found = await self._take(at_once=at_once)
+        self.checkpoint = found
+        self._weeks.clear()
+        self._last_seq = dict(
+            await self._all("SELECT name, last_seq FROM producers ORDER BY last_ms DESC LIMIT %s", (PRODUCERS_CACHED,))
+        )
+
+    async def _take(self, *, at_once: bool) -> Checkpoint | None:
+        values = {"me": self.holder, "at_once": at_once, "silent_s": SILENT_S}
+        row = await self._one(
+            "UPDATE checkpoint SET holder = %(me)s, heard_at = clock_timestamp() WHERE %(at_once)s OR holder = %(me)s "
+            "OR heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s) RETURNING epoch, id_ms, id_seq, n",
+            values,
+        )
+        if row is not None:
+            name = await self._one("SELECT name FROM epochs WHERE epoch = %s", (row[0],))
+            assert name is not None, "a foreign key says so"
+            return Checkpoint(row[0], name[0], EntryId(row[1], row[2]), row[3])
+        holder = await self._one("SELECT holder FROM checkpoint")
+        if holder is not None:
+            raise FencedError(f"another archiver is at work: {holder[0]}")
+        return None
+
+    async def _end_the_holder(self, *, at_once: bool) -> None:
+        await self.connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity, checkpoint WHERE datname = current_database() "
+            "AND application_name = left('broadcast-' || holder, 63) AND holder <> %s "
+            "AND (%s OR heard_at < clock_timestamp() - make_interval(secs => %s))",
+            (self.holder, at_once, SILENT_S),
+        )
+
+    async def hold(self) -> None:
+        """Say that this archiver lives, though nothing flows.
+
+        Raises:
+            FencedError: another one has taken over.
+            psycopg.Error: PostgreSQL does not answer, or refuses.
+        """
+        if self.checkpoint is None:
+            return
+        done = await self.connection.execute(
+            "UPDATE checkpoint SET heard_at = clock_timestamp() WHERE holder = %s", (self.holder,)
+        )
+        if done.rowcount != 1:
+            raise FencedError("another archiver has taken over")
+
+    async def release(self) -> None:
+        """Let whoever waits take over at once."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await self.connection.execute(
+                    "UPDATE checkpoint SET heard_at = 'epoch' WHERE holder = %s", (self.holder,)
+                )
+
+    async def commit(self, batch: Batch) -> int:
+        """Store a batch, and move the checkpoint behind it, in one transaction.
+
+        Returns:
+            How many rows were new.
+
+        Raises:
+            FencedError: another archiver holds the checkpoint; nothing was stored.
+            psycopg.Error: nothing was stored; see `is_refusal`.
+        """
+        weeks = _weeks(batch)
+        for _ in range(PARTITION_TRIES):
+            await self._make_partitions(weeks)
+            try:
+                async with self.connection.transaction():
+                    epoch = await self._enter(batch)
+                    checkpoint = await self._fence(epoch, batch)
+                    fresh = batch.without_repeats(await self._known(batch))
+                    await self._write(epoch, fresh)
+                break
+            except psycopg.errors.CheckViolation:  # somebody has just dropped the partition
+                self._weeks.clear()
+        else:
+            raise BroadcastError("a partition that is made is gone before it can be written to")
+        self.checkpoint = checkpoint
+        self._last_seq |= {name: seq for name, (seq, _) in fresh.producers.items()}
+        return len(fresh.rows)
+
+    async def _make_partitions(self, weeks: set[int]) -> None:
+        if missing := weeks - self._weeks:
+            await make(self.connection, missing)
+            self._weeks |= missing
+
+    async def _enter(self, batch: Batch) -> int:
+        """The number of the batch's log; a new one where the log is another, or goes on from an earlier place."""
+        now, log = self.checkpoint, batch.epoch
+        begins = batch.gap is not None and batch.gap.reason in ("rewound", "reset")
+        if now is not None and not begins:
+            if now.name == log.name:
+                return now.epoch
+            if not now.name and log.parent is None:  # it has got its name only now
+                await self.connection.execute("UPDATE epochs SET name = %s WHERE epoch = %s", (log.name, now.epoch))
+                return now.epoch
+        parent, forked_at, first = log.parent, log.forked_at, batch.first or START
+        if now is not None:
+            # A log of this name is known: Redis got an older copy of its data, or nobody may give it another name.
+            await self.connection.execute("UPDATE epochs SET name = name || '~' || epoch WHERE name = %s", (log.name,))
+        row = await self._one(
+            "INSERT INTO epochs (name, parent, forked_ms, forked_seq, first_ms, first_seq) "
+            "VALUES (%s, %s, %s, %s, %s, %s) RETURNING epoch",
+            (log.name, parent, *(_bigints(forked_at) if forked_at else (None, None)), *_bigints(first)),
+        )
+        assert row is not None
+        return int(row[0])
+
+    async def _fence(self, epoch: int, batch: Batch) -> Checkpoint:
+        # An id that no bigint holds: the ordinal would be another entry's.
+        place, now = EntryId(*_bigints(batch.end.id)), self.checkpoint
+        n = batch.end.n if place == batch.end.id else None
+        if now is None:
+            done = await self.connection.execute(
+                "INSERT INTO checkpoint (stream, epoch, id_ms, id_seq, n, holder, heard_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING",
+                (self.stream, epoch, *place, n, self.holder),
+            )
+        else:
+            done = await self.connection.execute(
+                "UPDATE checkpoint SET epoch = %s, id_ms = %s, id_seq = %s, n = %s, heard_at = clock_timestamp() "
+                "WHERE holder = %s AND epoch = %s AND id_ms = %s AND id_seq = %s",
+                (epoch, *place, n, self.holder, now.epoch, *now.id),
+            )
+        if done.rowcount != 1:
+            raise FencedError("another archiver has taken over")
+        return Checkpoint(epoch, batch.epoch.name, place, n)
+
+    async def _known(self, batch: Batch) -> dict[str, int]:
+        """The last seq of each of the batch's producers that has any."""
+        names = batch.producers
+        if unknown := [name for name in names if name not in self._last_seq]:
+            if len(self._last_seq) > 2 * PRODUCERS_CACHED:
+                self._last_seq.clear()
+                unknown = list(names)
+            rows = await self._all("SELECT name, last_seq FROM producers WHERE name = ANY(%s)", (unknown,))
+            self._last_seq |= dict(rows)
+        return {name: self._last_seq[name] for name in names if name in self._last_seq}
+
+    async def _write(self, epoch: int, batch: Batch) -> None:
+        if lines := batch.lines(epoch):
+            async with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+                await copy.write(lines)
+        if producers := batch.producers:
+            names, lasts = list(producers), list(producers.values())
+            await self.connection.execute(
+                "INSERT INTO producers SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) ON CONFLICT (name) "
+                "DO UPDATE SET last_seq = excluded.last_seq, last_ms = excluded.last_ms",
+                (names, [seq for seq, _ in lasts], [ms for _, ms in lasts]),
+            )
+        types, counts = batch.counts()
+        if types:
+            await self.connection.execute(
+                "INSERT INTO types SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT (type) "
+                "DO UPDATE SET events = types.events + excluded.events",
+                (list(types), list(types.values())),
+            )
+            spans, begins, of_types = (list(column) for column in zip(*counts, strict=True))
+            await self.connection.execute(
+                "INSERT INTO counts SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) "
+                "ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = counts.events + excluded.events",
+                (spans, begins, of_types, list(counts.values())),
+            )
+        for parked in batch.parked:
+            await self.connection.execute(
+                "INSERT INTO parked (epoch, id_ms, id_seq, by, raw, error) VALUES (%s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT DO NOTHING",
+                (epoch, *parked.id, parked.by, parked.raw, parked.error),
+            )
+        if batch.gap is not None:
+            await self._note_gap(epoch, batch.gap)
+
+    async def _note_gap(self, epoch: int, gap: Gap) -> None:
+        before = _bigints(gap.before) if gap.before else (None, None)
+        await self.connection.execute(
+            "INSERT INTO gaps (epoch, after_ms, after_seq, before_ms, before_seq, lost, reason, announced) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            # Of what Redis had lost, the archive holds all that it had had; and what producers could not append again
+            # they announce themselves.
+            (epoch, *_bigints(gap.after), *before, gap.lost, gap.reason, gap.reason == "rewound"),
+        )
+
+    async def _one(self, query: LiteralString, values: Any = None) -> Any:
+        return await (await self.connection.execute(query, values)).fetchone()
+
+    async def _all(self, query: LiteralString, values: Any = None) -> list[Any]:
+        return await (await self.connection.execute(query, values)).fetchall()
+
+
+def _weeks(batch: Batch) -> set[int]:
+    rows = [row for row in (batch.rows[:1] + batch.rows[-1:]) if row.line is not None]
+    ends = {week_of(row.entry.id.ms) for row in rows}
+    if len(rows) == 2 and len(ends) == 1:
+        return ends
+    return {week_of(row.entry.id.ms) for row in batch.rows if row.line is not None}
+
+
+def _bigints(place: EntryId) -> tuple[int, int]:
+    return min(place.ms, SEQ_MAX), min(place.seq, SEQ_MAX)
+
+
+async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
+    """A connection that notices within half a minute that nobody is at the other end any more.
+
+    Args:
+        url: what libpq knows as a connection string.
+        name: what `pg_stat_activity` calls it.
+
+    Raises:
+        psycopg.Error: PostgreSQL does not answer, or refuses.
+    """
+    given: dict[str, Any] = {**_KEEPALIVES, "application_name": name[:63], "connect_timeout": CONNECT_TIMEOUT_S}
+    # Every statement its own transaction: those of several are written out.
+    connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
+    # Not as an option of the connection, which would take the place of those in the address.
+    try:
+        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            await connection.execute("SELECT set_config(%s, %s, false)", (setting, str(STATEMENT_TIMEOUT_MS)))
+    except BaseException:
+        await connection.close()
+        raise
+    return connection

@@ -1,0 +1,265 @@
+"""Erasing in the archive: a blank takes the row's place, and whatever was counted is counted anew.
+
+In batches, each a transaction of its own: an archive may hold millions of what shall go, and the archiver must go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from broadcast.errors import SettingError, UnreachableError
+from broadcast.log.archive import Place, read_extent
+from broadcast.log.erasure import BLANK, ERASED, Erasure, blank
+from broadcast.log.position import START, EntryId
+
+__all__ = ["ArchiveEraser"]
+
+BATCH_EVENTS: Final = 5_000
+CONNECT_TIMEOUT_S: Final = 5
+TRIES_MAX: Final = 5
+RETRY_S: Final = 0.2
+SPANS_MS: Final = (60_000, 3_600_000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blanked:
+    """One row that was blanked."""
+
+    place: Place
+    type: str
+    ts_ms: int
+    partition: str
+
+
+class ArchiveEraser:
+    """Erases in one archive.
+
+    Args:
+        url: its address.
+        erasure: what.
+    """
+
+    def __init__(self, url: str, erasure: Erasure) -> None:
+        self._url, self._erasure = url, erasure
+        self.end: tuple[str | None, EntryId] = (None, START)
+        """The log's epoch and its newest event when the question was asked: what came later is not meant."""
+        self._row: int | None = None
+        self._partitions: set[str] = set()
+
+    async def count(self) -> int:
+        """How many events are meant.
+
+        Raises:
+            UnreachableError: PostgreSQL does not answer, or refuses.
+            SettingError: the database holds no archive.
+        """
+        async with await self._connected() as connection:
+            where, values = await self._question(connection)
+            query = sql.SQL("SELECT count(*) FROM events WHERE {}").format(where)
+            row = await (await connection.execute(query, values)).fetchone()
+            return int(row[0]) if row else 0
+
+    async def erase(self) -> int:
+        """Blank everything that is meant, and what was parked of it.
+
+        Returns:
+            How many events were blanked.
+
+        Raises:
+            UnreachableError: PostgreSQL does not answer, or refuses.
+            SettingError: the database holds no archive.
+        """
+        total, after = 0, Place(-(2**31), START)
+        async with await self._connected() as connection:
+            where, values = await self._question(connection)
+            while batch := await self._patiently(connection, where, values, after):
+                total, after = total + len(batch), batch[-1].place
+        return total
+
+    async def has_all(self) -> bool:
+        """Whether everything up to the end is archived, so that nothing of it is on the way any more."""
+        async with await self._connected() as connection:
+            extent = await read_extent(connection)
+        epoch, entry_id = self.end
+        return extent is None or extent.name_of(extent.end.epoch) != epoch or extent.end.id >= entry_id
+
+    async def purge(self) -> str:
+        """Clean the pages that held what is gone.
+
+        Returns:
+            What is said of it.
+        """
+        try:
+            async with await self._connected() as connection:
+                for name in sorted(self._partitions):
+                    await connection.execute(sql.SQL("VACUUM {}").format(sql.SQL(name)))  # pyright: ignore
+        except UnreachableError as error:
+            return f"not vacuumed ({error})"
+        return "vacuumed"
+
+    # --- one connection
+
+    async def _connected(self) -> _Connection:
+        connection = _Connection(self._url)
+        await connection.open()
+        return connection
+
+    async def _question(self, connection: psycopg.AsyncConnection[Any]) -> tuple[sql.Composed, dict[str, Any]]:
+        erasure = self._erasure
+        parts: list[LiteralString] = ["type <> ALL(%(kept)s)"]
+        values: dict[str, Any] = {"kept": [BLANK, ERASED]}
+        if erasure.ids:
+            parts.append("id_ms = ANY(%(ids_ms)s) AND (id_ms || '-' || id_seq) = ANY(%(ids)s)")
+            values |= {"ids_ms": [each.ms for each in erasure.ids], "ids": [str(each) for each in erasure.ids]}
+        if erasure.types is not None:
+            there = await (await connection.execute("SELECT type FROM types")).fetchall()
+            parts.append("type = ANY(%(types)s)")
+            values["types"] = [name for (name,) in there if erasure.types.matches(name)]
+        if erasure.ts_from is not None:
+            parts.append("ts >= %(ts_from)s::timestamptz")
+            values["ts_from"] = erasure.ts_from
+        if erasure.ts_to is not None:
+            # Readers compare milliseconds, which is all that an event tells; the column may hold more.
+            parts.append("ts < %(ts_to)s::timestamptz + interval '1 ms'")
+            values["ts_to"] = erasure.ts_to
+        extent = await read_extent(connection)
+        epoch, entry_id = self.end
+        for known in () if extent is None else extent.epochs:
+            if known.name == epoch:
+                parts.append("(epoch, id_ms, id_seq) <= (%(end_epoch)s, %(end_ms)s, %(end_seq)s)")
+                values |= {"end_epoch": known.number, "end_ms": entry_id.ms, "end_seq": entry_id.seq}
+        return sql.SQL(" AND ").join([sql.SQL(part) for part in parts]), values
+
+    async def _patiently(
+        self, connection: psycopg.AsyncConnection[Any], where: sql.Composed, values: dict[str, Any], after: Place
+    ) -> list[_Blanked]:
+        for turn in range(TRIES_MAX):
+            try:
+                async with connection.transaction():
+                    return await self._batch(connection, where, values, after)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                if turn == TRIES_MAX - 1:
+                    raise
+                await asyncio.sleep(RETRY_S)  # the archiver counts in the same rows
+        return []
+
+    async def _batch(
+        self, connection: psycopg.AsyncConnection[Any], where: sql.Composed, values: dict[str, Any], after: Place
+    ) -> list[_Blanked]:
+        query = sql.SQL(
+            "SELECT epoch, id_ms, id_seq, type, (extract(epoch FROM ts) * 1000)::bigint, tableoid::regclass::text "
+            "FROM events WHERE {} AND (epoch, id_ms, id_seq) > (%(epoch)s, %(ms)s, %(seq)s) "
+            "ORDER BY epoch, id_ms, id_seq LIMIT %(count)s FOR UPDATE"
+        ).format(where)
+        more = {"epoch": after.epoch, "ms": after.id.ms, "seq": after.id.seq, "count": BATCH_EVENTS}
+        rows = await (await connection.execute(query, values | more)).fetchall()
+        batch = [_Blanked(Place(row[0], EntryId(row[1], row[2])), *row[3:]) for row in rows]
+        if batch:
+            await _blank(connection, [each.place for each in batch])
+            await _count_anew(connection, batch)
+        if batch or self._row is None:
+            await self._note(connection, len(batch))
+        self._partitions |= {each.partition for each in batch}
+        return batch
+
+    async def _note(self, connection: psycopg.AsyncConnection[Any], number: int) -> None:
+        if self._row is None:
+            query = "INSERT INTO erasures (asked, events) VALUES (%s, %s) RETURNING erasure"
+            row = await (await connection.execute(query, (Jsonb(self._erasure.as_data()), number))).fetchone()
+            self._row = row[0] if row else None
+        else:
+            query = "UPDATE erasures SET events = events + %s WHERE erasure = %s"
+            await connection.execute(query, (number, self._row))
+
+
+class _Connection:
+    """A connection whose failures are told as ours."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def open(self) -> None:
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="broadcast-erase"
+            )
+        except psycopg.Error as error:
+            raise UnreachableError(f"PostgreSQL: {error}"[:300]) from error
+        made = await (await connection.execute("SELECT to_regclass('erasures') IS NOT NULL")).fetchone()
+        if not (made and made[0]):
+            await connection.close()
+            raise SettingError("DATABASE_URL: the database holds no archive; `broadcast archive` makes one")
+        self._connection = connection
+
+    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
+        assert self._connection is not None
+        return self._connection
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        assert self._connection is not None
+        await self._connection.close()
+        if isinstance(error, psycopg.Error):
+            raise UnreachableError(f"PostgreSQL: {type(error).__name__}: {error}"[:300]) from error
+
+
+async def _blank(connection: psycopg.AsyncConnection[Any], places: list[Place]) -> None:
+    keys = ([each.epoch for each in places], [each.id.ms for each in places], [each.id.seq for each in places])
+    named = "SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS gone (epoch, id_ms, id_seq)"
+    same = "e.epoch = gone.epoch AND e.id_ms = gone.id_ms AND e.id_seq = gone.id_seq"
+    await connection.execute(
+        sql.SQL(
+            "UPDATE events e SET type = {blank}, cycle = 0, day = 0, data = {data}, extra = NULL "
+            "FROM ({named}) gone WHERE {same}"
+        ).format(
+            blank=sql.Literal(BLANK),
+            data=sql.Literal(Jsonb(blank("")["data"])),
+            named=sql.SQL(named),
+            same=sql.SQL(same),
+        ),
+        keys,
+    )
+    await connection.execute(
+        sql.SQL("DELETE FROM parked e USING ({named}) gone WHERE {same}").format(
+            named=sql.SQL(named), same=sql.SQL(same)
+        ),
+        keys,
+    )
+
+
+async def _count_anew(connection: psycopg.AsyncConnection[Any], batch: list[_Blanked]) -> None:
+    types: Counter[str] = Counter()
+    counts: Counter[tuple[int, int, str]] = Counter()
+    for each in batch:
+        for name, step in ((each.type, -1), (BLANK, 1)):
+            types[name] += step
+            for span_ms in SPANS_MS:
+                counts[span_ms, each.ts_ms - each.ts_ms % span_ms, name] += step
+    async with connection.cursor() as cursor:
+        # In one order, as everybody who counts: so two of them do not wait for each other.
+        await cursor.executemany(
+            "INSERT INTO types AS t (type, events) VALUES (%s, %s) ON CONFLICT (type) "
+            "DO UPDATE SET events = t.events + excluded.events",
+            sorted(types.items()),
+        )
+        await cursor.executemany(
+            "INSERT INTO counts AS c (span_ms, begin_ms, type, events) VALUES (%s, %s, %s, %s) "
+            "ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = c.events + excluded.events",
+            _rows(counts),
+        )
+    await connection.execute("DELETE FROM types WHERE events <= 0")
+    await connection.execute(
+        "DELETE FROM counts WHERE events <= 0 AND type = ANY(%s)", ([name for name in types if name != BLANK],)
+    )
+
+
+def _rows(counts: Counter[tuple[int, int, str]]) -> Iterable[tuple[int, int, str, int]]:
+    return [(*key, number) for key, number in sorted(counts.items())]

@@ -1,0 +1,78 @@
+"""How many events of each type lie in each stretch of time, from what the archiver has counted: nothing is read twice.
+
+The counts are of minutes and of hours, by `ts`: a range is rounded outwards to whole minutes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import psycopg
+
+__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "read_counts", "read_totals"]
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+
+
+class Count(NamedTuple):
+    """So many events."""
+
+    begin_ms: int
+    """Where the stretch of time begins, milliseconds since 1970, UTC."""
+    type: str
+    events: int
+
+
+async def read_counts(
+    connection: psycopg.AsyncConnection[Any],
+    begin_ms: int,
+    end_ms: int,
+    *,
+    bucket_ms: int | None = None,
+    types: list[str] | None = None,
+) -> list[Count]:
+    """Counts per bucket and type, those that are not zero, in the order of time.
+
+    Args:
+        connection: in a snapshot of the archive.
+        begin_ms: of the range, inclusive; rounded down to a whole minute.
+        end_ms: of the range, exclusive; rounded up.
+        bucket_ms: how wide a bucket is, whole minutes; they begin at multiples of it. None: the range is one.
+        types: only these; None for all.
+    """
+    width_ms = bucket_ms or 2**62
+    # An hour is read as one row where no bucket ends in it.
+    is_by_hour = width_ms % HOUR_MS == 0 or bucket_ms is None
+    parts = _parts(begin_ms, end_ms) if is_by_hour else [(MINUTE_MS, *_whole(begin_ms, end_ms, MINUTE_MS))]
+    found: dict[tuple[int, str], int] = {}
+    for span_ms, first_ms, last_ms in parts:
+        rows = await connection.execute(
+            "SELECT begin_ms - begin_ms %% %(width)s, type, sum(events)::bigint FROM counts "
+            "WHERE span_ms = %(span)s AND begin_ms >= %(first)s AND begin_ms < %(last)s "
+            "AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s)) GROUP BY 1, 2",
+            {"width": width_ms, "span": span_ms, "first": first_ms, "last": last_ms, "types": types},
+        )
+        for bucket, event_type, events in await rows.fetchall():
+            found[bucket, event_type] = found.get((bucket, event_type), 0) + events
+    return [Count(*key, events) for key, events in sorted(found.items()) if events > 0]
+
+
+async def read_totals(connection: psycopg.AsyncConnection[Any]) -> dict[str, int]:
+    """How many events of each type the archive has, in the caller's snapshot."""
+    rows = await connection.execute("SELECT type, events FROM types WHERE events > 0")
+    return dict(await rows.fetchall())
+
+
+def _parts(begin_ms: int, end_ms: int) -> list[tuple[int, int, int]]:
+    """A range as whole hours, and minutes before and behind them: `(span_ms, first, end)`."""
+    first, last = _whole(begin_ms, end_ms, MINUTE_MS)
+    hours = (-(-first // HOUR_MS) * HOUR_MS, last // HOUR_MS * HOUR_MS)
+    if hours[0] >= hours[1]:
+        return [(MINUTE_MS, first, last)]
+    parts = [(MINUTE_MS, first, hours[0]), (HOUR_MS, *hours), (MINUTE_MS, hours[1], last)]
+    return [part for part in parts if part[1] < part[2]]
+
+
+def _whole(begin_ms: int, end_ms: int, span_ms: int) -> tuple[int, int]:
+    return begin_ms // span_ms * span_ms, -(-end_ms // span_ms) * span_ms

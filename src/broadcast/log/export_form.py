@@ -1,0 +1,139 @@
+"""What an export looks like: one event a line, and a few lines of the same shape that have no place in the log.
+
+An export is JSON lines in the delivered form, so any tool reads it. What the lines alone would not tell stands in
+lines that look like events and have no `id`:
+
+    broadcast.export {epochs: [{name, parent, forked_at, first}, …], types, since, until}   first of all
+    broadcast.epoch {name}                                                                  before the events of a log
+    broadcast.exported {events}                                                             last: nothing was cut off
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+
+from broadcast.errors import EventError, PositionError
+from broadcast.event import Event, decode, delivered
+from broadcast.log.archive import Epoch
+from broadcast.log.entry import Entry
+from broadcast.log.position import START, EntryId, parse_id
+
+__all__ = ["Exported", "Header", "Mark", "Unplaced", "end_line", "epoch_line", "header_line", "read_line"]
+
+HEADER: Final = "broadcast.export"
+MARK: Final = "broadcast.epoch"
+END: Final = "broadcast.exported"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line."""
+
+    epochs: tuple[Epoch, ...]
+    """The logs in it, in their order; the numbers are those of the archive it comes from."""
+    is_whole: bool
+    """Whether it holds every type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """From here on it is this log."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The last line: so many events were before it."""
+
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """An event without an id: what a recorder or a reader was told besides the log, such as `broadcast.gap`."""
+
+    type: str
+
+
+def header_line(
+    epochs: tuple[Epoch, ...], *, ts: str, types: str | None, since: str | None, until: str | None
+) -> bytes:
+    """The first line.
+
+    Args:
+        epochs: the logs in it, in their order.
+        ts: the present time.
+        types: the filter that was asked for, None for all.
+        since: where it was to begin, None for the beginning.
+        until: where it was to end, None for the end.
+    """
+    listed = [
+        {
+            "name": epoch.name,
+            "parent": epoch.parent,
+            "forked_at": None if epoch.forked_at is None else str(epoch.forked_at),
+            "first": str(epoch.first),
+        }
+        for epoch in epochs
+    ]
+    return _line(HEADER, ts, {"epochs": listed, "types": types, "since": since, "until": until})
+
+
+def epoch_line(name: str, *, ts: str) -> bytes:
+    """The line before the events of a log."""
+    return _line(MARK, ts, {"name": name})
+
+
+def end_line(events: int, *, ts: str) -> bytes:
+    """The last line."""
+    return _line(END, ts, {"events": events})
+
+
+def _line(event_type: str, ts: str, data: dict[str, Any]) -> bytes:
+    return orjson.dumps({"type": event_type, "ts": ts, "cycle": 0, "day": 0, "data": data}) + b"\n"
+
+
+def read_line(line: bytes) -> Entry | Header | Mark | Exported | Unplaced:
+    """Read one line of an export, or of a file that `broadcast record` has written.
+
+    Raises:
+        EventError: it is no event; the text says how.
+    """
+    event = decode(line)
+    if "id" not in event:
+        return _told(event)
+    by, n = event.get("by"), event.get("n")
+    try:
+        entry_id = parse_id(event["id"])
+    except PositionError as error:
+        raise EventError(str(error)) from None
+    by = by if isinstance(by, str) else None
+    n = n if type(n) is int else None
+    return Entry(entry_id, delivered(event, entry_id=str(entry_id), by=by, n=n), by, n, raw=line)
+
+
+def _told(event: Event) -> Header | Mark | Exported | Unplaced:
+    data = event["data"]
+    try:
+        match event["type"]:
+            case "broadcast.export":
+                listed = cast("list[dict[str, Any]]", data["epochs"])
+                return Header(tuple(_epoch(number, each) for number, each in enumerate(listed)), data["types"] is None)
+            case "broadcast.epoch":
+                return Mark(str(data["name"]))
+            case "broadcast.exported":
+                return Exported(int(data["events"]))
+            case other:
+                return Unplaced(str(other))
+    except (KeyError, TypeError, ValueError, PositionError) as error:
+        raise EventError(f"{event['type']}: not as an export has it ({type(error).__name__}: {error})") from None
+
+
+def _epoch(number: int, listed: dict[str, Any]) -> Epoch:
+    forked_at: EntryId | None = parse_id(listed["forked_at"]) if listed["forked_at"] else None
+    first = parse_id(listed["first"]) if listed["first"] else START
+    return Epoch(number, str(listed["name"]), listed["parent"], forked_at, first)

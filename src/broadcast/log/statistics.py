@@ -1,0 +1,153 @@
+"""What an archive tells of a life as a whole: how much of what, and when; how long its cycles took; what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from broadcast.log.archive import Archive, read_extent
+from broadcast.log.counts import Count, read_counts
+from broadcast.log.places import EARLY_MS, milliseconds
+from broadcast.log.questions import TS
+
+__all__ = ["Failure", "SlowCycle", "Statistics", "read_statistics"]
+
+DAY_MS: Final = 24 * 3_600_000
+_END_MS: Final = 253_402_300_800_000
+"""The end of the year 9999: as far as a `ts` goes."""
+
+_SLOWEST: Final = """
+WITH marks AS (
+    SELECT *, lead(type) OVER log AS next_type, lead(cycle) OVER log AS next_cycle, lead(ts) OVER log AS end_ts,
+           lead(id_ms) OVER log AS end_ms, lead(id_seq) OVER log AS end_seq, lead(data) OVER log AS end_data
+    FROM events
+    WHERE type IN ('cycle.start', 'cycle.end') AND id_ms >= %(first)s
+      AND (%(from)s::timestamptz IS NULL OR ts >= %(from)s::timestamptz)
+      AND (%(to)s::timestamptz IS NULL OR ts <= %(to)s::timestamptz)
+    WINDOW log AS (PARTITION BY epoch ORDER BY id_ms, id_seq)
+), slowest AS (
+    SELECT *, CASE WHEN jsonb_typeof(end_data->'duration_ms') = 'number' THEN (end_data->'duration_ms')::float8
+                   ELSE extract(epoch FROM end_ts - ts) * 1000 END AS duration_ms
+    FROM marks
+    WHERE type = 'cycle.start' AND next_type = 'cycle.end' AND next_cycle IS NOT DISTINCT FROM cycle
+    ORDER BY duration_ms DESC, epoch, id_ms, id_seq LIMIT %(shown)s
+)
+SELECT id_ms || '-' || id_seq, cycle, day, {ts}, duration_ms::float8, (
+    SELECT count(*) FROM events AS e
+    WHERE e.type = 'error' AND e.epoch = slowest.epoch AND e.id_ms BETWEEN slowest.id_ms AND slowest.end_ms
+      AND (e.id_ms, e.id_seq) > (slowest.id_ms, slowest.id_seq)
+      AND (e.id_ms, e.id_seq) < (slowest.end_ms, slowest.end_seq)
+)
+FROM slowest ORDER BY duration_ms DESC, epoch, id_ms, id_seq
+"""
+_FAILURES: Final = """
+SELECT id_ms || '-' || id_seq, cycle, {ts}, coalesce(data->>'source', ''), coalesce(data->>'message', '')
+FROM events
+WHERE type = 'error' AND id_ms >= %(first)s
+  AND (%(from)s::timestamptz IS NULL OR ts >= %(from)s::timestamptz)
+  AND (%(to)s::timestamptz IS NULL OR ts <= %(to)s::timestamptz)
+ORDER BY epoch DESC, id_ms DESC, id_seq DESC LIMIT %(shown)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCycle:
+    """One cycle, and how long it took."""
+
+    id: str
+    """Of its `cycle.start`."""
+    cycle: int | None
+    day: int | None
+    ts: str
+    duration_ms: float
+    """What its `cycle.end` says, else the time from the one to the other."""
+    errors: int
+    """How many `error` events lie between the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One `error` event."""
+
+    id: str
+    cycle: int | None
+    ts: str
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """An archive, or a range of it, in numbers."""
+
+    events: int
+    types: tuple[tuple[str, int], ...]
+    """How many of each type, the most frequent first."""
+    days: tuple[tuple[str, int], ...]
+    """How many on each day, `2026-02-14`, UTC; days without events are left out."""
+    cycles: int
+    """How many cycles have begun."""
+    slowest: tuple[SlowCycle, ...]
+    """Of the cycles that have ended, the slowest first."""
+    errors: int
+    failures: tuple[Failure, ...]
+    """The newest of the errors, newest first."""
+
+
+async def read_statistics(
+    archive: Archive, *, ts_from: str | None = None, ts_to: str | None = None, shown: int = 10
+) -> Statistics | None:
+    """Read the statistics of a range of times.
+
+    Args:
+        archive: where to read.
+        ts_from: inclusive; None for the beginning. How many there are is counted in whole minutes.
+        ts_to: likewise; None for the end.
+        shown: how many cycles and errors are told one by one.
+
+    Returns:
+        None if nothing was archived yet.
+
+    Raises:
+        UnreachableError: PostgreSQL does not answer, or refuses.
+    """
+    async with archive.snapshot() as connection:
+        if await read_extent(connection) is None:
+            return None
+        begin_ms = 0 if ts_from is None else milliseconds(ts_from)
+        end_ms = _END_MS if ts_to is None else milliseconds(ts_to) + 1
+        counts = await read_counts(connection, begin_ms, end_ms, bucket_ms=DAY_MS)
+        by_type = _summed(counts, lambda count: count.type)
+        by_day = _summed(counts, lambda count: f"{datetime.fromtimestamp(count.begin_ms / 1000, UTC):%Y-%m-%d}")
+        bounds = {"first": begin_ms - EARLY_MS, "from": ts_from, "to": ts_to, "shown": shown}
+        return Statistics(
+            events=sum(by_type.values()),
+            types=tuple(sorted(by_type.items(), key=lambda item: (-item[1], item[0]))),
+            days=tuple(sorted(by_day.items())),
+            cycles=by_type.get("cycle.start", 0),
+            slowest=await _slowest(connection, bounds),
+            errors=by_type.get("error", 0),
+            failures=await _failures(connection, bounds),
+        )
+
+
+def _summed(counts: list[Count], key: Callable[[Count], str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for count in counts:
+        found[key(count)] = found.get(key(count), 0) + count.events
+    return found
+
+
+async def _slowest(connection: psycopg.AsyncConnection[Any], bounds: dict[str, Any]) -> tuple[SlowCycle, ...]:
+    rows = await connection.execute(sql.SQL(_SLOWEST).format(ts=sql.SQL(TS)), bounds)
+    return tuple(SlowCycle(*row) for row in await rows.fetchall())
+
+
+async def _failures(connection: psycopg.AsyncConnection[Any], bounds: dict[str, Any]) -> tuple[Failure, ...]:
+    rows = await connection.execute(sql.SQL(_FAILURES).format(ts=sql.SQL(TS)), bounds)
+    return tuple(Failure(*row) for row in await rows.fetchall())

@@ -1,0 +1,335 @@
+"""Forgetting: in the stream, the archive and the bridges' memory, and no cursor loses count by it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcast import Broadcaster, listen
+from broadcast.bridge.ring import Ring, RingEvent
+from broadcast.consumers.eraser import Eraser, Found, Report
+from broadcast.errors import FilterError, PositionError
+from broadcast.log.entry import decode_entry
+from broadcast.log.erasure import BLANK, ERASED, Erasure
+from broadcast.log.position import EntryId, Position
+from broadcast.log.rewriting import StreamEraser
+from broadcast.log.stream import StreamReader
+from broadcast.settings import Settings
+from tests.archives import database, fill
+from tests.bridges import Client, serving
+from tests.postgresql import PostgresqlServer
+from tests.programs import Command
+from tests.servers import RedisServer
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+SECRET = "sk-secret"
+
+
+def asked(**named: Any) -> Erasure:
+    return Erasure.asked(now=NOW, **named)
+
+
+# --- what is meant
+
+
+def test_what_all_conditions_name_is_meant_and_what_tells_of_an_erasure_never_is() -> None:
+    erasure = asked(ids=["5-0", "6-0"], types="error,critic.*", since="2026-01-01T00:00:00Z", until="5m")
+    ts = "2026-02-01T00:00:00.000Z"
+    assert erasure.covers(EntryId(5, 0), "error", ts)
+    assert erasure.covers(EntryId(6, 0), "critic.verdict", ts)
+    assert not erasure.covers(EntryId(7, 0), "error", ts)
+    assert not erasure.covers(EntryId(5, 0), "note", ts)
+    assert not erasure.covers(EntryId(5, 0), "error", "2025-12-31T23:59:59.999Z")
+    assert not erasure.covers(EntryId(5, 0), "error", "2026-11-25T11:55:00.001Z")
+    assert [] == [name for name in (BLANK, ERASED) if asked(types="*").covers(EntryId(5, 0), name, ts)]
+
+
+@pytest.mark.parametrize(
+    ("named", "error"),
+    [
+        ({}, PositionError),
+        ({"ids": ["x"]}, PositionError),
+        ({"types": "a b"}, FilterError),
+        ({"since": "5-0"}, PositionError),
+        ({"ids": [f"{n}-0" for n in range(1001)]}, PositionError),
+    ],
+)
+def test_what_is_no_question_is_refused(named: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        asked(**named)
+
+
+@given(
+    ids=st.frozensets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=3),
+    types=st.sampled_from([None, "error", "a.*,-a.b"]),
+    since=st.sampled_from([None, "2026-01-01T00:00:00Z"]),
+    until=st.sampled_from([None, "2026-01-02T00:00:00+01:00"]),
+)
+def test_what_is_told_to_the_bridges_means_the_same(
+    ids: frozenset[tuple[int, int]], types: str | None, since: str | None, until: str | None
+) -> None:
+    named = {"ids": [f"{ms}-{seq}" for ms, seq in ids], "types": types, "since": since, "until": until}
+    if any(named.values()):
+        erasure = asked(**named)
+        assert erasure == Erasure.from_data(json.loads(json.dumps(erasure.as_data())))
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"ids": 5}, {"ids": [None]}, {"types": 7}, {"from": "x"}, {"ids": ["5-0"], "until": 1}]
+)
+def test_what_is_no_erasure_makes_a_bridge_forget_nothing(data: dict[str, Any]) -> None:
+    assert Erasure.from_data(data) is None
+
+
+# --- the ring
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=20), st.integers(1, 12))
+def test_a_ring_keeps_every_place_and_finds_the_rest_by_type(types: list[str], events_max: int) -> None:
+    ring, twin = (Ring(events_max=events_max, bytes_max=1 << 20) for _ in range(2))
+    for n, name in enumerate(types, 1):
+        for each in (ring, twin):
+            each.append([decode_entry(b"%d-0" % n, _fields(name), n)])
+    erased = ring.erase(asked(types="b").covers)
+
+    left = types[-events_max:]
+    assert left.count("b") == erased
+    assert [(event.id, event.n) for event in events_of(twin)] == [(event.id, event.n) for event in events_of(ring)]
+    assert ring.bytes == sum(len(event.json) for event in events_of(ring))
+    assert SECRET not in str([event.json for event in events_of(ring)])
+    for wanted, name in (("a", "a"), ("b", BLANK), ("c", "c")):
+        found = [event.id.ms for event in ring.newest_first(name.__eq__, until=EntryId(99, 0))]
+        assert [n for n in range(len(types), len(types) - len(left), -1) if types[n - 1] == wanted] == found
+    ring.append([decode_entry(b"98-0", _fields("b"), 98)] * events_max)  # and goes on trimming
+    assert ["b"] * events_max == [event.type for event in events_of(ring)]
+
+
+def events_of(ring: Ring) -> list[RingEvent]:
+    return [item for item in ring.read(ring.start, 99) if isinstance(item, RingEvent)]
+
+
+def _fields(name: str) -> dict[bytes, bytes]:
+    data = {"text": SECRET} if name == "b" else {}
+    event = {"type": name, "ts": "2026-02-01T00:00:00.000Z", "cycle": 1, "day": 1, "data": data}
+    return {b"event": json.dumps(event).encode(), b"by": b"p:1"}
+
+
+# --- the stream
+
+
+def append(client: redis.Redis, stream: str, count: int, *, first: int = 1, maxlen: int | None = None) -> list[str]:
+    ids = []
+    for n in range(first, first + count):
+        data = {"n": n, "text": SECRET if n % 10 == 0 else "harmless"}
+        name = "error" if n % 10 == 0 else "note"
+        event = {"type": name, "ts": f"2026-02-01T00:00:{n % 60:02d}.000Z", "cycle": n, "day": 1, "data": data}
+        fields: dict[Any, Any] = {"event": json.dumps(event), "by": f"p:{n}"}
+        added: Any = client.xadd(stream, fields, maxlen=maxlen, approximate=False)
+        ids.append(added.decode())
+    return ids
+
+
+async def erase_in_stream(url: str, erasure: Erasure, stream: str = "v5:stream") -> int:
+    eraser = StreamEraser(url, stream, erasure)
+    try:
+        await eraser.count()
+        return await eraser.erase()
+    finally:
+        await eraser.aclose()
+
+
+@pytest.mark.parametrize("maxlen", [None, 700])
+def test_every_count_of_the_stream_stays_and_the_bytes_are_gone(any_server: RedisServer, maxlen: int | None) -> None:
+    with any_server.client() as client:
+        client.flushall()
+        ids = append(client, "v5:stream", 1203, maxlen=maxlen)
+        client.xgroup_create("v5:stream", "foreign", ids[-3])
+        before = client.xinfo_stream("v5:stream")
+        client.config_set("rdbcompression", "no")
+        assert SECRET.encode() in client.dump("v5:stream")
+        erased = asyncio.run(erase_in_stream(any_server.url, asked(types="error")))
+
+        rows: Any = client.xrange("v5:stream")
+        assert len([n for n in range(1204 - len(rows), 1204) if n % 10 == 0]) == erased
+        after = client.xinfo_stream("v5:stream")
+        for name in ("length", "last-generated-id", "entries-added", "max-deleted-entry-id"):
+            assert before[name] == after[name]
+        assert ids[-len(rows) :] == [row[0].decode() for row in rows]
+        assert [f"p:{n}".encode() for n in range(1204 - len(rows), 1204)] == [row[1][b"by"] for row in rows]
+        assert 3 - 1 == len(client.xreadgroup("foreign", "me", {"v5:stream": ">"})[0][1])
+        # Not marked as deleted, as XDEL would leave them: out of what is written to disk, too.
+        assert SECRET.encode() not in client.dump("v5:stream")
+        assert [b"v5:stream", b"{v5:stream}:log"] == sorted(client.keys("*v5:stream*"))
+        assert -1 == client.ttl("v5:stream")
+
+
+async def test_a_reader_in_the_middle_of_it_misses_nothing_and_gets_nothing_twice(valkey_server: RedisServer) -> None:
+    with valkey_server.client() as client:
+        ids = append(client, "v5:stream", 40)
+        reader = StreamReader(valkey_server.url, "v5:stream", renews_epoch=True)
+        tail = reader.tail(Position(EntryId(0, 0)))
+        got: list[Any] = []
+
+        async def read() -> None:
+            async for item in tail:
+                got.append(item)
+
+        task = asyncio.create_task(read())
+        while len([item for item in got if isinstance(item, list)]) == 0:
+            await asyncio.sleep(0.01)
+        assert 4 == await erase_in_stream(valkey_server.url, asked(types="error"))
+        ids += append(client, "v5:stream", 10, first=41)
+        while sum(len(item) for item in got if isinstance(item, list)) < 50:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await reader.aclose()
+    entries = [entry for item in got if isinstance(item, list) for entry in item]
+    assert ids == [str(entry.id) for entry in entries]
+    assert list(range(1, 51)) == [entry.n for entry in entries]
+    assert not [item for item in got if type(item).__name__ == "Gap"]
+
+
+async def test_two_at_once_and_events_that_flow_meanwhile(valkey_server: RedisServer) -> None:
+    with valkey_server.client() as client:
+        append(client, "v5:stream", 3000)
+        client.hset("{v5:stream}:log", "epoch", "e")
+        going_on = asyncio.create_task(asyncio.to_thread(append, client, "v5:stream", 1000, first=3001))
+        one, other = await asyncio.gather(
+            erase_in_stream(valkey_server.url, asked(types="error")),
+            erase_in_stream(valkey_server.url, asked(until="2026-02-01T00:00:01.500Z", types="note,error")),
+        )
+        await going_on
+        rows: Any = client.xrange("v5:stream")
+        assert 300 <= one and other
+        assert [f"p:{n}".encode() for n in range(1, 4001)] == [row[1][b"by"] for row in rows]
+        old = [json.loads(row[1][b"event"]) for row in rows[:3000]]
+        assert not [
+            event
+            for event in old
+            if event["type"] == "error" or (event["ts"] <= "2026-02-01T00:00:01.500Z" and event["type"] == "note")
+        ]
+
+
+# --- all of it
+
+
+@pytest.fixture
+def archive_url(postgresql_server: PostgresqlServer) -> Any:
+    with database(postgresql_server) as url:
+        yield url
+
+
+def archived(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def delivered(client: redis.Redis) -> list[dict[str, Any]]:
+    rows: Any = client.xrange("v5:stream")
+    return [decode_entry(raw, fields, n).event for n, (raw, fields) in enumerate(rows, 1)]
+
+
+def test_one_command_erases_in_all_tiers_and_says_what_it_did(
+    valkey_server: RedisServer, archive_url: str, command: Command
+) -> None:
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e1")
+        append(client, "v5:stream", 40)
+        fill(archive_url, delivered(client))
+        with psycopg.connect(archive_url) as connection:
+            connection.execute("INSERT INTO parked SELECT epoch, id_ms, id_seq, by, 'x', 'y' FROM events")
+        arguments = ("erase", "--type", "error", "--database-url", archive_url)
+        assert (1, "") == command(*arguments, redis_url=valkey_server.url)[:2]
+        assert 4 == len([event for event in delivered(client) if event["type"] == "error"])
+
+        code, out, err = command(*arguments, "--yes", redis_url=valkey_server.url)
+        assert (0, "found     4 events in the stream, 4 in the archive\n") == (code, err)
+        assert "stream    4 blanked" in out and "archive   4 blanked" in out and "broadcast record" in out
+
+        *left, told = delivered(client)
+        assert ERASED == told["type"]
+        assert {"types": "error", "until": left[-1]["id"], "stream": 4, "archive": 4} == told["data"]
+    assert [] == archived(archive_url, f"SELECT 1 FROM events WHERE events::text LIKE '%{SECRET}%'")
+    assert [(36, "note"), (4, BLANK)] == archived(
+        archive_url, "SELECT count(*), type FROM events GROUP BY type ORDER BY 1 DESC"
+    )
+    assert [(BLANK, 4), ("note", 36)] == archived(archive_url, "SELECT type, events FROM types ORDER BY type")
+    assert [(60000, 40), (3600000, 40)] == archived(
+        archive_url, "SELECT span_ms, sum(events)::int FROM counts GROUP BY 1 ORDER BY 1"
+    )
+    assert [] == archived(archive_url, "SELECT 1 FROM counts WHERE type = 'error'")
+    assert [(36,)] == archived(archive_url, "SELECT count(*) FROM parked")
+    assert [({"types": "error"}, 4)] == archived(archive_url, "SELECT asked, events FROM erasures")
+
+
+async def test_what_the_archiver_held_just_then_is_erased_once_it_has_written_it(
+    valkey_server: RedisServer, archive_url: str
+) -> None:
+    settings = Settings(redis_url=valkey_server.url, database_url=archive_url)
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e1")
+        append(client, "v5:stream", 30)
+        read_before = delivered(client)
+        await asyncio.to_thread(fill, archive_url, read_before[:10])
+        async with Eraser(settings, asked(types="error")) as eraser:
+            assert Found(3, 1) == await eraser.count()
+            erasing = asyncio.create_task(eraser.erase())
+            while (await asyncio.to_thread(delivered, client))[-1]["type"] != ERASED:
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(fill, archive_url, read_before[10:])
+            done = await erasing
+    assert Report(3, 3, True, done.redis_files, "vacuumed") == done
+    assert [] == archived(archive_url, "SELECT 1 FROM events WHERE type = 'error'")
+
+
+async def test_a_bridge_forgets_at_once_and_its_viewers_count_on(valkey_server: RedisServer, tmp_path: Path) -> None:
+    with serving(valkey_server.url, tmp_path) as bridge, emitting(valkey_server) as emitter:
+        for n in range(6):
+            emitter.emit("error" if n % 2 else "note", {"text": SECRET if n % 2 else "", "n": n})
+        assert emitter.flush(5)
+        async with Client(bridge.url) as before:
+            await before.until_got("event", 6)
+            await _erased(Settings(redis_url=valkey_server.url), asked(types="error"))
+            emitter.emit("note", {"n": 6})
+            await before.until_got("event", 8)
+            assert [ERASED, "note"] == [event["type"] for event in before.events[-2:]]
+            async with Client(bridge.url) as after:
+                await after.until_got("event", 8)
+    assert list(range(1, 9)) == [event["n"] for event in after.events] == [event["n"] for event in before.events]
+    assert ["note", BLANK] * 3 + [ERASED, "note"] == [event["type"] for event in after.events]
+    assert SECRET not in str(after.events)
+
+
+@contextlib.contextmanager
+def emitting(server: RedisServer) -> Iterator[Broadcaster]:
+    emitter = Broadcaster(settings=Settings(redis_url=server.url))
+    yield emitter
+    emitter.close(5)
+
+
+async def _erased(settings: Settings, erasure: Erasure) -> Report:
+    async with Eraser(settings, erasure) as eraser:
+        await eraser.count()
+        return await eraser.erase()
+
+
+def test_a_reader_in_python_gets_blanks(valkey_server: RedisServer) -> None:
+    with valkey_server.client() as client:
+        append(client, "v5:stream", 10)
+    done = asyncio.run(_erased(Settings(redis_url=valkey_server.url), asked(types="error")))
+    assert (1, None, True) == (done.stream, done.archive, done.has_passed)
+    with listen(since="0", redis_url=valkey_server.url) as events:
+        got = [next(events) for _ in range(11)]
+    assert [BLANK, ERASED] == [event["type"] for event in got[-2:]]
+    assert "p:10" == got[-2]["by"] and {"reason": "erased"} == got[-2]["data"]

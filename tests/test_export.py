@@ -1,0 +1,250 @@
+"""Export and import: what an archive holds moves to another one, once, whatever cuts it off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcast.consumers.log_numbers import numbers_for
+from broadcast.consumers.recorder import Recorder
+from broadcast.errors import BroadcastError
+from tests.archives import database, fill
+from tests.postgresql import PostgresqlServer
+from tests.programs import COMMAND, Command, environment
+
+T0 = 1_771_000_000_000
+
+
+def life(count: int, *, first: int = 1, name: str = "p") -> list[dict[str, Any]]:
+    """Some events in delivered form; what is hard to carry is among them."""
+    hard: dict[str, Any] = {
+        "text": 'back\\slash "quote" \n\t\u2028 \x7f ünï 𝄞 \\n \\\\u0041',
+        "deep": [1, 2.5, None, {"a": {}}],
+    }
+    return [
+        {
+            "type": ["note", "error", "cycle.start"][n % 3],
+            "ts": f"2026-02-13T16:{n // 60 % 60:02d}:{n % 60:02d}.{n % 1000:03d}Z",
+            "cycle": n // 10 if n % 7 else f"c{n}",
+            "day": 1,
+            "data": hard | {"n": n},
+            **({"mood": "calm"} if n % 5 == 0 else {}),
+            "id": f"{T0 + n * 1000}-{n % 3}",
+            "by": f"{name}:{n}",
+            "n": n,
+        }
+        for n in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def source(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    with database(postgresql_server) as url:
+        fill(url, life(60), epoch="e1")
+        fill(url, life(60, first=41, name="q"), epoch="e2", parent="e1", forked_at=(T0 + 40_000, 1))
+        yield url
+
+
+@pytest.fixture
+def target(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    with database(postgresql_server) as url:
+        yield url
+
+
+EVERYTHING = (
+    "SELECT s.name, id_ms, id_seq, by, type, ts, cycle, day, data::text, extra::text, n FROM events "
+    "JOIN epochs s USING (epoch) ORDER BY epoch, id_ms, id_seq",
+    "SELECT * FROM types ORDER BY type",
+    "SELECT * FROM counts ORDER BY span_ms, begin_ms, type",
+    "SELECT * FROM producers ORDER BY name",
+    "SELECT name, parent, forked_ms, forked_seq, first_ms, first_seq FROM epochs ORDER BY epoch",
+    "SELECT stream, s.name, id_ms, id_seq, n FROM checkpoint JOIN epochs s USING (epoch)",
+)
+
+
+def held(url: str) -> list[list[Any]]:
+    with psycopg.connect(url) as connection:
+        return [connection.execute(query.encode()).fetchall() for query in EVERYTHING]
+
+
+def query(url: str, text: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(text.encode()).fetchall()
+
+
+@pytest.mark.parametrize("name", ["life.jsonl", "life.jsonl.zst"])
+def test_an_archive_moves_with_everything_it_counts(
+    command: Command, source: str, target: str, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    assert (0, "", "exported  120 events\n") == command("export", str(file), "--database-url", source)
+    assert 0o600 == stat.S_IMODE(file.stat().st_mode)
+    assert [name] == [each.name for each in tmp_path.iterdir()]
+    text = file.read_bytes()
+    if name.endswith(".zst"):
+        text = zstandard.ZstdDecompressor().stream_reader(text).read()
+    header, mark, *rest = map(json.loads, text.splitlines())
+    assert ["broadcast.export", "broadcast.epoch"] == [header["type"], mark["type"]]
+    assert life(60) == rest[:60]
+    assert [{"name": "e2"}, {"events": 120}] == [rest[60]["data"], rest[-1]["data"]]
+
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert (0, "imported  120 events; 0 were there\n") == (code, err)
+    assert held(source) == held(target)
+    assert (0, "imported  0 events; 120 were there\n") == command("import", str(file), "--database-url", target)[::2]
+    assert held(source) == held(target)
+
+
+def test_a_pipe_carries_it_and_part_of_it(source: str, target: str) -> None:
+    export = [*COMMAND, "export", "-", "--types", "note,error", "--until", "2026-02-13T16:01:10Z", "--zstd"]
+    done = subprocess.run(
+        f"{' '.join(map(repr, export))} | {' '.join(map(repr, COMMAND))} import - --database-url '{target}'",
+        shell=True,
+        env=environment(None, DATABASE_URL=source),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wanted = [event for event in [*life(60), *life(60, first=41)] if event["type"] != "cycle.start"]
+    wanted = [event for event in wanted if event["ts"] <= "2026-02-13T16:01:10.000Z"]
+    assert f"imported  {len(wanted)} events" in done.stderr
+    assert sorted(int(n) for (n,) in query(target, "SELECT n FROM events")) == sorted(event["n"] for event in wanted)
+
+
+def test_what_is_no_event_is_refused_by_its_line_and_what_was_before_it_stays(
+    command: Command, source: str, target: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "life.jsonl"
+    command("export", str(file), "--database-url", source)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:40], b'{"type": 5}\n', *lines[40:]]))
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert 1 == code
+    assert f"{file}: line 41: type: expected a text, got a number (38 new events so far)" in err
+    assert [(38,)] == query(target, "SELECT count(*) FROM events")
+
+    file.write_bytes(b"".join(lines[:100]))
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert 1 == code and "was cut off after 97 events" in err
+    file.write_bytes(b"".join(lines))
+    assert (0, "imported  23 events; 97 were there\n") == command("import", str(file), "--database-url", target)[::2]
+    assert held(source) == held(target)
+
+
+def test_an_export_that_fails_leaves_the_last_one_as_it_was(
+    command: Command, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "life.jsonl"
+    file.write_text("the last one\n")
+    monkeypatch.setattr("broadcast.consumers.dump_file.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+    assert 1 == command("export", str(file), "--database-url", source)[0]
+    assert "the last one\n" == file.read_text()
+    assert ["life.jsonl"] == [each.name for each in tmp_path.iterdir()]
+
+
+def test_an_import_that_is_killed_is_done_by_the_next_one(
+    postgresql_server: PostgresqlServer, target: str, tmp_path: Path
+) -> None:
+    events = life(20_000)
+    file = tmp_path / "recorded.jsonl"
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    arguments = [*COMMAND, "import", str(file), "--database-url", target]
+    killed = subprocess.Popen(arguments, env=environment(None), stderr=subprocess.DEVNULL)
+    while not _events_in(target):
+        assert killed.poll() is None
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    there = _events_in(target)
+    assert 0 < there < len(events)
+    done = subprocess.run(arguments, env=environment(None), capture_output=True, text=True, check=True)
+    assert f"{len(events) - there} events; {there} were there" in done.stderr.replace(",", "")
+    assert [(len(events),)] == query(target, "SELECT sum(events)::int FROM types")
+    assert [(len(events),)] == query(target, "SELECT count(DISTINCT by) FROM events")
+
+
+def _events_in(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT to_regclass('checkpoint') IS NOT NULL").fetchone()
+        if not (row and row[0]):
+            return 0
+        row = connection.execute("SELECT count(*) FROM events").fetchone()
+        return int(row[0]) if row else 0
+
+
+def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: str, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    recorder = Recorder(file)
+    for event in [
+        *life(10),
+        {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0, "data": {}},
+    ]:
+        recorder.write(event)
+    recorder.close()
+    (tmp_path / ".events.jsonl.epoch").write_text("e7\n")
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert (0, "imported  10 events; 0 were there, 1 lines without an id left out\n") == (code, err)
+    assert [("e7",)] == query(target, "SELECT name FROM epochs")
+
+
+def test_the_past_comes_before_what_an_archiver_has_written_meanwhile(
+    command: Command, source: str, target: str, tmp_path: Path
+) -> None:
+    """As after a move to another PostgreSQL: the archiver goes on at once, the past comes in later."""
+    file = tmp_path / "life.jsonl"
+    command("export", str(file), "--database-url", source)
+    fill(target, life(30, first=91, name="q"), epoch="e2", parent="e1", forked_at=(T0 + 40_000, 1))
+    before = held(target)[-1]
+
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert (0, "imported  110 events; 10 were there\n") == (code, err)
+    assert before == held(target)[-1], "the checkpoint is the archiver's"
+    assert ["e1", "e2"] == [row[0] for row in query(target, "SELECT name FROM epochs ORDER BY epoch")]
+    ns = [n for (n,) in query(target, "SELECT n FROM events ORDER BY epoch, id_ms, id_seq")]
+    assert [*range(1, 61), *range(41, 121)] == ns
+
+
+def test_an_archiver_is_not_led_past_what_an_export_lacks(
+    command: Command, source: str, target: str, tmp_path: Path
+) -> None:
+    fill(target, life(10, first=41, name="q"), epoch="e2")
+    behind = held(target)[-1]
+    part, whole = tmp_path / "part.jsonl", tmp_path / "whole.jsonl"
+    command("export", str(part), "--database-url", source, "--types", "note")
+    command("export", str(whole), "--database-url", source)
+
+    code, _, err = command("import", str(part), "--database-url", target)
+    assert 0 == code and "left to the archiver, which has not come so far" in err
+    assert behind == held(target)[-1]
+
+    assert 0 == command("import", str(whole), "--database-url", target)[0]
+    assert held(source)[0] == held(target)[0]
+    assert held(source)[-1] == held(target)[-1], "it goes on behind what has come in"
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1), st.lists(st.sampled_from("abcdef"), unique=True))
+def test_logs_keep_their_order_or_are_refused(names: list[str], held_names: list[str]) -> None:
+    known = {name: number for number, name in enumerate(held_names, 1)}
+    both = [name for name in held_names if name in names]
+    try:
+        shift, numbers = numbers_for(names, known)
+    except BroadcastError:
+        assert both
+        return
+    after = {name: number + shift for name, number in known.items()}
+    assert {name: after[name] for name in both} == {name: numbers[name] for name in both}
+    assert len({*after.values(), *numbers.values()}) == len({*known, *names})
+    assert all(number > 0 for number in [*after.values(), *numbers.values()])
+    if both == [name for name in names if name in known]:  # they agree about what they share
+        assert sorted(names, key=numbers.__getitem__) == names

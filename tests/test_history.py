@@ -1,0 +1,357 @@
+"""`GET /history` over all tiers: a real PostgreSQL, a real Valkey, and a bridge in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broadcast.bridge import exports
+from broadcast.bridge.access import issue_token
+from broadcast.bridge.app import Bridge
+from broadcast.filters import parse_filter
+from tests.archives import database, fill
+from tests.pasts import BEGAN_MS, TYPES, Answer, World, append, ask, bridge_over, event, make_world
+from tests.postgresql import PostgresqlServer
+from tests.servers import RedisServer, free_port
+
+SECRET = "a secret of thirty-two bytes, or more"
+
+
+def seconds(ts: str) -> float:
+    return datetime.fromisoformat(ts).timestamp()
+
+
+def without_n(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name != "n"}
+
+
+class Reader:
+    """A bridge over a world, asked from tests that are no coroutines."""
+
+    def __init__(self, runner: asyncio.Runner, bridge: Bridge, world: World, url: str) -> None:
+        self.url = url
+        self.runner = runner
+        self.bridge = bridge
+        self.world = world
+
+    def walk(self, **query: Any) -> list[dict[str, Any]]:
+        return self.runner.run(self._walk(query))
+
+    def ask(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> Answer:
+        return self.runner.run(ask(self.bridge, path, headers, **query))
+
+    def lines(self, headers: Mapping[str, str] | None = None, **query: Any) -> list[dict[str, Any]]:
+        answer = self.ask("/history", {"Accept": "application/x-ndjson", **(headers or {})}, **query)
+        assert 200 == answer.status and "application/x-ndjson" == answer.headers["content-type"], answer.body
+        assert not answer.body or answer.body.endswith(b"\n")
+        return [without_n(orjson.loads(line)) for line in answer.body.splitlines()]
+
+    async def _walk(self, query: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            answer = await ask(self.bridge, "/history", **query, cursor=cursor)
+            assert 200 == answer.status, answer.body
+            assert len(answer.json["events"]) <= query.get("limit", 100)
+            found += map(without_n, answer.json["events"])
+            cursor = answer.json["next"]
+            if cursor is None:
+                return found
+
+
+@contextlib.contextmanager
+def reading(seed: int, postgresql: PostgresqlServer, valkey: RedisServer, **more: Any) -> Iterator[Reader]:
+    with database(postgresql) as url, asyncio.Runner() as runner:
+        world = make_world(seed, url, valkey)
+        context = bridge_over(valkey, url, **more)
+        bridge = runner.run(context.__aenter__())
+        try:
+            yield Reader(runner, bridge, world, url)
+        finally:
+            runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def reader(postgresql_server: PostgresqlServer, valkey_server: RedisServer) -> Iterator[Reader]:
+    with reading(1, postgresql_server, valkey_server) as reader:
+        yield reader
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pages_and_lines_of_any_question_are_the_log(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(exports, "SLICE_EVENTS", 20)
+    with reading(seed, postgresql_server, valkey_server) as reader:
+        log = reader.world.log
+
+        @settings(max_examples=40)
+        @given(
+            begin=st.none() | st.integers(0, len(log) - 1),
+            end=st.none() | st.integers(0, len(log) - 1),
+            types=st.sampled_from((None, "sense.*", "-sense.*", "cycle.start,error", "nothing.at.all", *TYPES)),
+            limit=st.sampled_from((9, 23, 50, 161)),
+            order=st.sampled_from(("asc", "desc")),
+            by_time=st.booleans(),
+        )
+        def ask_it(
+            begin: int | None, end: int | None, types: str | None, limit: int, order: str, by_time: bool
+        ) -> None:
+            edge = "ts" if by_time else "id"
+            since = None if begin is None else log[begin][edge]
+            until = None if end is None else log[end][edge]
+            wanted = parse_filter(types).matches
+            if by_time:
+                expected = [e for e in log if (since or "") <= e["ts"] <= (until or "~")]
+            else:
+                expected = log[0 if begin is None else begin + 1 : len(log) if end is None else end + 1]
+            expected = [e for e in expected if wanted(e["type"])]
+            found = reader.walk(since=since, until=until, types=types, limit=limit, order=order)
+            assert found == (expected if order == "asc" else expected[::-1])
+            assert found == reader.lines(since=since, until=until, types=types, order=order)
+
+        ask_it()
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_walk_meets_every_event_once_while_they_move_into_the_archive(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, order: str
+) -> None:
+    with database(postgresql_server) as url, asyncio.Runner() as runner:
+        events = list(_plain(0, 60))
+        fill(url, events[:20])
+        with valkey_server.client() as client:
+            client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+            for entry in events[10:]:
+                append(client, entry)
+            context = bridge_over(valkey_server, url)
+            bridge = runner.run(context.__aenter__())
+            found: list[str] = []
+            cursor, archived = None, 20
+            while True:
+                answer = runner.run(ask(bridge, "/history", order=order, limit=7, cursor=cursor))
+                found += [event["id"] for event in answer.json["events"]]
+                cursor = answer.json["next"]
+                if cursor is None:
+                    break
+                fill(url, events[archived : archived + 6])
+                client.xtrim("v5:stream", maxlen=len(events) - archived, approximate=False)
+                archived += 6
+                for entry in (*_plain(len(events), 2),):
+                    append(client, entry)
+                    events.append(entry)
+            runner.run(context.__aexit__(None, None, None))
+    ids = [event["id"] for event in events]
+    # What came behind the beginning of a walk backwards is no part of it; forwards, the end is where the log is.
+    begun = 60
+    assert found == (ids[: len(found)] if order == "asc" else ids[begun - 1 :: -1])
+    assert len(found) >= begun
+
+
+def test_a_grant_holds_whatever_is_asked(postgresql_server: PostgresqlServer, valkey_server: RedisServer) -> None:
+    with reading(2, postgresql_server, valkey_server, secret=SECRET) as reader:
+        token = issue_token(SECRET, subject="ada", types="sense.*,cycle.end", ttl_s=60)
+        headers = {"Authorization": f"Bearer {token}"}
+        allowed = [e for e in reader.world.log if e["type"].startswith("sense.") or e["type"] == "cycle.end"]
+        for types in (None, "*", "error,sense.raw", "-sense.raw"):
+            wanted = parse_filter(types).matches
+            expected = [e for e in allowed if wanted(e["type"])]
+            assert expected == reader.lines(headers, types=types)
+            answer = reader.ask("/history", headers, types=types, limit=1000)
+            assert expected == [without_n(e) for e in answer.json["events"]]
+            counted = reader.ask("/history", headers, types=types, bucket="auto").json
+            assert len(expected) == sum(bucket["count"] for bucket in counted["buckets"]) == counted["extent"]["events"]
+            assert 0 == counted["extent"]["cycles"]
+        start = next(e for e in reader.world.log if e["type"] == "cycle.start")
+        questions: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("/history", {"since": f"cycle:{start['cycle']}"}),
+            ("/history", {"until": "cycle:4711", "bucket": "auto"}),
+            ("/cycles", {}),
+            ("/cycles", {"cycle": "4711"}),
+            (f"/cycles/{start['id']}", {}),
+            ("/cycles/1-1", {}),
+        )
+        for path, query in questions:
+            answer = reader.ask(path, headers, **query)
+            assert (403, "forbidden") == (answer.status, answer.json["code"]), path
+        assert 401 == reader.ask("/history").status
+        assert "private, no-cache" == reader.ask("/history", headers).headers["cache-control"]
+        assert "Authorization" in reader.ask("/history", headers).headers["vary"]
+
+
+WRONG: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"since": "yesterday"}, "since: expected an id"),
+    ({"until": "1-2-3"}, "until: expected an id"),
+    ({"since": "cycle:x"}, "since: expected an id"),
+    ({"since": "99999999999999999999999-0"}, "since: expected an id"),
+    ({"cursor": "1771-0"}, "cursor: expected what `next` said"),
+    ({"cursor": "99999999999999999999-1.e1"}, "cursor: expected what `next` said"),
+    ({"cursor": "1-1." + "x" * 300}, "cursor: expected what `next` said"),
+    ({"limit": "0"}, "limit: expected a whole number of at least 1"),
+    ({"limit": "ten"}, "limit: expected a whole number"),
+    ({"limit": "9" * 30}, "limit: expected a whole number"),
+    ({"limit": "٣"}, "limit: expected a whole number"),
+    ({"order": "up"}, "order: expected 'asc' or 'desc'"),
+    ({"types": "a b"}, "types: 'a b' is not a pattern"),
+    ({"types": "a\x00b"}, "types:"),
+    ({"bucket": "10s"}, "bucket: expected whole minutes"),
+    ({"bucket": "1m", "since": "2020-01-01", "until": "2026-01-01"}, "bucket: this range has"),
+    ({"bucket": "-1m"}, "bucket: expected whole minutes"),
+)
+
+
+def test_whatever_is_wrong_is_named(reader: Reader) -> None:
+    for query, named in WRONG:
+        answer = reader.ask("/history", **query)
+        assert (400, "application/problem+json") == (answer.status, answer.headers["content-type"]), answer.body
+        assert "bad_request" == answer.json["code"] and named in answer.json["detail"], answer.json
+    assert 200 == reader.ask("/history", whatever="it is").status
+
+
+def test_a_closed_range_is_not_sent_twice(reader: Reader) -> None:
+    log = reader.world.log
+    closed: dict[str, Any] = {"since": log[3]["id"], "until": log[40]["id"], "limit": 1000}
+    etag = ""
+    forms: tuple[dict[str, str], ...] = ({}, {"Accept": "application/x-ndjson"})
+    for headers in forms:
+        first = reader.ask("/history", headers, **closed)
+        etag = first.headers["etag"]
+        again = reader.ask("/history", {**headers, "If-None-Match": etag}, **closed)
+        assert (200, 304, b"") == (first.status, again.status, again.body)
+        assert etag == again.headers["etag"] and "private, no-cache" == again.headers["cache-control"]
+        assert etag != reader.ask("/history", headers, **{**closed, "limit": 7}).headers["etag"]
+    by_time = {"since": log[3]["ts"], "until": log[30]["ts"]}
+    assert "etag" in reader.ask("/history", **by_time).headers
+    for open_end in ({"since": log[3]["id"]}, {"until": log[-1]["id"]}, {"since": "5h", "until": log[30]["id"]}):
+        assert "etag" not in reader.ask("/history", **open_end).headers
+    with psycopg.connect(reader.url, autocommit=True) as connection:
+        connection.execute("INSERT INTO erasures (asked, events) VALUES ('{}', 1)")
+    assert 200 == reader.ask("/history", {"If-None-Match": etag}, **closed).status
+
+
+def test_buckets_are_what_one_counts(reader: Reader) -> None:
+    log = reader.world.log
+    for bucket, width_s in (("1m", 60), ("7m", 420), ("1h", 3600)):
+        for begin, end, types in ((None, None, None), (20, 120, "sense.*,error")):
+            since, until = ((None if at is None else log[at]["ts"]) for at in (begin, end))
+            wanted = parse_filter(types).matches
+            first, last = (math.floor(seconds(ts) / width_s) for ts in (since or log[0]["ts"], until or log[-1]["ts"]))
+            expected: dict[int, Counter[str]] = {}
+            for each in log:
+                at = math.floor(seconds(each["ts"]) / width_s)
+                if first <= at <= last and wanted(each["type"]):
+                    expected.setdefault(at * width_s, Counter())[each["type"]] += 1
+            answer = reader.ask("/history", since=since, until=until, types=types, bucket=bucket).json
+            found = {seconds(b["ts"]): Counter(b["types"]) for b in answer["buckets"]}
+            assert expected == found and width_s == answer["bucket_s"]
+            assert [c.total() for c in found.values()] == [b["count"] for b in answer["buckets"]]
+    extent = reader.ask("/history", bucket="auto").json["extent"]
+    assert extent == {
+        **{"first": log[0]["ts"], "last": log[-1]["ts"], "events": len(log)},
+        "cycles": sum(e["type"] == "cycle.start" for e in log),
+    }
+
+
+def test_a_cycle_is_told_as_a_whole(reader: Reader) -> None:
+    log = reader.world.log
+    starts = [at for at, e in enumerate(log) if e["type"] == "cycle.start"]
+    for turn, at in enumerate(starts):
+        behind = starts[turn + 2] if turn + 2 < len(starts) else len(log)
+        expected = [e for e in log[at:behind] if e["cycle"] == log[at]["cycle"]]
+        end = next((e for e in expected if e["type"] == "cycle.end"), None)
+        told = reader.ask(f"/cycles/{log[at]['id']}").json
+        assert expected == [without_n(e) for e in told["events"]]
+        assert (log[at], end) == (without_n(told["start"]), told["end"] and without_n(told["end"]))
+        assert (log[at]["cycle"], True) == (told["cycle"], told["whole"])
+        took_ms = None if end is None else round((seconds(end["ts"]) - seconds(log[at]["ts"])) * 1000)
+        assert took_ms == told["duration_ms"]
+    newest = {log[at]["cycle"]: log[at]["id"] for at in starts}
+    for number, entry_id in newest.items():
+        assert entry_id == reader.ask("/cycles", cycle=number).json["start"]["id"]
+        begun = next(at for at, e in enumerate(log) if e["id"] == entry_id)
+        following = next((at for at in starts if at > begun), len(log))
+        asked: dict[str, Any] = {"since": f"cycle:{number}", "until": f"cycle:{number}", "limit": 1000}
+        assert log[begun:following] == [without_n(e) for e in reader.ask("/history", **asked).json["events"]]
+    assert (404, "not_found") == ((answer := reader.ask("/cycles", cycle=4711)).status, answer.json["code"])
+    assert 404 == reader.ask("/cycles/1-1").status
+    assert 400 == reader.ask("/cycles/latest").status
+
+
+def test_the_latest_cycles_come_page_by_page(reader: Reader) -> None:
+    log = reader.world.log
+    starts = [at for at, e in enumerate(log) if e["type"] == "cycle.start"]
+    errors = [
+        sum(e["type"] == "error" for e in log[at:following])
+        for at, following in zip(starts, [*starts[1:], len(log)], strict=True)
+    ]
+    found: list[dict[str, Any]] = []
+    before = None
+    while True:
+        answer = reader.ask("/cycles", limit=5, before=before).json
+        found += answer["cycles"]
+        before = answer["next"]
+        if before is None:
+            break
+    assert [log[at]["id"] for at in reversed(starts)] == [each["id"] for each in found]
+    assert errors[::-1] == [each["errors"] for each in found]
+    for each in found:
+        whole = reader.ask(f"/cycles/{each['id']}").json
+        assert (whole["duration_ms"], whole["cycle"]) == (each["duration_ms"], each["cycle"])
+
+
+def test_without_an_archive_there_is_what_the_stream_holds(valkey_server: RedisServer) -> None:
+    events = list(_plain(0, 30))
+    with valkey_server.client() as client, asyncio.Runner() as runner:
+        for entry in events:
+            append(client, entry)
+        context = bridge_over(valkey_server, "")
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World(events), "")
+        assert events == reader.walk(limit=7) == reader.lines()
+        assert events[::-1] == reader.walk(limit=7, order="desc")
+        assert reader.ask("/history").json["archive"] is False
+        assert 30 == reader.ask("/history", bucket="auto").json["extent"]["events"]
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_what_the_stream_holds_is_read_while_the_archive_is_away(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = list(_plain(0, 30))
+    with valkey_server.client() as client, asyncio.Runner() as runner:
+        for entry in events[10:]:
+            append(client, entry)
+        monkeypatch.setattr("broadcast.log.archive.CONNECT_TIMEOUT_S", 0.5)
+        context = bridge_over(valkey_server, f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World(events), "")
+        assert events[11:] == reader.walk(since=events[10]["id"], limit=7)
+        assert events[:19:-1] == reader.walk(since=events[19]["id"], order="desc", limit=7)
+        assert events[:-6:-1] == [without_n(e) for e in reader.ask("/history", order="desc", limit=5).json["events"]]
+        queries: tuple[dict[str, Any], ...] = ({}, {"bucket": "auto"})
+        for query in queries:
+            answer = reader.ask("/history", **query)
+            assert (503, "unavailable") == (answer.status, answer.json["code"])
+        # It is known by now that it is away: nobody waits for it every time anew.
+        began = time.monotonic()
+        assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
+        assert time.monotonic() - began < 2.5
+        runner.run(context.__aexit__(None, None, None))
+
+
+def _plain(first: int, count: int) -> Iterator[dict[str, Any]]:
+    for at in range(first, first + count):
+        ms = BEGAN_MS + at * 1000
+        yield event(ms, 0, f"kai:{at + 1}", TYPES[at % len(TYPES)], ts_ms=ms, cycle=at // 6, at=at)

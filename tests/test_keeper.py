@@ -1,0 +1,123 @@
+"""What an archive needs beside its events: partitions made ahead, retention that never holds up a reader for long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from broadcast.consumers import keeper
+from broadcast.log.partitions import WEEK_MS, drop_before, make, name_of, week_of
+from tests.archivers import append, archive_once, archiving, ask, is_consistent, stored
+from tests.archives import database
+from tests.postgresql import PostgresqlServer
+from tests.servers import RedisServer
+
+PARTITIONS = (
+    "SELECT relname FROM pg_class JOIN pg_inherits ON oid = inhrelid WHERE inhparent = 'events'::regclass ORDER BY 1"
+)
+
+
+@pytest.fixture
+def url(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    with database(postgresql_server) as url:
+        yield url
+
+
+def event(at_ms: int, number: int) -> dict[str, Any]:
+    from broadcast.event import timestamp
+
+    return {"type": "x", "ts": timestamp(at_ms * 1_000_000), "cycle": 1, "day": 1, "data": {"i": number}}
+
+
+def weeks_ago(count: int) -> int:
+    return int(time.time() * 1000) - count * WEEK_MS
+
+
+def partitions(url: str) -> list[str]:
+    return [name for (name,) in ask(url, PARTITIONS)]
+
+
+async def test_this_week_and_the_next_two_are_there_before_they_are_needed_and_others_when_they_are(
+    valkey_server: RedisServer, url: str
+) -> None:
+    with valkey_server.client() as client:
+        for number, at_ms in enumerate((weeks_ago(300), weeks_ago(300) + 1, weeks_ago(2), weeks_ago(0))):
+            append(client, event(at_ms, number), entry_id=f"{at_ms}-0")
+        async with archiving(valkey_server, url) as work:
+            await work.until_stored(4)
+            expected = [name_of(week_of(weeks_ago(count))) for count in (300, 2, 0, -1, -2)]
+            await work.until(lambda: partitions(url) == expected)
+    assert 4 == len(stored(url))
+
+
+async def test_a_partition_that_somebody_drops_is_made_again(valkey_server: RedisServer, url: str) -> None:
+    with valkey_server.client() as client:
+        async with archiving(valkey_server, url) as work:
+            append(client, event(weeks_ago(0), 0))
+            await work.until_stored(1)
+            await work.until(lambda: len(partitions(url)) == 3)
+            ask(url, f"DROP TABLE {name_of(week_of(weeks_ago(0)))}")
+            append(client, event(weeks_ago(0), 1))
+            await work.until_stored(2)
+    assert [1] == [each["data"]["i"] for each in stored(url)]
+
+
+async def test_what_is_older_than_is_kept_goes_while_events_are_written(valkey_server: RedisServer, url: str) -> None:
+    with valkey_server.client() as client:
+        for number, age in enumerate((60, 55, 53, 40, 1)):
+            at_ms = weeks_ago(age)
+            append(client, event(at_ms, number), by=f"mind-{age}:1", entry_id=f"{at_ms}-0")
+        append(client, b"no event", entry_id=f"{weeks_ago(1) + 1}-0")
+        await archive_once(valkey_server, url)
+        async with archiving(valkey_server, url, keep_s=52 * 7 * 86400) as work:
+            for number in range(5, 25):
+                append(client, event(weeks_ago(0), number))
+                await asyncio.sleep(0.01)
+            await work.until_stored(20)
+            await work.until(lambda: work.said(f"dropped {name_of(week_of(weeks_ago(53)))}"))
+    assert [3, 4, *range(5, 25)] == [each["data"]["i"] for each in stored(url) if "i" in each["data"]]
+    assert is_consistent(url)
+    assert [("mind-1",), ("mind-40",)] == ask(url, "SELECT name FROM producers ORDER BY name")
+
+
+async def test_a_long_read_puts_a_drop_off_and_holds_up_no_batch(
+    valkey_server: RedisServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LOCK_TIMEOUT_MS", 200)
+    monkeypatch.setattr(keeper, "RETRY_S", 0.3)
+    with valkey_server.client() as client:
+        append(client, event(weeks_ago(9), 0), entry_id=f"{weeks_ago(9)}-0")
+        await archive_once(valkey_server, url)
+        with psycopg.connect(url) as reading:
+            reading.execute("SELECT count(*) FROM events")  # its transaction stays open
+            async with archiving(valkey_server, url, keep_s=7 * 86400) as work:
+                await work.until(lambda: work.said("was not looked after"))
+                append(client, event(weeks_ago(0), 1))
+                await work.until_stored(1)
+                assert 2 == len(stored(url))
+                reading.rollback()
+                await work.until(lambda: work.said("dropped"))
+    assert [1] == [each["data"]["i"] for each in stored(url)]
+
+
+async def test_partitions_are_made_while_others_are_read_and_by_two_at_once(url: str) -> None:
+    from broadcast.log.migrate import migrate
+
+    async with (
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as one,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as other,
+        await psycopg.AsyncConnection.connect(url) as reading,
+    ):
+        await migrate(one)
+        await make(one, [1])
+        await reading.execute("SELECT * FROM events")
+        async with asyncio.timeout(10):
+            await asyncio.gather(make(one, range(5)), make(other, range(5)))
+        assert [name_of(week) for week in range(5)] == partitions(url)
+        await reading.rollback()
+        assert [name_of(0), name_of(1)] == await drop_before(one, 3 * WEEK_MS)

@@ -1,0 +1,131 @@
+"""`GET /metrics`: the numbers of a bridge, as Prometheus' own parser reads them; and nothing of any event."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from broadcast import Broadcaster
+from tests.bridges import ROOT, BridgeProcess, serving
+from tests.servers import RedisServer
+from tests.viewers import raw_viewer
+
+PATIENCE_S: Final = 20.0
+
+
+@pytest.fixture(scope="module")
+def bridge(shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
+    with shared_server.client() as client:
+        client.flushall()
+    with serving(shared_server.url, tmp_path_factory.mktemp("bridge")) as process:
+        yield process
+
+
+@pytest.fixture
+def mind(bridge: BridgeProcess) -> Iterator[Broadcaster]:
+    from broadcast.settings import Settings
+
+    broadcaster = Broadcaster(settings=Settings(redis_url=bridge.redis_url))
+    yield broadcaster
+    broadcaster.close(2)
+
+
+def numbers(bridge: BridgeProcess) -> dict[tuple[str, str], float]:
+    """Every sample by its name and its label's value; no sample has more than one label that matters."""
+    status, body = bridge.get("/metrics")
+    assert 200 == status, body
+    found: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(body):
+        for sample in family.samples:
+            found[sample.name, ",".join(sample.labels.values())] = sample.value
+    return found
+
+
+def until(bridge: BridgeProcess, name: str, at_least: float, label: str = "") -> dict[tuple[str, str], float]:
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := numbers(bridge)).get((name, label), -1) < at_least:
+        assert time.monotonic() < deadline, (name, label, found)
+        time.sleep(0.05)
+    return found
+
+
+async def test_events_are_counted_on_their_way_in_and_out(bridge: BridgeProcess, mind: Broadcaster) -> None:
+    before = numbers(bridge)
+    async with raw_viewer(bridge.url, "websocket", catchup=0) as viewer:
+        await viewer.until("position")
+        for i in range(7):
+            mind.emit("count", {"i": i, "text": "x" * 100})
+        await viewer.until_event(6)
+        during = until(bridge, "broadcast_events_in_total", before["broadcast_events_in_total", ""] + 7)
+        assert 1 == during["broadcast_viewers", "websocket"] - before["broadcast_viewers", "websocket"]
+    after = until(bridge, "broadcast_viewer_ends_total", 1, "left")
+
+    def grew(name: str) -> float:
+        return after[name, ""] - before[name, ""]
+
+    assert 7 == grew("broadcast_events_in_total") == grew("broadcast_events_out_total")
+    assert 700 < grew("broadcast_events_in_bytes_total") < grew("broadcast_events_out_bytes_total") < 7000
+    assert 0 == after["broadcast_viewers", "websocket"]
+    assert 1 <= grew("broadcast_append_delay_seconds_count") <= 7
+    assert grew("broadcast_append_delay_seconds_sum") < PATIENCE_S
+    assert 1 == after["broadcast_redis_up", ""]
+    assert 0 == after["broadcast_bridge_stuck", ""]
+    assert after["process_resident_memory_bytes", ""] > 10_000_000
+
+
+def test_what_producers_lost_is_counted_under_reasons_that_are_known(bridge: BridgeProcess, mind: Broadcaster) -> None:
+    for reason, count in (("buffer_full", 40), ('an\nevil"reason', 2), (None, 3), (["full"], 1), ("rejected", "many")):
+        mind.emit("broadcast.lost", {"reason": reason, "count": count})
+    assert mind.flush()
+
+    found = until(bridge, "broadcast_lost_events_total", 6, "other")
+
+    assert 40 == found["broadcast_lost_events_total", "buffer_full"]
+    assert 1 == found["broadcast_lost_events_total", "rejected"]
+    assert {"buffer_full", "rejected", "other"} == {k[1] for k in found if k[0] == "broadcast_lost_events_total"}
+
+
+def test_nothing_of_an_event_stands_in_them(bridge: BridgeProcess, mind: Broadcaster) -> None:
+    mind.emit("very.private.type", {"secret": "do not tell"})
+    assert mind.flush()
+    bridge.wait_until_caught_up()
+
+    _, body = bridge.get("/metrics")
+
+    assert "private" not in body
+    assert "do not tell" not in body
+
+
+def test_they_are_told_to_this_machine_alone(bridge: BridgeProcess) -> None:
+    status, body = bridge.get("/metrics", {"X-Forwarded-For": "127.0.0.1"})
+
+    assert (403, "forbidden") == (status, json.loads(body)["code"])
+
+
+def test_prometheus_newer_form_is_spoken_too(bridge: BridgeProcess) -> None:
+    _, body = bridge.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+
+    assert body.endswith("# EOF\n")
+
+
+def test_every_number_on_the_grafana_dashboard_is_one_that_is_told(bridge: BridgeProcess) -> None:
+    dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    names = {family.name for family in text_string_to_metric_families(bridge.get("/metrics")[1])}
+    told = {f"{name}{end}" for name in names for end in ("", "_total", "_bucket", "_sum", "_count")}
+
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+
+    assert len(asked) > 15
+    for expression in asked:
+        named = {word for word in _words(expression) if word.startswith(("broadcast_", "process_"))}
+        assert named, expression
+        assert named <= told, (expression, named - told)
+
+
+def _words(expression: str) -> list[str]:
+    return "".join(c if c.isalnum() or c == "_" else " " for c in expression).split()

@@ -1,0 +1,216 @@
+"""Timed replays: the bridge on a log and an archive in memory, in virtual time; ten events are a second of the mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from broadcast.bridge.answers import Request
+from broadcast.bridge.timed import PER_BRIDGE_MAX, PER_VIEWER_MAX
+from tests.memory_log import MemoryLog
+from tests.test_viewers_past import Room, World, names, place, told
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World(archived=500)
+    yield world
+    world.close()
+    assert world.fanout.timed_replays == 0
+
+
+def ask(world: World, line: Room, name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The answer, without waiting for more."""
+
+    async def submit() -> None:
+        assert line.viewer is not None
+        line.viewer.submit(Request(name, data, lambda text: line.write(f"event: ack\ndata: {text}\n\n".encode())))
+
+    before = len(told(line, "ack"))
+    world.loop.run_until_complete(submit())
+    world.loop.pass_time(0.05)
+    answers = told(line, "ack")
+    assert len(answers) == before + 1
+    return answers[-1]
+
+
+def start(world: World, line: Room, first: int, **more: Any) -> str:
+    answer = ask(world, line, "replay", {"since": place(world, first - 1), "speed": 1, **more})
+    assert isinstance(answer["replay"], str), answer
+    return str(answer["replay"])
+
+
+def control(world: World, line: Room, replay: str, action: str, **more: Any) -> dict[str, Any]:
+    return ask(world, line, "replay.control", {"replay": replay, "action": action, **more})
+
+
+def replayed(line: Room) -> list[int]:
+    return [data["event"]["data"]["i"] for data in told(line, "replay.event")]
+
+
+def viewer(world: World, **auth: Any) -> Room:
+    line = world.come(catchup=0, **auth)
+    world.loop.pass_time(0.1)
+    return line
+
+
+def test_as_lived_over_all_tiers_with_the_end_told(world: World) -> None:
+    line = viewer(world)
+    replay = start(world, line, 100, speed=8)
+    world.loop.pass_time(1.0)
+    assert 70 <= len(replayed(line)) <= 100
+    world.loop.pass_time(60)
+    assert list(range(100, 540)) == replayed(line)
+    assert [{"replay": replay, "count": 440}] == told(line, "replay.end")
+    assert names(line).index("ack") < names(line).index("replay.event")
+    assert "event" not in names(line)
+    assert control(world, line, replay, "pause")["error"]["code"] == "not_found"
+
+
+def test_it_can_be_paused_moved_made_faster_and_cancelled(world: World) -> None:
+    line = viewer(world)
+    replay = start(world, line, 100)
+    world.loop.pass_time(1)
+    state = control(world, line, replay, "pause")
+    assert (state["state"], state["speed"], state["count"]) == ("paused", 1, len(replayed(line)))
+    before = replayed(line)
+    world.loop.pass_time(100)
+    assert before == replayed(line)
+    assert control(world, line, replay, "resume")["state"] == "playing"
+    world.loop.pass_time(1)
+    after = replayed(line)
+    assert list(range(100, 100 + len(after))) == after
+    assert 8 <= len(after) - len(before) <= 12
+    control(world, line, replay, "speed", speed=20)
+    world.loop.pass_time(1)
+    faster = replayed(line)
+    assert 180 <= len(faster) - len(after) <= 220
+    control(world, line, replay, "seek", to=place(world, 9)["id"], speed=1)
+    world.loop.pass_time(0.5)
+    moved = replayed(line)[len(faster) + 2 :]
+    assert 10 in replayed(line)[len(faster) :]
+    assert 4 <= len(moved) <= 8
+    control(world, line, replay, "pause")
+    control(world, line, replay, "seek", to=place(world, 299))
+    stood = len(replayed(line))
+    world.loop.pass_time(5)
+    assert len(replayed(line)) == stood, "paused it stays, wherever it is moved to"
+    control(world, line, replay, "resume")
+    world.loop.pass_time(0.2)
+    assert replayed(line)[stood] == 300
+    control(world, line, replay, "cancel")
+    assert told(line, "replay.end")[-1]["reason"] == "cancelled"
+    count = len(replayed(line))
+    world.loop.pass_time(5)
+    assert len(replayed(line)) == count
+
+
+def test_types_an_end_and_idle_time_that_is_cut_and_told(world: World) -> None:
+    line = viewer(world)
+    start(world, line, 100, types="a.*", to=MemoryLog.ts_of(149), idle_s=0)
+    world.loop.pass_time(1)
+    assert list(range(101, 150, 2)) == replayed(line)
+    assert told(line, "replay.state")[-1]["skipped_s"] == pytest.approx(4.8)
+    assert told(line, "replay.end")[-1]["count"] == 25
+
+
+def test_too_fast_to_be_given_is_told(world: World) -> None:
+    line = viewer(world)
+    start(world, line, 1, speed=64)
+    world.loop.pass_time(0.2)
+    assert len(replayed(line)) < 200
+    world.loop.pass_time(2)
+    states = told(line, "replay.state")
+    assert list(range(1, 540)) == replayed(line)
+    assert not any(state["behind"] for state in states), "540 events are soon given"
+
+
+def test_a_viewer_that_is_slow_is_waited_for_and_told(world: World) -> None:
+    line, other = viewer(world), viewer(world)
+    start(world, line, 100)
+    world.loop.pass_time(1)
+    line.is_stalled = True
+    had = len(replayed(line))
+    for _ in range(10):
+        world.loop.pass_time(1)
+        world.live(1)
+    assert len(replayed(line)) <= had + 2, "nothing is written to who takes nothing"
+    assert [540 + i for i in range(9)] == [data["data"]["i"] for n, _, data in other.frames() if n == "event"][:9]
+    line.is_stalled = False
+    line.taken = len(line.written)
+    world.loop.pass_time(5)
+    states = told(line, "replay.state")
+    assert states and states[0]["behind"] and not states[-1]["behind"]
+    assert list(range(100, 100 + len(replayed(line)))) == replayed(line)
+    assert [data["data"]["i"] for n, _, data in line.frames() if n == "event"] == list(range(540, 550))
+
+
+def test_there_are_so_many_per_viewer_and_per_bridge_and_all_end_with_their_viewers(world: World) -> None:
+    line = viewer(world)
+    for _ in range(PER_VIEWER_MAX):
+        start(world, line, 100)
+    refused = ask(world, line, "replay", {"since": "0", "speed": 1})
+    assert refused["error"]["code"] == "too_many_requests"
+    lines = [line]
+    while world.fanout.timed_replays < PER_BRIDGE_MAX:
+        if len(told(lines[-1], "ack")) >= PER_VIEWER_MAX:
+            lines.append(viewer(world))
+        start(world, lines[-1], 100)
+    late = viewer(world)
+    assert "this bridge has as many" in ask(world, late, "replay", {"since": "0", "speed": 1})["error"]["message"]
+    for each in lines:
+        assert each.viewer is not None
+        world.loop.run_until_complete(world._gone(each.viewer))
+        each.is_closed = True
+    world.loop.pass_time(1)
+    assert world.fanout.timed_replays == 0
+    start(world, late, 100)
+
+
+def test_it_outlives_the_ring_and_the_stream_it_began_in(world: World) -> None:
+    """Slow enough, what was in memory when it began is in the archive alone when it comes there."""
+    line = viewer(world)
+    start(world, line, 500, idle_s=1)
+    for _ in range(10):
+        world.loop.pass_time(1)
+        world.live(30)
+        world.archive.catch_up()
+        world.log.trim(60)
+    assert list(range(500, 540)) == replayed(line)
+    assert told(line, "replay.end")[0]["count"] == 40
+
+
+def test_without_an_archive_it_plays_what_there_is_and_without_postgresql_it_says_so(world: World) -> None:
+    line = viewer(world)
+    world.archive.is_up = False
+    start(world, line, 100, speed=64)
+    world.loop.pass_time(5)
+    assert list(range(480, 540)) == replayed(line)
+    assert told(line, "replay.state")[0]["archive"] == "down"
+    world.fanout.history.past = None
+    start(world, line, 100, speed=64)
+    world.loop.pass_time(5)
+    assert list(range(480, 540)) == replayed(line)[60:]
+
+
+def test_a_cycle_is_a_place_in_whichever_tier_it_is(world: World) -> None:
+    for seq, cycle in enumerate((1, 2, 3, 1), 1):
+        entries = [world.log.append("cycle.start", 0, f"clock:{seq}", cycle), *world.append(50)]
+        world.loop.run_until_complete(world._take_in(entries))
+        world.archive.catch_up()
+    world.log.trim(110)
+    line = viewer(world)
+    for cycle, first in ((1, 690), (3, 640), (2, 590)):
+        answer = ask(world, line, "replay", {"since": f"cycle:{cycle}", "types": "a.*", "count": 5})
+        events = [data["data"]["i"] for name, _, data in line.frames() if name == "event"][-5:]
+        assert (answer["count"], events[0]) == (5, first + 1)
+    assert ask(world, line, "replay", {"since": "cycle:7", "speed": 1})["error"]["code"] == "not_found"
+    late = world.come(since="cycle:7", types="a.*")
+    world.loop.pass_time(1)
+    assert told(late, "bye")[0]["code"] == "not_found"
+    late = world.come(since={"cycle": 2})
+    world.loop.pass_time(1)
+    events = [data for name, _, data in late.frames() if name == "event"]
+    assert ("cycle.start", 2, 1 + 50 + 51 + 51) == (events[0]["type"], events[0]["cycle"], len(events))

@@ -1,0 +1,266 @@
+"""Viewers that come from before the stream: the bridge on a log and an archive in memory, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from broadcast.bridge.access import Grant
+from broadcast.bridge.answers import Request
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, Past
+from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.ring import Ring
+from broadcast.bridge.viewer import Viewer
+from broadcast.filters import parse_filter
+from broadcast.log.position import Gap
+from broadcast.log.stream import LinkUp
+from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
+from tests.test_cursors import Line
+
+ROOM = 10**9
+
+
+class Room(Line):
+    """A line that holds whatever is written."""
+
+    @property
+    def is_full(self) -> bool:
+        return self.is_stalled
+
+
+class World:
+    """A log, its archive, a bridge, and viewers."""
+
+    def __init__(self, *, archived: int, after: int = 40, stream: int = 60, ring: int = 20) -> None:
+        self.log = MemoryLog()
+        self.archive = MemoryArchive(self.log)
+        self.numbers = iter(range(10**9))
+        self.append(archived)
+        self.archive.catch_up()
+        self.append(after)
+        self.log.trim(stream)
+        self.loop = VirtualLoop()
+        self.faults: list[Exception] = []
+        self.loop.run_until_complete(self._start(ring))
+
+    async def _start(self, ring: int) -> None:
+        reader: Any = self.log
+        archive: Any = self.archive
+        self.fanout = Fanout(reader, Ring(events_max=ring, bytes_max=10**7))
+        self.fanout.history.past = Past(archive)
+        self.fanout.on_fault = self.faults.append
+        await self.fanout._load()
+        self.fanout.history.was_loaded_whole = len(self.log.entries) <= ring
+        self.tasks = [asyncio.ensure_future(self.fanout.deliver()), asyncio.ensure_future(self.fanout.look_after())]
+
+    def append(self, count: int) -> list[Any]:
+        numbers = [next(self.numbers) for _ in range(count)]
+        return [self.log.append("a.x" if i % 2 else "b.y", i, f"mind:{i + 1}") for i in numbers]
+
+    def live(self, count: int) -> None:
+        entries = self.append(count)
+        self.loop.run_until_complete(self._take_in(entries))
+
+    async def _take_in(self, item: Any) -> None:
+        self.fanout.take_in(item)
+
+    def reset(self) -> None:
+        stood = self.log.last
+        self.log.reset()
+        for item in (LinkUp(self.log.now(), self.log.now().end), Gap(stood, None, None, "reset")):
+            self.loop.run_until_complete(self._take_in(item))
+
+    def come(self, **auth: Any) -> Room:
+        async def make() -> Room:
+            line = Room()
+            viewer = line.viewer = Viewer(
+                line,
+                self.fanout,
+                handshake=parse_handshake(auth, now=utc_now()),
+                grant=Grant(parse_filter("*")),
+                on_gone=lambda _: None,
+            )
+            viewer.begin()
+            return line
+
+        return self.loop.run_until_complete(make())
+
+    def ask(self, line: Room, name: str, data: dict[str, Any]) -> dict[str, Any]:
+        answers: list[str] = []
+
+        async def submit() -> None:
+            assert line.viewer is not None
+            line.viewer.submit(Request(name, data, answers.append))
+
+        self.loop.run_until_complete(submit())
+        self.loop.pass_time(5)
+        assert len(answers) == 1
+        answer: dict[str, Any] = json.loads(answers[0])
+        return answer
+
+    def close(self) -> None:
+        for viewer in list(self.fanout.viewers):
+            self.loop.run_until_complete(self._gone(viewer))
+        for task in self.tasks:
+            task.cancel()
+        self.loop.pass_time(0.1)
+        self.loop.close()
+        assert not self.faults, "".join(traceback.format_exception(self.faults[0]))
+
+    async def _gone(self, viewer: Viewer) -> None:
+        viewer.gone()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World(archived=1500)
+    yield world
+    world.close()
+
+
+def place(world: World, i: int) -> dict[str, Any]:
+    row = world.archive.rows[i]
+    return {"id": str(row.place.id), "n": row.n, "epoch": world.archive.epochs[row.place.epoch - 1].name}
+
+
+def events(line: Room) -> list[int]:
+    return [data["data"]["i"] for name, _, data in line.frames() if name == "event"]
+
+
+def names(line: Room) -> list[str]:
+    return [name for name, _, _ in line.frames()]
+
+
+def told(line: Room, name: str) -> list[dict[str, Any]]:
+    return [data for each, _, data in line.frames() if each == name]
+
+
+def test_whoever_comes_from_before_the_stream_gets_all_of_it_and_no_gap(world: World) -> None:
+    lines = [
+        world.come(since=place(world, 99)),
+        world.come(since=place(world, 99)["id"]),
+        world.come(pid=place(world, 99)["epoch"], offset=place(world, 99)["id"]),
+        world.come(since="0"),
+    ]
+    filtered = world.come(since=place(world, 99), types="a.*")
+    world.loop.pass_time(3)
+    world.live(5)
+    world.loop.pass_time(1)
+    for line in lines[:3]:
+        assert list(range(100, 1545)) == events(line)
+        assert "gap" not in names(line)
+        assert told(line, "position")[-1]["n"] == 1540
+    assert list(range(1545)) == events(lines[3])
+    assert [i for i in range(100, 1545) if i % 2] == events(filtered)
+    assert "gap" not in names(filtered)
+
+
+def test_what_neither_has_is_told_and_counted() -> None:
+    world = World(archived=100, after=200, stream=60)
+    line = world.come(since=place(world, 49))
+    world.loop.pass_time(3)
+    assert [*range(50, 100), *range(240, 300)] == events(line)
+    assert [140] == [gap["lost"] for gap in told(line, "gap")]
+    world.close()
+
+
+def test_without_postgresql_the_stream_is_served_with_the_gap_it_always_had(world: World) -> None:
+    world.archive.is_up = False
+    line = world.come(since=place(world, 99))
+    world.loop.pass_time(CATCHUP_PATIENCE_S)
+    assert list(range(1480, 1540)) == events(line)
+    assert [1380] == [gap["lost"] for gap in told(line, "gap")]
+    reads = world.archive.reads
+    for _ in range(20):
+        world.come(since=place(world, 99))
+    world.loop.pass_time(1)
+    assert world.archive.reads == reads, "after a failure it is left alone for a while"
+    world.archive.is_up = True
+    world.loop.pass_time(10)
+    line = world.come(since=place(world, 99))
+    world.loop.pass_time(3)
+    assert list(range(100, 1540)) == events(line)
+
+
+def test_a_log_that_began_anew_is_given_to_its_end_before_the_new_one() -> None:
+    world = World(archived=300, after=0)
+    world.reset()
+    world.live(10)
+    world.archive.catch_up()
+    world.live(5)
+    old, new = world.archive.epochs
+    line = world.come(since=place(world, 199))
+    world.loop.pass_time(3)
+    assert list(range(200, 315)) == events(line)
+    hello, gaps = told(line, "hello")[0], told(line, "gap")
+    assert (hello["epoch"], hello["n"]) == (old.name, 200)
+    assert ["reset"] == [gap["reason"] for gap in gaps]
+    order = [name if name != "event" else data["data"]["i"] for name, _, data in line.frames()]
+    assert order.index("gap") == order.index(299) + 1, "the gap stands between the two logs"
+    assert order[order.index("gap") + 1] == "position"
+    assert {new.name} == {position["epoch"] for position in told(line, "position")}
+    # Wherever a page was cut off, it comes back with what it knows and goes on there.
+    for stop in (order.index(250), order.index("gap") + 1, order.index(305)):
+        known = dict(hello)
+        for name, _, data in line.frames()[: stop + 1]:
+            if name == "event":
+                known |= {"id": data["id"], "n": data["n"]}
+            elif name == "position":
+                known = data
+            elif name == "gap" and data["reason"] == "reset":
+                known |= {"n": None, "epoch": None}
+        again = world.come(since={key: known[key] for key in ("id", "n", "epoch")})
+        world.loop.pass_time(3)
+        expected = [i for i in order[stop + 1 :] if isinstance(i, int)]
+        assert expected == events(again)
+    world.close()
+
+
+def test_a_storm_from_old_places_shares_its_pages(world: World) -> None:
+    before = world.archive.reads
+    lines = [world.come(since=place(world, 20 + i)) for i in range(60)]
+    world.loop.pass_time(20)
+    for i, line in enumerate(lines):
+        assert list(range(21 + i, 1540)) == events(line)
+    whole = 1500 // PAGE_EVENTS + 2
+    assert world.archive.reads - before < 60 + 20 + whole, "each reads a page of its own, and then the same ones"
+
+
+def test_the_last_n_and_a_replay_are_filled_up_from_the_archive(world: World) -> None:
+    line = world.come(catchup=100)
+    world.loop.pass_time(3)
+    assert list(range(1440, 1540)) == events(line)
+    line = world.come(catchup=0)
+    world.loop.pass_time(1)
+    assert world.ask(line, "replay", {"count": 300})["count"] == 300
+    assert list(range(1240, 1540)) == events(line)
+    answer = world.ask(line, "replay", {"since": place(world, 9)["id"], "types": "a.*", "count": 700})
+    assert answer["count"] == 700
+    assert [i for i in range(10, 1410) if i % 2] == events(line)[300:]
+    answer = world.ask(line, "replay", {"since": place(world, 1400)["id"], "count": 1000})
+    assert list(range(1401, 1540)) == events(line)[1000:], "over all tiers"
+    world.archive.is_up = False
+    answer = world.ask(line, "replay", {"since": place(world, 20)["id"]})
+    assert (answer["count"], answer["archive"]) == (60, "down")
+
+
+def test_it_can_be_told_to_go_in_the_middle_of_the_past(world: World) -> None:
+    line = world.come(since="0")
+    line.is_stalled = True
+    world.loop.pass_time(1)
+    assert line.viewer is not None
+    world.loop.run_until_complete(_dismiss(line.viewer))
+    line.is_stalled = False
+    world.loop.pass_time(2)
+    assert told(line, "bye")[0]["code"] == "expired"
+    assert len(events(line)) < 1540
+
+
+async def _dismiss(viewer: Viewer) -> None:
+    viewer.dismiss("expired")
