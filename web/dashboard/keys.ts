@@ -27,7 +27,7 @@ export function listenToKeys(keys: readonly Key[], mayLetters: () => boolean): v
     if (press.ctrlKey || press.metaKey || press.altKey || press.isComposing) return;
     const target = press.target as Element;
     if (target.closest("dialog")) return;
-    if (target.closest("input, textarea, [contenteditable]")) {
+    if (target.closest("input:not([type=range]), select, textarea, [contenteditable]")) {
       if (press.key === "Escape") (target as HTMLElement).blur();
       return;
     }
@@ -35,7 +35,7 @@ export function listenToKeys(keys: readonly Key[], mayLetters: () => boolean): v
     if (press.key.length === 1 && press.key !== " " && !mayLetters()) return;
     const isOwn = press.key.startsWith("Arrow") || ["Home", "End", "PageUp", "PageDown", " "].includes(press.key);
     // What scrolls by itself goes on doing so.
-    if (isOwn && press.key !== " " && target.closest("pre, .scrolls, [role=tabpanel], [role=tablist]")) return;
+    if (isOwn && press.key !== " " && target.closest("input, pre, .scrolls, [role=tabpanel], [role=tablist]")) return;
     const action = actions.get(press.key);
     if (action === undefined) return;
     press.preventDefault();

@@ -82,6 +82,7 @@ const player = new Player(past, {
   },
   onChange: () => {
     scrubber.show();
+    rememberPlace();
     schedule();
   },
   onEnd: toLive,
@@ -215,6 +216,23 @@ function turnTo(store: Store): void {
 function toLive(): void {
   player.leave();
   turnTo(live);
+}
+
+/** The place where a replay stands still is in the address: so it can be kept, and passed on. */
+function rememberPlace(): void {
+  const { replay } = player;
+  const address = new URL(location.href);
+  if (replay?.status === "paused" && replay.atMs !== null) {
+    address.searchParams.set("at", new Date(replay.atMs).toISOString());
+  } else address.searchParams.delete("at");
+  history.replaceState(null, "", address);
+}
+
+async function goToAddressedTime(): Promise<void> {
+  const atMs = Date.parse(new URLSearchParams(location.search).get("at") ?? "");
+  if (Number.isNaN(atMs)) return;
+  await scrubber.open();
+  await player.goTo(atMs + 1, false);
 }
 
 async function openPast(): Promise<void> {
@@ -351,3 +369,4 @@ tools.apply();
 setInterval(tick, TICK_MS);
 tick();
 follow();
+void goToAddressedTime();

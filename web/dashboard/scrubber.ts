@@ -68,8 +68,8 @@ export class Scrubber {
     const census = this.#census;
     render(html`${this.#controls(census)} ${census === null ? nothing : this.#map(census)}`, this.#root);
     const slider = this.#root.querySelector<HTMLInputElement>("#scrub");
-    // Not while it is being dragged: it would be torn from the hand.
-    if (slider !== null && !slider.matches(":active")) {
+    // Not while it is being moved: it would be torn from the hand.
+    if (slider !== null && this.#previewMs === null && !slider.matches(":active")) {
       slider.value = String(Math.round(shareOf(this.#view, this.#atMs) * STEPS));
     }
   }
