@@ -283,6 +283,9 @@ def test_axe_finds_nothing(page: Page) -> None:
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         check(page, scheme)
+    page.keyboard.press("t")
+    expect(page.locator("#scrub")).to_be_visible()
+    check(page, "time")
     page.set_viewport_size({"width": 390, "height": 844})
     for part in ("Cycle", "Mind", "Events"):
         page.get_by_role("button", name=part, exact=True).click()
