@@ -288,7 +288,7 @@ def test_axe_finds_nothing(page: Page) -> None:
         check(page, tab)
     page.keyboard.press("Escape")
     for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         check(page, scheme)
     page.keyboard.press("t")
     expect(page.locator("#scrub")).to_be_visible()

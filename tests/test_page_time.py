@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +13,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from broadcast import Broadcaster
 from broadcast.settings import Settings
+from tests.archives import database, fill
 from tests.pages import CHROMIUM_FLAGS, Bridge, Watch, chromium, digests, serving, until
+from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer, running, valkey_binary
 from tests.story import LAST_CYCLE, Event, Story
 
@@ -49,17 +52,31 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Living]:
+def living(tmp_path_factory: pytest.TempPathFactory, postgresql_server: PostgresqlServer) -> Iterator[Living]:
     folder = tmp_path_factory.mktemp("time")
-    now, events = time.time(), list[Event]()
-    with running(valkey_binary(), folder / "valkey") as server:
+    now = time.time()
+    stories = {f"mira-{age_s}": Story(now - age_s) for age_s in AGES_S}
+    with running(valkey_binary(), folder / "valkey") as server, database(postgresql_server) as archive:
         with server.client() as client:
-            for age_s in AGES_S:
-                story = Story(now - age_s)
-                story.pour_into(client, run=f"mira-{age_s}")
-                events += story.events
-        with serving(server.url, folder / "bridge.log") as bridge:
-            yield Living(server, bridge, events)
+            client.hset("{v5:stream}:log", "epoch", "e1")
+            for run, story in stories.items():
+                story.pour_into(client, run=run)
+            # What is older than the last story lies in the archive alone.
+            client.xtrim("v5:stream", maxlen=len(story.events), approximate=False)
+        with ThreadPoolExecutor(1) as other:  # Playwright's own loop runs in this thread
+            other.submit(fill, archive, list(delivered(stories))[: -len(story.events)]).result()
+        with serving(server.url, folder / "bridge.log", DATABASE_URL=archive) as bridge:
+            yield Living(server, bridge, [event for story in stories.values() for event in story.events])
+
+
+def delivered(stories: dict[str, Story]) -> Iterator[dict[str, Any]]:
+    """The events as readers get them."""
+    n = 0
+    for run, story in stories.items():
+        for seq, event in enumerate(story.events, start=1):
+            n += 1
+            told = {key: event[key] for key in ("type", "ts", "cycle", "day", "data")}
+            yield {**told, "id": event["place"], "by": f"{run}:{seq}", "n": n}
 
 
 @pytest.fixture
