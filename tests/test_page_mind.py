@@ -294,8 +294,10 @@ def test_axe_finds_nothing(page: Page) -> None:
     expect(page.locator("#scrub")).to_be_visible()
     check(page, "time")
     page.set_viewport_size({"width": 390, "height": 844})
+    page.locator(".row:not([hidden])").last.click()
     for part in ("Cycle", "Mind", "Events"):
         page.get_by_role("button", name=part, exact=True).click()
+        expect(page.locator("#detail")).to_be_hidden()
         check(page, f"narrow {part}")
     page.locator("#help-button").click()
     check(page, "help")

@@ -157,7 +157,7 @@ export class Detail {
           ({ key, path, depth, value: text, size }) => html`<li style=${setStyle({ "--depth": String(depth) })}>
             <span class="key">${shown(key, 80)}</span>
             ${text === null ? html`<span class="size">${size} ${size === 1 ? "entry" : "entries"}</span>` : this.#value(text)}
-            ${text === null || !isNameable(path) || text.length > 120 ? nothing : this.#terms(path, text)}
+            ${text === null || text === "" || !isNameable(path) || text.length > 120 ? nothing : this.#terms(path, text)}
           </li>`,
         )}
       </ul>

@@ -358,6 +358,8 @@ const help = new Help(keys, preferences, () => {
   byId("throughput").hidden = !preferences.chart;
 });
 listenToKeys(keys, () => preferences.singleKeys);
+// On a narrow page an open event lies over every part.
+byId("tabs").addEventListener("click", close);
 byId("past").addEventListener("click", () => void openPast());
 byId("empty-clear").addEventListener("click", () => tools.clear());
 document.addEventListener("visibilitychange", () => !document.hidden && schedule());
