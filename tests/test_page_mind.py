@@ -231,7 +231,7 @@ def test_addresses_of_an_event_and_of_a_cycle_open_them(page: Page, living: Livi
     expect(page.locator("#cycle-title")).to_have_text(f"Cycle {FAILED_CYCLE}")
     expect(page.locator("#detail")).to_be_hidden()
     page.goto(f"{living.bridge.url}#cycle=7")
-    expect(page.get_by_text("Cycle 7 is not among the")).to_be_visible()
+    expect(page.get_by_text("There is no cycle 7 in the log")).to_be_visible()
     page.goto(f"{living.bridge.url}#event=7-0")
     expect(page.locator("#notice")).to_contain_text("is not in the log any more")
 

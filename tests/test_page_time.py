@@ -178,3 +178,16 @@ def test_the_map_is_zoomed_and_moved(page: Page, living: Living) -> None:
     expect(begin).to_have_text(whole)
     page.keyboard.press("-")
     expect(page.get_by_role("button", name="Zoom out")).to_be_disabled()
+
+
+def test_a_cycle_of_long_ago_is_found_by_its_address(page: Page, living: Living) -> None:
+    start = next(event for event in living.events if event["type"] == "cycle.start")  # it is in the archive alone
+    page.goto(f"{living.bridge.url}#cycle={start['place']}")
+
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {start['cycle']}")
+    took_ms = next(event["data"]["duration_ms"] for event in living.events if event["type"] == "cycle.end")
+    expect(page.locator("#cycle-outcome")).to_have_text(f"{took_ms / 1000:.1f} s")
+    expect(page.locator(".lane .stage")).to_have_count(7)
+    expect(page.get_by_role("button", name="Cycle before")).to_be_disabled()
+    page.get_by_role("button", name="Newest").click()
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {LAST_CYCLE}")

@@ -29,12 +29,14 @@ export interface CycleView {
   readonly cycle: Cycle | null;
   /** What was asked for by the address, or null where the newest is followed. */
   readonly pinned: string | null;
+  /** Whether the one that was asked for is being fetched. */
+  readonly isSought: boolean;
   readonly nowMs: number;
 }
 
 export function cyclePanel(view: CycleView, on: CyclePanelEvents): TemplateResult {
-  const { cycle, pinned, state } = view;
-  if (cycle === null) return pinned === null ? noCycle() : unknownCycle(pinned, state, on);
+  const { cycle, pinned, isSought } = view;
+  if (cycle === null) return pinned === null ? noCycle() : unknownCycle(pinned, isSought, on);
   return html`
     ${head(view, cycle, on)} ${strip(view, cycle, on)} ${failed(cycle, on)} ${waterfall(cycle, view.nowMs, on)}
   `;
@@ -50,9 +52,9 @@ with cycle(day=1):
   </div>`;
 }
 
-function unknownCycle(name: string, { cycles }: MindState, on: CyclePanelEvents): TemplateResult {
+function unknownCycle(name: string, isSought: boolean, on: CyclePanelEvents): TemplateResult {
   return html`<div class="void">
-    <p>Cycle ${name} is not among the ${cycles.length} newest that this page knows.</p>
+    <p>${isSought ? `Looking for cycle ${name}…` : `There is no cycle ${name} in the log.`}</p>
     <button type="button" @click=${on.onNewest}>Show the newest cycle</button>
   </div>`;
 }
@@ -67,7 +69,7 @@ function head({ pinned, state, nowMs }: CycleView, cycle: Cycle, on: CyclePanelE
       ${pinned === null ? nothing : html`<button type="button" class="quiet-button" id="cycle-newest" @click=${on.onNewest}>Newest</button>`}
       <button type="button" class="quiet-button" title="Show its events in the list" @click=${() => on.onFilter(cycle)}>Filter</button>
       <button type="button" class="icon-button" aria-label="Cycle before" title="Cycle before  [" ?disabled=${at <= 0} @click=${() => on.onStep(-1)}>‹</button>
-      <button type="button" class="icon-button" aria-label="Cycle after" title="Cycle after  ]" ?disabled=${at >= state.cycles.length - 1} @click=${() => on.onStep(1)}>›</button>
+      <button type="button" class="icon-button" aria-label="Cycle after" title="Cycle after  ]" ?disabled=${at < 0 || at >= state.cycles.length - 1} @click=${() => on.onStep(1)}>›</button>
     </span>
   </header>`;
 }

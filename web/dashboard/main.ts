@@ -52,6 +52,7 @@ const panels = new Panels(live, {
     tabs.show("stream");
   },
   onEvent: (id) => void openById(id),
+  findCycle: (name) => past.cycle(name),
   onPinned: (key) => {
     point(key === null ? "" : linkTo({ kind: "cycle", id: key }));
     schedule();

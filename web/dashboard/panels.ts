@@ -19,6 +19,8 @@ export interface PanelEvents {
   readonly onEvent: (id: string) => void;
   /** Another cycle than the newest is shown, or the newest again (null). */
   readonly onPinned: (key: string | null) => void;
+  /** Fetches a cycle that the page does not know; null where there is none. */
+  readonly findCycle: (name: string) => Promise<Cycle | null>;
 }
 
 export class Panels {
@@ -27,6 +29,8 @@ export class Panels {
   readonly #events: PanelEvents;
   readonly #isCalm = matchMedia("(prefers-reduced-motion: reduce)");
   #pinned: string | null = null;
+  /** A cycle that was fetched, under the name it was asked for; null while it is sought, or where there is none. */
+  #fetched: { readonly name: string; readonly cycle: Cycle | null; readonly isSought: boolean } | null = null;
   #shownMs = 0;
   #shownEvents = -1;
   #chartSecond = 0;
@@ -54,12 +58,15 @@ export class Panels {
     this.#pinned = name;
     this.#shownMs = 0;
     this.#events.onPinned(name);
+    if (name !== null && this.#cycle() === null) void this.#fetch(name);
   }
 
   step(by: 1 | -1): void {
     const { cycles } = this.#store.mind;
     const shown = this.#cycle();
-    const next = shown === null ? null : cycles[cycles.indexOf(shown) + by];
+    const at = shown === null ? -1 : cycles.indexOf(shown);
+    // One that was fetched from long ago has no neighbours here.
+    const next = at < 0 ? null : cycles[at + by];
     if (next != null) this.pin(next === cycles.at(-1) ? null : next.key);
   }
 
@@ -75,7 +82,7 @@ export class Panels {
     this.#shownMs = nowMs;
     this.#shownEvents = this.#store.mind.events;
     const { mind } = this.#store;
-    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, nowMs: mindMs }, this.#on), byId("cycle-body"));
+    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, isSought: this.#fetched?.isSought === true, nowMs: mindMs }, this.#on), byId("cycle-body"));
     render(errorsPanel(mind.errors, mindMs, this.#on), byId("errors-body"));
     render(mindPanel(mind, mindMs), byId("mind-body"));
     return true;
@@ -96,8 +103,17 @@ export class Panels {
     );
   }
 
+  async #fetch(name: string): Promise<void> {
+    this.#fetched = { name, cycle: null, isSought: true };
+    const cycle = await this.#events.findCycle(name);
+    if (this.#fetched?.name !== name) return;
+    this.#fetched = { name, cycle, isSought: false };
+    this.#shownMs = 0;
+  }
+
   #cycle(): Cycle | null {
     const { mind } = this.#store;
-    return this.#pinned === null ? currentCycle(mind) : findCycle(mind, this.#pinned);
+    if (this.#pinned === null) return currentCycle(mind);
+    return findCycle(mind, this.#pinned) ?? (this.#fetched?.name === this.#pinned ? this.#fetched.cycle : null);
   }
 }

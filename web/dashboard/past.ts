@@ -1,5 +1,7 @@
 // The log's past, as `GET /history` gives it: the same whether it lies in memory, in the stream or in PostgreSQL.
 import type { Event } from "../client/wire.ts";
+import type { Cycle } from "../mind/cycle.ts";
+import { findCycle, NO_MIND, step } from "../mind/mind.ts";
 import type { Bucket, Span } from "../time/minimap.ts";
 
 const PAGE_EVENTS = 1_000;
@@ -15,6 +17,12 @@ export interface PastPage {
   readonly events: readonly Event[];
   /** Where the next page begins; null behind the last. */
   readonly next: string | null;
+}
+
+interface CycleAnswer {
+  readonly start: Event;
+  /** All of it, its start with them. */
+  readonly events: readonly Event[];
 }
 
 export class Past {
@@ -55,13 +63,24 @@ export class Past {
     return this.#page({ since: new Date(atMs).toISOString(), ...(next === null ? {} : { cursor: next }) });
   }
 
+  /** A cycle by the id of its `cycle.start`, or the newest of a number; null where the log has none. */
+  async cycle(name: string): Promise<Cycle | null> {
+    try {
+      const path = name.includes("-") ? `cycles/${name}` : "cycles";
+      const { start, events } = (await this.#ask(path.endsWith("s") ? { cycle: name } : {}, path)) as CycleAnswer;
+      return findCycle(events.reduce(step, NO_MIND), start.id);
+    } catch {
+      return null;
+    }
+  }
+
   async #page(query: Readonly<Record<string, string>>): Promise<PastPage> {
     return (await this.#ask({ limit: String(PAGE_EVENTS), ...query })) as PastPage;
   }
 
-  async #ask(query: Readonly<Record<string, string>>): Promise<unknown> {
+  async #ask(query: Readonly<Record<string, string>>, path = "history"): Promise<unknown> {
     const token = this.#token();
-    const address = new URL(`history?${new URLSearchParams(query)}`, this.#bridge);
+    const address = new URL(`${path}?${new URLSearchParams(query)}`, this.#bridge);
     const answer = await fetch(address, token === undefined ? {} : { headers: { Authorization: `Bearer ${token}` } });
     if (answer.status === 404) throw new Error("this bridge does not serve it");
     const body = (await answer.json()) as { detail?: string };
