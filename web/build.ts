@@ -11,6 +11,7 @@ const { metafile } = await build({
   entryPoints: [
     { in: "dashboard/index.html", out: "index" },
     { in: "dashboard/style.css", out: "style" },
+    { in: "dashboard/plain.css", out: "plain" },
     { in: "client/client.ts", out: "client" },
     { in: "dashboard/main.ts", out: "app" },
   ],

@@ -8,9 +8,13 @@
 import { io, type Socket } from "socket.io-client";
 
 import { backoffMs } from "./backoff.ts";
+import type { EventTypes } from "./catalogue.gen.ts";
+import { type EventOf, guarded, Handlers } from "./handlers.ts";
 import { Place } from "./place.ts";
 import type { Bye, Cursor, Event, Gap, Hello, LogState, Position, Renewed } from "./wire.ts";
 
+export type * from "./catalogue.gen.ts";
+export type { EventOf } from "./handlers.ts";
 export type { Bye, Cursor, Event, Gap } from "./wire.ts";
 
 export type State =
@@ -47,6 +51,12 @@ export interface Connection {
   readonly state: State;
   /** Where it stands; as `since` of another `connect` it goes on from here. Null before the first hello. */
   readonly cursor: Cursor | null;
+  /**
+   * Calls `handler` for each event of a type, its data typed by the catalogue, or of a pattern (`"wave.*"`); what is
+   * returned ends that. Only what passes the connection's own `types` comes.
+   */
+  on<Type extends keyof EventTypes>(type: Type, handler: (event: EventOf<Type>) => void): () => void;
+  on(types: string, handler: (event: Event) => void): () => void;
   /** Does not wait for the next attempt. */
   retry(): void;
   /** Asks for the token again and presents it on the open connection, which keeps its place and sees what it allows. */
@@ -66,6 +76,7 @@ class Client implements Connection {
   #state: State = { name: "connecting", attempt: 0 };
   readonly #options: Options;
   readonly #place: Place;
+  readonly #handlers = new Handlers();
   readonly #socket: Socket;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #failures = 0;
@@ -98,6 +109,10 @@ class Client implements Connection {
     return this.#place.cursor;
   }
 
+  on(types: string, handler: (event: never) => void): () => void {
+    return this.#handlers.add(types, handler as (event: Event) => void);
+  }
+
   retry(): void {
     if (this.#socket.connected) return;
     clearTimeout(this.#timer);
@@ -118,11 +133,11 @@ class Client implements Connection {
   }
 
   #listen(): void {
-    const { onEvent, onGap } = this.#options;
+    const { onGap } = this.#options;
     this.#socket
       .on("hello", (hello: Hello) => this.#hello(hello))
       .on("state", (log: LogState) => this.#logState(log))
-      .on("event", (event: Event) => this.#place.event(event) && onEvent?.(event))
+      .on("event", (event: Event) => this.#event(event))
       .on("position", (position: Position) => this.#place.position(position))
       .on("gap", (gap: Gap) => {
         this.#place.gap(gap);
@@ -131,6 +146,12 @@ class Client implements Connection {
       .on("bye", (bye: Bye) => (bye.reconnect === false ? this.#end(bye.code, bye.reason) : this.#fail(bye)))
       .on("disconnect", (reason) => this.#fail({ code: "dropped", reason }))
       .on("connect_error", (error) => this.#connectError(error));
+  }
+
+  #event(event: Event): void {
+    if (!this.#place.event(event)) return;
+    if (this.#options.onEvent !== undefined) guarded(this.#options.onEvent, event);
+    this.#handlers.call(event);
   }
 
   async #authenticate(give: (auth: object) => void): Promise<void> {

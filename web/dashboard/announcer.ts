@@ -3,6 +3,7 @@ import { byId, setText } from "./element.ts";
 import type { Store } from "./store.ts";
 
 const INTERVAL_MS = 5_000;
+const ALERT_INTERVAL_MS = 10_000;
 
 export class Announcer {
   readonly #status = byId("announcement");
@@ -10,6 +11,15 @@ export class Announcer {
   #seen = 0;
   #errors = 0;
   #word = "";
+  readonly #alert = byId("alert");
+  #alertedMs = 0;
+
+  /** Errors are said at once, but not one after the other. */
+  alert(source: string, message: string, nowMs: number): void {
+    if (nowMs - this.#alertedMs < ALERT_INTERVAL_MS) return;
+    this.#alertedMs = nowMs;
+    setText(this.#alert, `Error: ${[source, message].filter((part) => part !== "").join(": ")}`);
+  }
 
   say(word: string, store: Store, nowMs: number): void {
     if (nowMs - this.#saidMs < INTERVAL_MS) return;

@@ -1,9 +1,9 @@
-// The bar at the top: state in words, rate, counts, cycle and day.
+// The bar at the top: state in words, rate, lag, counts, cycle and day.
 import { byId, setText } from "./element.ts";
 import type { Condition } from "./condition.ts";
 import { printable } from "./printable.ts";
-import { sparkLabel, sparkPath } from "./spark.ts";
 import type { Store } from "./store.ts";
+import { span } from "./time.ts";
 
 const VALUE_CHARS_MAX = 12;
 
@@ -13,39 +13,45 @@ export class Bar {
   readonly #word = byId("state-word");
   readonly #detail = byId("state-detail");
   readonly #retry = byId<HTMLButtonElement>("retry");
-  readonly #spark = byId<SVGPathElement>("spark-bars");
   readonly #rate = byId("rate");
+  readonly #lag = byId("lag");
   readonly #seen = byId("seen");
   readonly #gaps = byId("gaps");
+  readonly #errors = byId<HTMLButtonElement>("errors");
   readonly #cycle = byId("cycle");
   readonly #day = byId("day");
 
-  constructor(onRetry: () => void) {
-    this.#retry.addEventListener("click", onRetry);
+  constructor(on: { readonly onRetry: () => void; readonly onErrors: () => void }) {
+    this.#retry.addEventListener("click", on.onRetry);
+    this.#errors.addEventListener("click", on.onErrors);
   }
 
   showCondition({ kind, word, detail }: Condition): void {
-    this.#state.dataset["kind"] = kind;
-    this.#icon.setAttribute("href", `#icon-${kind}`);
+    if (this.#state.dataset["kind"] !== kind) {
+      this.#state.dataset["kind"] = kind;
+      this.#icon.setAttribute("href", `#icon-${kind}`);
+    }
     setText(this.#word, word);
     setText(this.#detail, printable(detail));
-    this.#retry.hidden = kind !== "bridge-down" && kind !== "ended";
-    document.title = `${word} · broadcast`;
+    this.#retry.hidden = kind !== "bridge-down" && kind !== "ended" && kind !== "reconnecting";
+    const title = `${word} · broadcast`;
+    if (document.title !== title) document.title = title;
   }
 
-  showCounts(store: Store): void {
+  /** What was counted live, and the cycle of what is shown. */
+  showCounts(store: Store, shownStore: Store): void {
     setText(this.#seen, store.seen.toLocaleString("en"));
     setText(this.#gaps, gapsText(store));
     this.#gaps.classList.toggle("some", store.gaps > 0);
-    setText(this.#cycle, shown(store.cycle));
-    setText(this.#day, shown(store.day));
+    setText(this.#errors, store.errors === 0 ? "none" : store.errors.toLocaleString("en"));
+    this.#errors.classList.toggle("some", store.errors > 0);
+    setText(this.#cycle, shown(shownStore.cycle));
+    setText(this.#day, shown(shownStore.day));
   }
 
   showRate(store: Store, nowMs: number): void {
-    const history = store.rate.history(nowMs);
-    setText(this.#rate, store.rate.perSecond(nowMs).toLocaleString("en"));
-    this.#spark.setAttribute("d", sparkPath(history));
-    this.#spark.ownerSVGElement?.setAttribute("aria-label", sparkLabel(history));
+    setText(this.#rate, store.throughput.perSecond(nowMs).toLocaleString("en"));
+    setText(this.#lag, store.lagMs === null ? "–" : span(store.lagMs));
   }
 }
 

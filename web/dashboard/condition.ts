@@ -4,7 +4,7 @@ import { ago, clockTime } from "./time.ts";
 
 export const QUIET_MS = 10_000;
 
-export type Kind = "connecting" | "live" | "quiet" | "redis-down" | "bridge-down" | "ended";
+export type Kind = "replay" | "connecting" | "live" | "quiet" | "gone" | "reconnecting" | "redis-down" | "bridge-down" | "ended";
 
 export interface Condition {
   readonly kind: Kind;
@@ -19,6 +19,8 @@ export interface Facts {
   readonly lastEventMs: number | null;
   /** What `/readyz` said against the log, null if nothing or not asked. */
   readonly unready: string | null;
+  /** Since when the mind lives no more, and why; null while it does. */
+  readonly gone: { readonly atMs: number; readonly why: string } | null;
   readonly nowMs: number;
 }
 
@@ -32,7 +34,10 @@ export function condition(facts: Facts): Condition {
     case "waiting": {
       if (state.code === "expired") return { kind: "ended", word: "token expired", detail: "" };
       const seconds = Math.max(1, Math.ceil((state.until - nowMs) / 1000));
-      return { kind: "bridge-down", word: "bridge down", detail: `retrying in ${seconds} s` };
+      // A connection that was only cut comes back at the first attempt, as a rule.
+      return state.attempt <= 1 && state.code !== "unreachable"
+        ? { kind: "reconnecting", word: "reconnecting", detail: `in ${seconds} s` }
+        : { kind: "bridge-down", word: "bridge down", detail: `retrying in ${seconds} s` };
     }
     case "ended":
       return { kind: "ended", word: "not connected", detail: state.reason };
@@ -42,12 +47,27 @@ export function condition(facts: Facts): Condition {
 }
 
 function liveCondition(facts: Facts, redis: "up" | "down" | null): Condition {
-  const { stateSinceMs, lastEventMs, unready, nowMs } = facts;
+  const { stateSinceMs, lastEventMs, unready, gone, nowMs } = facts;
   if (redis === "down" || (redis === null && unready !== null)) {
     return { kind: "redis-down", word: "Redis down", detail: "the bridge is up but cannot read the log" };
+  }
+  if (gone !== null) {
+    const since = `since ${clockTime(gone.atMs, nowMs)}, ${ago(nowMs - gone.atMs)}`;
+    return { kind: "gone", word: "mind gone", detail: gone.why === "" ? since : `${gone.why}, ${since}` };
   }
   if (nowMs - (lastEventMs ?? stateSinceMs) <= QUIET_MS) return { kind: "live", word: "live", detail: "" };
   const detail =
     lastEventMs === null ? "no event yet" : `since ${clockTime(lastEventMs, nowMs)}, ${ago(nowMs - lastEventMs)}`;
   return { kind: "quiet", word: "mind quiet", detail };
+}
+
+/** While the past is shown: which, and how much of the present waits. */
+export function replayCondition(
+  replay: { readonly status: string; readonly atMs: number | null },
+  waiting: number,
+  speed: number,
+): Condition {
+  const doing = replay.status === "playing" ? `at ${speed}×` : replay.status;
+  const news = waiting === 0 ? "" : `, ${waiting.toLocaleString("en")} new since`;
+  return { kind: "replay", word: "replay", detail: `${doing}${news}` };
 }

@@ -1,39 +1,119 @@
-// Which types of events are shown: `sense.*`, `cycle.start`, `-state.drive`, with commas between.
+// What the reader wants to see, as it is written in the filter box. Pure.
 //
-// The same language as src/broadcast/filters.py. An event passes if any plain pattern matches (none at all counts as
-// `*`) and no negated one does.
+//     sense.* -sense.all          types, as everywhere in broadcast
+//     rain "dark clouds" -wind    words: somewhere in the event, whatever their case; "-" means not
+//     cycle:41  cycle:40..45      events of these cycles
+//     drive:rest  signal.emotion:calm  type:error
+//                                 fields of the data by their path: a text that holds the value, a number that is it
+//
+// Terms stand side by side, with spaces or commas between. What is said twice of one field is either; all else must
+// hold together. tests/golden/filters.json holds the grammar; types are read as src/broadcast/filters.py reads them.
+import { DIGESTS } from "../client/catalogue.gen.ts";
+import { FilterError, patternsMatcher } from "../client/patterns.ts";
+import type { Event } from "../client/wire.ts";
 
-export type Matches = (type: string) => boolean;
+export { FilterError };
+export type Matches = (event: Event) => boolean;
 
-const PATTERNS_MAX = 64;
-const PATTERN_CHARS_MAX = 256;
-const STEM = /^[^\s,*\u0000-\u001f\u007f-][^\s,*\u0000-\u001f\u007f]*$/u;
+interface Term {
+  readonly not: boolean;
+  /** `type`, `cycle`, `day`, `by`, `id`, or a path in the data; empty for a word. */
+  readonly field: string;
+  readonly value: string;
+}
 
-export class FilterError extends Error {}
+const TERMS_MAX = 64;
+const VALUE_CHARS_MAX = 256;
+const TERM = /(-?)(?:([A-Za-z_][\w.]*):)?(?:"([^"]*)"?|([^\s,"]+))|[^\s,]/gu;
 
-/** Throws a FilterError that names the pattern. */
+/** Throws a FilterError that names the term. */
 export function parseFilter(text: string): Matches {
-  const patterns = text
-    .split(",")
-    .map((part) => part.trim())
-    .filter((part) => part !== "");
-  if (patterns.length > PATTERNS_MAX) throw new FilterError(`at most ${PATTERNS_MAX} patterns`);
-  for (const pattern of patterns) check(pattern);
-  const wanted = patterns.filter((pattern) => !pattern.startsWith("-")).map(matcher);
-  const unwanted = patterns.filter((pattern) => pattern.startsWith("-")).map((pattern) => matcher(pattern.slice(1)));
-  return (type) =>
-    (wanted.length === 0 || wanted.some((matches) => matches(type))) && !unwanted.some((matches) => matches(type));
+  const terms = [...text.matchAll(TERM)].map(term).filter(({ value, field }) => value !== "" || field !== "");
+  if (terms.length > TERMS_MAX) throw new FilterError(`at most ${TERMS_MAX} terms`);
+  if (terms.length === 0) return () => true;
+  const types = terms.filter(({ field }) => field === "type").map(({ not, value }) => (not ? `-${value}` : value));
+  const typeMatches = patternsMatcher(types);
+  const others = terms.filter(({ field }) => field !== "type");
+  const unwanted = others.filter(({ not }) => not).map(matcher);
+  const wanted = groups(others.filter(({ not }) => !not));
+  return (event) =>
+    typeMatches(event.type) &&
+    wanted.every((either) => either.some((holds) => holds(event))) &&
+    !unwanted.some((holds) => holds(event));
 }
 
-function check(pattern: string): void {
-  const bare = pattern.replace(/^-/, "");
-  const fits = pattern.length <= PATTERN_CHARS_MAX && (bare === "*" || STEM.test(bare.replace(/\.\*$/, "")));
-  if (!fits) throw new FilterError(`“${pattern.slice(0, 60)}” is no pattern; try sense.* or -state.drive`);
+/** A term for the filter box that means this field and value. */
+export function termFor(field: string, value: string, not = false): string {
+  const plain = /^[^\s,"]+$/.test(value);
+  return `${not ? "-" : ""}${field}:${plain ? value : `"${value.replaceAll('"', "")}"`}`;
 }
 
-function matcher(pattern: string): Matches {
-  if (pattern === "*") return () => true;
-  if (!pattern.endsWith(".*")) return (type) => type === pattern;
-  const prefix = pattern.slice(0, -1);
-  return (type) => type.startsWith(prefix);
+function term([whole, minus, field, quoted, bare]: RegExpMatchArray): Term {
+  const value = quoted ?? bare;
+  const isOption = quoted === undefined && value?.startsWith("-") && (field === undefined || field === "type");
+  if (value === undefined || isOption) throw new FilterError(`“${whole.slice(0, 40)}” means nothing`);
+  if (value.length > VALUE_CHARS_MAX) throw new FilterError(`at most ${VALUE_CHARS_MAX} characters in one term`);
+  const isType = field === undefined && quoted === undefined && looksLikeType(value);
+  return { not: minus === "-", field: isType ? "type" : (field ?? ""), value };
+}
+
+function looksLikeType(word: string): boolean {
+  return word.includes("*") || Object.hasOwn(DIGESTS, word) || /^[a-z_]+(\.[a-z_]+)+$/.test(word);
+}
+
+/** Words must all be there; of the values of one field one is enough. */
+function groups(terms: readonly Term[]): Matches[][] {
+  const byField = new Map<string, Matches[]>();
+  for (const [i, each] of terms.entries()) {
+    const key = each.field === "" ? `word ${i}` : each.field;
+    byField.set(key, [...(byField.get(key) ?? []), matcher(each)]);
+  }
+  return [...byField.values()];
+}
+
+function matcher({ field, value }: Term): Matches {
+  if (field === "") {
+    const word = value.toLowerCase();
+    return (event) => searched(event).includes(word);
+  }
+  if (field === "cycle" || field === "day") return numberMatcher(field, value);
+  if (field === "id") return (event) => event.id === value;
+  if (field === "by") return (event) => String(event.by ?? "").startsWith(value);
+  const sought = value.toLowerCase();
+  const path = field.split(".");
+  return (event) => holds(at(event.data, path), sought);
+}
+
+function numberMatcher(field: "cycle" | "day", text: string): Matches {
+  const range = /^(\d+)(?:\.\.(\d+))?$/.exec(text);
+  if (range === null) throw new FilterError(`${field}:${text.slice(0, 40)} – a number, or two with “..” between`);
+  const least = Number(range[1]);
+  const most = Number(range[2] ?? range[1]);
+  return (event) => event[field] >= least && event[field] <= most;
+}
+
+function at(value: unknown, path: readonly string[]): unknown {
+  for (const key of path) {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return undefined;
+    value = (value as Record<string, unknown>)[key];
+  }
+  return value;
+}
+
+function holds(value: unknown, sought: string): boolean {
+  if (Array.isArray(value)) return value.some((element) => holds(element, sought));
+  if (typeof value === "string") return value.toLowerCase().includes(sought);
+  return value !== undefined && typeof value !== "object" && String(value) === sought;
+}
+
+// Made where a word is sought for the first time; gone with the event.
+const texts = new WeakMap<Event, string>();
+
+function searched(event: Event): string {
+  let text = texts.get(event);
+  if (text === undefined) {
+    text = `${event.type} ${JSON.stringify(event.data)}`.toLowerCase();
+    texts.set(event, text);
+  }
+  return text;
 }

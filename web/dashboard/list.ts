@@ -76,6 +76,13 @@ export class List {
     return this.selected;
   }
 
+  select(item: Item): void {
+    this.selected = item;
+    const index = this.#items.indexOf(item);
+    if (index >= 0) this.#bringIntoSight(index);
+    this.#renderRows();
+  }
+
   #renderRows(): void {
     const first = Math.max(0, Math.floor(this.#scroller.scrollTop / this.#rowPx) - OVERSCAN);
     const last = Math.min(this.#items.length, first + this.#rows.length);

@@ -1,47 +1,130 @@
 // The page: what arrives goes into the store at once; what is seen is written once a frame, and never while hidden.
 import { connect, type State } from "../client/client.ts";
+import type { Event } from "../client/wire.ts";
+import { goneSince } from "../mind/mind.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
-import { type Condition, condition, QUIET_MS } from "./condition.ts";
-import { byId } from "./element.ts";
+import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
+import { Detail } from "./detail.ts";
+import { byId, setText } from "./element.ts";
+import { familyOf } from "./family.ts";
 import { Health } from "./health.ts";
-import { listenToKeys } from "./keys.ts";
+import type { Item } from "./held.ts";
+import { Help } from "./help.ts";
+import { type Key, listenToKeys } from "./keys.ts";
+import { linkTo, parseLink } from "./links.ts";
+import { lookUp } from "./lookup.ts";
+import { Panels } from "./panels.ts";
+import { Past } from "./past.ts";
+import { Player } from "./player.ts";
+import { readPreferences } from "./preferences.ts";
+import { restWhileHidden } from "./rest.ts";
+import { Scrubber } from "./scrubber.ts";
+import { shown } from "./shown.ts";
 import { Store } from "./store.ts";
 import { Stream } from "./stream.ts";
+import { Tabs } from "./tabs.ts";
 import { Token } from "./token.ts";
 import { Tools } from "./tools.ts";
 
 const TICK_MS = 500;
+const GROWTH_MS = 100;
+// Nobody reads more than thirty new lists a second; what the reader does is shown by the very next frame.
+const PACE_MS = 33;
 const PAGE_ROWS = 10;
+const CATCHUP = 1_000;
+const HELD_EVENTS = 10_000;
 
-const store = new Store();
-const health = new Health(new URL("readyz", document.baseURI));
-const bar = new Bar(() => connection.retry());
+const bridge = new URL(".", document.baseURI);
+const preferences = readPreferences();
+const live = new Store();
+const health = new Health(new URL("readyz", bridge));
 const token = new Token(() => connection.retry());
+const past = new Past(bridge, () => token.read());
 const announcer = new Announcer();
-const stream = new Stream(store.held, schedule);
-const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: () => stream.togglePause() });
+const tabs = new Tabs();
+const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
+const stream = new Stream(live.held, { changed: schedule, onOpen: open });
+const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: togglePause });
+const panels = new Panels(live, {
+  onFilterCycle: ({ number }) => {
+    tools.replace(`cycle:${number}`);
+    tabs.show("stream");
+  },
+  onEvent: (id) => void openById(id),
+  findCycle: (name) => past.cycle(name),
+  onPinned: (key) => {
+    point(key === null ? "" : linkTo({ kind: "cycle", id: key }));
+    schedule();
+  },
+});
+const detail = new Detail(live.held, {
+  onClose: close,
+  onOpen: (item) => {
+    stream.select(item);
+    open(item);
+  },
+  onTerm: (term) => tools.add(term),
+  onCycle: ({ cycle }) => {
+    close();
+    panels.pin(String(cycle));
+    tabs.show("cycle");
+  },
+});
 
+const player = new Player(past, {
+  onPlayed: (events) => {
+    for (const event of events) shownStore.replayed(event, player.replay?.state ?? shownStore.mind);
+    pace();
+  },
+  onJump: () => {
+    const { replay } = player;
+    if (replay !== null) turnTo(Store.of(replay.recent(HELD_EVENTS), replay.state));
+  },
+  onChange: () => {
+    scrubber.show();
+    rememberPlace();
+    schedule();
+  },
+  onEnd: toLive,
+  onProblem: (message) => scrubber.problem(message),
+});
+const scrubber = new Scrubber(past, player, toLive);
+
+/** What is shown: `live`, or the past that is played. */
+let shownStore = live;
+/** How many events were live when the past was turned to: the others are waiting. */
+let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
 let scheduled = false;
+let paced = false;
+let shownMs = 0;
 
-const connection = connect(new URL(".", document.baseURI), {
+const connection = connect(bridge, {
   token: () => token.read() ?? "",
-  onEvent: (event) => {
-    store.event(event, Date.now());
-    schedule();
-  },
+  catchup: CATCHUP,
+  onEvent: arrived,
   onGap: (gap) => {
-    store.gap(gap);
+    live.gap(gap);
     schedule();
   },
   onState: entered,
 });
 
+function arrived(event: Event): void {
+  const nowMs = Date.now();
+  live.event(event, nowMs);
+  if (event.type === "error" && live.lastEventMs === nowMs && !document.hidden) {
+    const last = live.mind.errors.groups[0]?.last;
+    announcer.alert(shown(last?.source ?? "", 80), shown(last?.message ?? "", 200), nowMs);
+  }
+  pace();
+}
+
 function entered(next: State): void {
   if (next.name === "live") {
-    store.clockOffsetMs = next.clockOffsetMs;
+    live.clockOffsetMs = next.clockOffsetMs;
     if (next.redis !== null) health.forget();
   }
   if (next.name !== state.name) stateSinceMs = Date.now();
@@ -50,55 +133,243 @@ function entered(next: State): void {
   schedule();
 }
 
+// --- what is seen
+
 function schedule(): void {
-  // A hidden page gets no frames: the one asked for now comes when it is seen again.
-  if (scheduled) return;
+  // Nothing is written while nobody sees it; when it is seen again, everything is, once.
+  if (scheduled || document.hidden) return;
   scheduled = true;
   requestAnimationFrame(frame);
 }
 
+/** A frame for what has arrived, not before its time. */
+function pace(): void {
+  if (scheduled || paced) return;
+  const waitMs = shownMs + PACE_MS - Date.now();
+  if (waitMs <= 0) {
+    schedule();
+    return;
+  }
+  paced = true;
+  setTimeout(() => {
+    paced = false;
+    schedule();
+  }, waitMs);
+}
+
 function frame(): void {
   scheduled = false;
+  const nowMs = Date.now();
+  shownMs = nowMs;
+  // The list and the panels in turn: two short tasks, where one long one would make the reader wait.
+  if (panels.show(nowMs, mindMs(nowMs))) {
+    schedule();
+    return;
+  }
   stream.render();
-  tools.show({ shown: stream.view.items.length, held: store.held.length, mode: stream.view.mode });
-  bar.showCounts(store);
-  bar.showCondition(present(Date.now()));
+  tools.show({ shown: stream.view.items.length, held: shownStore.held, mode: player.replay?.status === "paused" ? "paused" : stream.view.mode });
+  bar.showCounts(live, shownStore);
+  bar.showCondition(present(nowMs));
+  // What came too soon after the last time is shown by the next frame; where none comes, by this.
+  setTimeout(() => !document.hidden && panels.isStale && schedule(), GROWTH_MS);
 }
 
 function present(nowMs: number): Condition {
-  return condition({ state, stateSinceMs, lastEventMs: store.lastEventMs, unready: health.unready, nowMs });
+  const { lastEventMs, mind, clockOffsetMs } = live;
+  const { replay } = player;
+  if (replay !== null && state.name === "live") return replayCondition(replay, live.seen - liveSeen, player.speed);
+  const gone = goneSince(mind);
+  const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
+  return condition({ state, stateSinceMs, lastEventMs, unready: health.unready, gone: heard, nowMs });
+}
+
+/** The time of the mind that is shown: it has stopped while a replay has. */
+function mindMs(nowMs: number): number {
+  return player.replay === null ? nowMs + live.clockOffsetMs : (player.replay.atMs ?? nowMs);
 }
 
 function tick(): void {
   if (document.hidden) return;
   const nowMs = Date.now();
-  if (state.name === "live" && state.redis === null && nowMs - (store.lastEventMs ?? stateSinceMs) > QUIET_MS) {
+  if (state.name === "live" && state.redis === null && nowMs - (live.lastEventMs ?? stateSinceMs) > QUIET_MS) {
     health.check(nowMs);
   }
   const now = present(nowMs);
   bar.showCondition(now);
-  bar.showRate(store, nowMs);
-  announcer.say(now.word, store, nowMs);
+  bar.showRate(live, nowMs);
+  if (preferences.chart) panels.showChart(live, nowMs);
+  panels.show(nowMs, mindMs(nowMs));
+  scrubber.show();
+  announcer.say(now.word, live, nowMs);
 }
 
+// --- the past, and back
+
+function turnTo(store: Store): void {
+  if (shownStore === live) liveSeen = live.seen;
+  shownStore = store;
+  detail.show(store.held);
+  panels.turnTo(store);
+  stream.show(store.held);
+  schedule();
+}
+
+function toLive(): void {
+  player.leave();
+  turnTo(live);
+}
+
+/** The place where a replay stands still is in the address: so it can be kept, and passed on. */
+function rememberPlace(): void {
+  const { replay } = player;
+  const address = new URL(location.href);
+  if (replay?.status === "paused" && replay.atMs !== null) {
+    address.searchParams.set("at", new Date(replay.atMs).toISOString());
+  } else address.searchParams.delete("at");
+  history.replaceState(null, "", address);
+}
+
+async function goToAddressedTime(): Promise<void> {
+  const atMs = Date.parse(new URLSearchParams(location.search).get("at") ?? "");
+  if (Number.isNaN(atMs)) return;
+  await scrubber.open();
+  await player.goTo(atMs + 1, false);
+}
+
+async function openPast(): Promise<void> {
+  if (scrubber.isOpen) {
+    toLive();
+    scrubber.close();
+    byId("throughput").hidden = !preferences.chart;
+    byId("past").focus();
+  } else await scrubber.open();
+}
+
+/** In the past the keys of cycles move through time; live they choose what is looked at. */
+function stepCycle(by: 1 | -1): void {
+  if (player.replay === null) panels.step(by);
+  else player.stepCycle(by);
+}
+
+// --- what the reader does
+
+function open(item: Item): void {
+  detail.open(item);
+  if (item.kind === "event") point(linkTo({ kind: "event", id: item.event.id }));
+}
+
+function close(): void {
+  if (!detail.isOpen) return;
+  const hadFocus = byId("detail").contains(document.activeElement);
+  detail.close();
+  point("");
+  if (hadFocus) byId("list").focus();
+}
+
+function togglePause(): void {
+  if (player.replay === null) stream.togglePause();
+  else player.toggle();
+}
+
+async function openById(id: string): Promise<void> {
+  const held = shownStore.held.findLast((item) => item.kind === "event" && item.event.id === id);
+  if (held !== null) {
+    stream.select(held);
+    open(held);
+    return;
+  }
+  setText(byId("notice"), "Looking for that event…");
+  const event = await lookUp(bridge, id, () => token.read() ?? "");
+  setText(byId("notice"), event === null ? `Event ${id} is not in the log any more.` : "");
+  if (event !== null) open({ kind: "event", event, family: familyOf(event.type), seq: -1 });
+}
+
+/** Follows the address: `#event=ID`, `#cycle=ID`. */
+function follow(): void {
+  const link = parseLink(location.hash);
+  setText(byId("notice"), "");
+  if (link?.kind === "event") void openById(link.id);
+  if (link?.kind === "cycle") {
+    close();
+    panels.pin(link.id);
+    tabs.show("cycle");
+  }
+}
+
+function point(hash: string): void {
+  const address = new URL(location.href);
+  address.hash = hash;
+  history.replaceState(null, "", address);
+}
+
+function move(rows: number): void {
+  const item = stream.move(rows);
+  if (item !== null && detail.isOpen) open(item);
+}
+
+function showErrors(): void {
+  close();
+  tabs.show("cycle");
+  byId("errors-body").scrollIntoView({ block: "nearest" });
+  byId("errors-body").focus();
+}
+
+function toError(direction: 1 | -1): void {
+  const from = stream.selected?.seq ?? shownStore.held.end;
+  const isError = (item: Item): boolean => item.kind === "event" && item.family === "error";
+  const { held } = shownStore;
+  // Behind the last comes the first again.
+  const found =
+    direction < 0
+      ? (held.findLast(isError, from) ?? held.findLast(isError))
+      : (held.findNext(isError, from + 1) ?? held.findNext(isError, 0));
+  if (found === null) return;
+  stream.select(found);
+  open(found);
+}
+
+const keys: Key[] = [
+  { key: " ", does: "pause, and go on", action: togglePause },
+  { key: "j", does: "next event", action: () => move(1) },
+  { key: "ArrowDown", does: "next event", action: () => move(1), also: true },
+  { key: "k", does: "event before", action: () => move(-1) },
+  { key: "ArrowUp", does: "event before", action: () => move(-1), also: true },
+  { key: "PageDown", does: "", action: () => move(PAGE_ROWS), also: true },
+  { key: "PageUp", does: "", action: () => move(-PAGE_ROWS), also: true },
+  { key: "Home", does: "oldest event held", action: () => move(-Infinity) },
+  { key: "End", does: "newest, and follow", action: () => stream.follow() },
+  { key: "G", does: "", action: () => stream.follow(), also: true },
+  { key: "Enter", does: "open the event", action: () => stream.selected !== null && open(stream.selected) },
+  { key: "Escape", does: "close it", action: close },
+  { key: "/", does: "filter", action: () => tools.focusFilter() },
+  { key: "E", does: "error before", action: () => toError(-1) },
+  { key: "e", does: "next error", action: () => toError(1) },
+  { key: "[", does: "cycle before", action: () => stepCycle(-1) },
+  { key: "]", does: "cycle after", action: () => stepCycle(1) },
+  { key: "t", does: "back in time, and out of it", action: () => void openPast() },
+  { key: ",", does: "in the past: event before", action: () => player.step(-1) },
+  { key: ".", does: "in the past: next event", action: () => player.step(1) },
+  { key: "+", does: "in the past: zoom in", action: () => scrubber.zoom(1) },
+  { key: "-", does: "in the past: zoom out", action: () => scrubber.zoom(-1) },
+  { key: "c", does: "copy the event as JSON", action: () => detail.copyJson() },
+  { key: "y", does: "copy a link to it", action: () => detail.copyLink() },
+  { key: "?", does: "this help", action: () => help.open() },
+];
+const help = new Help(keys, preferences, () => {
+  byId("throughput").hidden = !preferences.chart;
+});
+listenToKeys(keys, () => preferences.singleKeys);
+// On a narrow page an open event lies over every part.
+byId("tabs").addEventListener("click", close);
+byId("past").addEventListener("click", () => void openPast());
 byId("empty-clear").addEventListener("click", () => tools.clear());
+document.addEventListener("visibilitychange", () => !document.hidden && schedule());
+restWhileHidden({ rest: () => connection.close(), wake: () => connection.retry() });
 // A machine that is back on its network need not wait for the next attempt.
 addEventListener("online", () => state.name === "waiting" && connection.retry());
-listenToKeys({
-  " ": () => stream.togglePause(),
-  ArrowDown: () => stream.move(1),
-  ArrowUp: () => stream.move(-1),
-  j: () => stream.move(1),
-  k: () => stream.move(-1),
-  PageDown: () => stream.move(PAGE_ROWS),
-  PageUp: () => stream.move(-PAGE_ROWS),
-  Home: () => stream.move(-Infinity),
-  End: () => stream.follow(),
-  G: () => stream.follow(),
-  Enter: () => stream.open(),
-  Escape: () => stream.close(),
-  "/": () => tools.focusFilter(),
-});
+addEventListener("hashchange", follow);
 tools.apply();
 setInterval(tick, TICK_MS);
 tick();
+follow();
+void goToAddressedTime();

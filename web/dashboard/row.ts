@@ -6,11 +6,6 @@ import type { EventItem, Item } from "./held.ts";
 import { printable } from "./printable.ts";
 import { eventTime } from "./time.ts";
 
-// What a colour stands for; the type itself is always there in words.
-const FAMILIES: ReadonlySet<string> = new Set([
-  "cycle", "daemon", "sense", "wave", "window", "observe", "decision", "critic",
-  "execute", "render", "context", "state", "error", "broadcast",
-]);
 const TYPE_CHARS_MAX = 80;
 
 export class Row {
@@ -41,12 +36,11 @@ export class Row {
     else this.#fill({ family: "gap", time: "", millis: "", type: "gap", digest: gapText(item.gap), cycle: "" });
   }
 
-  #showEvent({ event }: EventItem): void {
+  #showEvent({ event, family }: EventItem): void {
     const type = printable(event.type.slice(0, TYPE_CHARS_MAX));
-    const family = event.type.split(".", 1)[0] as string;
     const { seconds, millis } = eventTime(event.ts);
     this.#fill({
-      family: FAMILIES.has(family) ? family : "other",
+      family,
       time: printable(seconds),
       millis,
       type,

@@ -5,12 +5,13 @@ import { test } from "node:test";
 import type { State } from "../client/client.ts";
 import type { Event } from "../client/wire.ts";
 import { summary } from "./announcer.ts";
+import { chartLabel, stacks } from "./chart.ts";
 import { condition, type Facts } from "./condition.ts";
+import { FAMILIES } from "./family.ts";
 import { gapText } from "./gap.ts";
 import { jsonPieces } from "./json.ts";
-import { Rate } from "./rate.ts";
-import { sparkLabel, sparkPath } from "./spark.ts";
 import { Store } from "./store.ts";
+import { Throughput } from "./throughput.ts";
 
 const NOW = 1_800_000_000_000;
 const LIVE: State = { name: "live", redis: "up", clockOffsetMs: 0 };
@@ -21,7 +22,7 @@ function event(type: string, atMs: number, rest: Partial<Event> = {}): Event {
 
 function words(facts: Partial<Facts>): string {
   const { kind, word } = condition({
-    state: LIVE, stateSinceMs: NOW, lastEventMs: NOW, unready: null, nowMs: NOW, ...facts,
+    state: LIVE, stateSinceMs: NOW, lastEventMs: NOW, unready: null, gone: null, nowMs: NOW, ...facts,
   });
   return `${kind}: ${word}`;
 }
@@ -36,6 +37,11 @@ test("quiet, Redis down and bridge down are told apart", () => {
   assert.equal(words({ lastEventMs: late, state: { ...LIVE, redis: null }, unready: "x" }), "redis-down: Redis down");
   assert.equal(words({ state: { name: "connecting", attempt: 0 } }), "connecting: connecting");
   assert.equal(words({ state: { name: "connecting", attempt: 3 } }), "bridge-down: bridge down");
+  assert.equal(words({ gone: { atMs: NOW, why: "SIGTERM" } }), "gone: mind gone");
+  assert.equal(words({ state: { name: "waiting", until: NOW, attempt: 1, code: "dropped", reason: "" } }),
+    "reconnecting: reconnecting");
+  assert.equal(words({ state: { name: "waiting", until: NOW, attempt: 1, code: "unreachable", reason: "" } }),
+    "bridge-down: bridge down");
   assert.equal(words({ state: { name: "ended", code: "x", reason: "y" } }), "ended: not connected");
 });
 
@@ -51,7 +57,7 @@ test("a log without events is quiet ten seconds after connecting", () => {
 test("waiting counts down in whole seconds", () => {
   const state: State = { name: "waiting", until: NOW + 2_100, attempt: 2, code: "dropped", reason: "" };
 
-  const { detail } = condition({ state, stateSinceMs: 0, lastEventMs: null, unready: null, nowMs: NOW });
+  const { detail } = condition({ state, stateSinceMs: 0, lastEventMs: null, unready: null, gone: null, nowMs: NOW });
   assert.equal(detail, "retrying in 3 s");
 });
 
@@ -81,22 +87,40 @@ test("an event from outside the cycle does not end it", () => {
   assert.deepEqual([store.cycle, store.day, store.seen], [42, 1551, 3]);
 });
 
-test("the rate counts whole seconds and forgets after a minute", () => {
-  const rate = new Rate();
-  for (let i = 0; i < 5; i += 1) rate.add(NOW + 100, NOW + 100);
-  assert.equal(rate.perSecond(NOW + 900), 0);
-  assert.equal(rate.perSecond(NOW + 1_000), 5);
-  assert.equal(rate.history(NOW + 1_000).at(-1), 5);
-  assert.equal(rate.history(NOW + 60_000)[0], 5);
-  assert.equal(Math.max(...rate.history(NOW + 61_000)), 0);
+test("throughput counts whole seconds by family and forgets after five minutes", () => {
+  const throughput = new Throughput();
+  const wave = FAMILIES.indexOf("wave");
+  for (let i = 0; i < 5; i += 1) throughput.add("wave", NOW + 100, NOW + 100);
+  throughput.add("error", NOW + 200, NOW + 200);
+  assert.equal(throughput.perSecond(NOW + 900), 0);
+  assert.equal(throughput.perSecond(NOW + 1_000), 6);
+  assert.equal(throughput.history(NOW + 1_000).at(-1)?.[wave], 5);
+  assert.equal(throughput.history(NOW + 300_000)[0]?.[wave], 5);
+  assert.equal(Math.max(...throughput.history(NOW + 301_000).map((column) => Math.max(...column))), 0);
 
-  rate.add(NOW + 10_000, NOW + 61_000);
-  assert.equal(rate.history(NOW + 61_000)[9], 1);
+  throughput.add("wave", NOW + 10_000, NOW + 301_000);
+  assert.equal(throughput.history(NOW + 301_000)[9]?.[wave], 1);
 });
 
-test("a second of one event is seen beside one of a thousand", () => {
-  assert.equal(sparkPath([0, 1, 1000]), "M2 24v-1.5h1.5V24zM4 24v-24h1.5V24z");
-  assert.match(sparkLabel([0, 1, 1000]), /1001 events, at most 1000/);
+test("a second of one event is seen beside one of a thousand, and families stand on one another", () => {
+  const column = (sense: number, wave: number): number[] => FAMILIES.map((_, i) => [sense, wave][i] ?? 0);
+  const columns = [column(0, 0), column(1, 0), column(500, 500)];
+
+  assert.deepEqual(stacks(columns), [
+    { family: "sense", path: "M3 40v-1.5h2.25v1.5zM6 40v-20h2.25v20z" },
+    { family: "wave", path: "M6 20v-20h2.25v20z" },
+  ]);
+  assert.match(chartLabel(columns), /1001 events, at most 1000/);
+});
+
+test("the delay of live events is measured by the bridge's clock, and that of the past is not", () => {
+  const store = new Store();
+  store.clockOffsetMs = 60_000;
+  store.event(event("past", NOW - 3_600_000), NOW);
+  assert.equal(store.lagMs, null);
+  store.event({ ...event("live", NOW + 59_900) }, NOW);
+
+  assert.equal(store.lagMs, 100);
 });
 
 test("gaps are told in words", () => {

@@ -1,14 +1,20 @@
 // What the page knows of the mind: a step for each thing that arrives. No clock and no DOM in here.
 import type { Event, Gap } from "../client/wire.ts";
+import { type MindState, NO_MIND, step } from "../mind/mind.ts";
+import { timeOf } from "../mind/values.ts";
+import { familyOf } from "./family.ts";
 import { Held } from "./held.ts";
-import { Rate } from "./rate.ts";
+import { Throughput } from "./throughput.ts";
 
 // An event that arrives this late was not live: it counts at its own time, not at its arrival.
 const LATE_MS = 3_000;
+// How much of the delay of the newest event is in the one shown: it follows, and does not tremble.
+const LAG_SHARE = 0.1;
 
 export class Store {
   readonly held = new Held();
-  readonly rate = new Rate();
+  readonly throughput = new Throughput();
+  mind: MindState = NO_MIND;
   seen = 0;
   errors = 0;
   gaps = 0;
@@ -18,6 +24,8 @@ export class Store {
   day: unknown = null;
   /** When the newest event happened, on this machine's clock; null before the first. */
   lastEventMs: number | null = null;
+  /** From an event's `ts` to its arrival here; null before the first live one. */
+  lagMs: number | null = null;
   /** How far the bridge's clock is ahead of this machine's. */
   clockOffsetMs = 0;
 
@@ -26,8 +34,34 @@ export class Store {
     this.seen += 1;
     this.errors += event.type === "error" ? 1 : 0;
     this.lastEventMs = Math.max(this.lastEventMs ?? 0, atMs);
-    this.rate.add(atMs, nowMs);
+    if (atMs === nowMs) this.#measureLag(event, nowMs);
+    this.throughput.add(familyOf(event.type), atMs, nowMs);
     this.held.addEvent(event);
+    this.mind = step(this.mind, event);
+    this.#follow(event);
+  }
+
+  /** A store of the past: these events, and the mind after them. */
+  static of(events: readonly Event[], mind: MindState): Store {
+    const store = new Store();
+    for (const event of events) store.replayed(event, mind);
+    return store;
+  }
+
+  /** An event of the past, and the mind after it; it counts for no rate and no lag. */
+  replayed(event: Event, mind: MindState): void {
+    this.held.addEvent(event);
+    this.mind = mind;
+    this.#follow(event);
+  }
+
+  gap(gap: Gap): void {
+    this.gaps += 1;
+    this.lost += typeof gap.lost === "number" ? gap.lost : 0;
+    this.held.addGap(gap);
+  }
+
+  #follow(event: Event): void {
     // Events from outside a cycle carry cycle 0 and do not end the one that is under way.
     if (event.type === "cycle.start" || (event.cycle !== 0 && !event.type.startsWith("broadcast."))) {
       this.cycle = event.cycle;
@@ -35,10 +69,9 @@ export class Store {
     }
   }
 
-  gap(gap: Gap): void {
-    this.gaps += 1;
-    this.lost += typeof gap.lost === "number" ? gap.lost : 0;
-    this.held.addGap(gap);
+  #measureLag(event: Event, nowMs: number): void {
+    const lag = Math.max(0, nowMs + this.clockOffsetMs - timeOf(event));
+    this.lagMs = this.lagMs === null ? lag : this.lagMs + (lag - this.lagMs) * LAG_SHARE;
   }
 
   /** The log's own time of the event, or now where that is near enough or unknown. */

@@ -1,5 +1,4 @@
 // The stream: the view, the list that shows it, what floats above it, and how the reader moves through it.
-import { Detail } from "./detail.ts";
 import { byId, setText } from "./element.ts";
 import type { Matches } from "./filter.ts";
 import type { Held, Item } from "./held.ts";
@@ -8,27 +7,47 @@ import { View } from "./view.ts";
 
 export class Stream {
   readonly view: View;
-  readonly #held: Held;
+  #held: Held;
   readonly #list: List;
-  readonly #detail: Detail;
   readonly #fresh = byId<HTMLButtonElement>("fresh");
   readonly #empty = byId("empty");
   readonly #changed: () => void;
 
-  /** `changed` is called when the reader changed something that is to be rendered. */
-  constructor(held: Held, changed: () => void) {
+  /** `changed` is called when the reader changed something that is to be rendered, `onOpen` when a row is opened. */
+  constructor(held: Held, { changed, onOpen }: { changed: () => void; onOpen: (item: Item) => void }) {
     this.view = new View(held);
     this.#held = held;
     this.#changed = changed;
-    this.#detail = new Detail(() => this.close());
     const scroller = byId("list");
     this.#list = new List(scroller, {
       onScroll: (atEnd) => this.#scrolled(atEnd),
-      onOpen: (item) => this.#detail.open(item),
+      onOpen: (item) => {
+        // What is read must not be carried away.
+        this.#leave();
+        onOpen(item);
+      },
     });
     // Before the scroll event of it, which a list that follows every frame would undo.
     scroller.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
     this.#fresh.addEventListener("click", () => this.follow());
+  }
+
+  /** Shows what is held elsewhere. */
+  show(held: Held): void {
+    this.#held = held;
+    this.view.show(held);
+    this.#changed();
+  }
+
+  get selected(): Item | null {
+    return this.#list.selected;
+  }
+
+  /** Selects an item and brings it into sight, if the list shows it. */
+  select(item: Item): void {
+    this.#leave();
+    this.#list.select(item);
+    this.#changed();
   }
 
   setFilter(matches: Matches): void {
@@ -48,20 +67,12 @@ export class Stream {
     this.#changed();
   }
 
-  /** Moves the selection by rows; an open detail pane goes with it. */
-  move(rows: number): void {
+  /** Moves the selection by rows; what is selected then. */
+  move(rows: number): Item | null {
     if (rows < 0) this.#leave();
     const item = this.#list.move(rows);
-    if (item !== null && this.#detail.isOpen) this.#detail.open(item);
     this.#changed();
-  }
-
-  open(): void {
-    if (this.#list.selected !== null) this.#detail.open(this.#list.selected);
-  }
-
-  close(): void {
-    this.#detail.close();
+    return item;
   }
 
   render(): void {
@@ -79,6 +90,7 @@ export class Stream {
     const held = this.#held.length;
     const waiting = held === 0;
     setText(byId("empty-title"), waiting ? "Waiting for the first event" : `0 of ${held.toLocaleString("en")} match`);
+    byId("empty-hint").hidden = !waiting;
     byId("empty-code").hidden = !waiting;
     byId("empty-clear").hidden = waiting;
   }

@@ -25,6 +25,19 @@ export function ago(spanMs: number): string {
   return `${Math.floor(seconds / 86_400)} days ago`;
 }
 
+/** A span as people say it: `340 ms`, `1.8 s`, `4 min`, `2 h`, `3 days`. */
+export function span(ms: number): string {
+  const least = Math.max(0, ms);
+  if (least < 9.95 && !Number.isInteger(least)) return `${Number(least.toFixed(1))} ms`;
+  if (least < 999.5) return `${Math.round(least)} ms`;
+  if (least < 9_950) return `${(least / 1000).toFixed(1)} s`;
+  const seconds = Math.round(least / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 2 * 86_400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86_400)} days`;
+}
+
 function two(number: number): string {
   return String(number).padStart(2, "0");
 }

@@ -1,6 +1,10 @@
 // The controls: what is shown, and whether it moves.
+import type { Event } from "../client/wire.ts";
+import { Chips } from "./chips.ts";
 import { byId, setText } from "./element.ts";
+import { familyOf } from "./family.ts";
 import { FilterError, type Matches, parseFilter } from "./filter.ts";
+import type { Held } from "./held.ts";
 import type { Mode } from "./view.ts";
 
 export interface ToolEvents {
@@ -12,12 +16,13 @@ export class Tools {
   readonly #filter = byId<HTMLInputElement>("filter");
   readonly #note = byId("filter-note");
   readonly #pause = byId<HTMLButtonElement>("pause");
+  readonly #chips = new Chips(() => this.apply());
   readonly #events: ToolEvents;
   #problem = "";
 
   constructor(events: ToolEvents) {
     this.#events = events;
-    this.#filter.value = new URLSearchParams(location.search).get("types") ?? "";
+    this.#filter.value = new URLSearchParams(location.search).get("q") ?? "";
     this.#filter.addEventListener("input", () => this.apply());
     this.#pause.addEventListener("click", events.onPause);
   }
@@ -25,7 +30,8 @@ export class Tools {
   /** Reads the filter box; a filter that cannot be read changes nothing but the note beside it. */
   apply(): void {
     try {
-      this.#events.onFilter(parseFilter(this.#filter.value));
+      const matches = parseFilter(this.#filter.value);
+      this.#events.onFilter((event: Event) => this.#chips.passes(familyOf(event.type)) && matches(event));
       this.#problem = "";
       this.#remember();
     } catch (error) {
@@ -38,6 +44,18 @@ export class Tools {
 
   clear(): void {
     this.#filter.value = "";
+    this.#chips.clear();
+  }
+
+  /** Adds a term; one that is there is not added again. */
+  add(term: string): void {
+    const text = this.#filter.value.trim();
+    if (!` ${text} `.includes(` ${term} `)) this.#filter.value = `${text} ${term}`.trim();
+    this.apply();
+  }
+
+  replace(text: string): void {
+    this.#filter.value = text;
     this.apply();
   }
 
@@ -46,19 +64,25 @@ export class Tools {
     this.#filter.select();
   }
 
-  show({ shown, held, mode }: { shown: number; held: number; mode: Mode }): void {
-    const isFiltered = this.#filter.value.trim() !== "";
-    const counts = `${shown.toLocaleString("en")} of ${held.toLocaleString("en")} match`;
-    setText(this.#note, this.#problem || (isFiltered ? counts : ""));
+  show({ shown, held, mode }: { shown: number; held: Held; mode: Mode }): void {
+    const counts = `${shown.toLocaleString("en")} of ${held.length.toLocaleString("en")} match`;
+    setText(this.#note, this.#problem || (this.#isFiltered ? counts : ""));
     this.#pause.setAttribute("aria-pressed", String(mode === "paused"));
     setText(this.#pause, mode === "paused" ? "Resume" : "Pause");
+    this.#chips.show(held.counts);
+  }
+
+  get #isFiltered(): boolean {
+    return this.#filter.value.trim() !== "" || this.#chips.text !== "";
   }
 
   /** In the address, so that a filtered page can be kept and passed on. */
   #remember(): void {
     const address = new URL(location.href);
-    if (this.#filter.value.trim() === "") address.searchParams.delete("types");
-    else address.searchParams.set("types", this.#filter.value);
+    for (const [name, value] of [["q", this.#filter.value.trim()], ["show", this.#chips.text]] as const) {
+      if (value === "") address.searchParams.delete(name);
+      else address.searchParams.set(name, value);
+    }
     history.replaceState(null, "", address);
   }
 }

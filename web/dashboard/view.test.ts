@@ -113,7 +113,7 @@ test("a gap passes every filter", () => {
 });
 
 test("a filter that is none is named", () => {
-  for (const text of ["st**", "*.a", "-", "a b", "--a", "a,-*x", "x".repeat(257)]) {
+  for (const text of ["st**", "*.a", "-", "--a", "a,-*x", "x".repeat(257)]) {
     assert.throws(() => parseFilter(text), FilterError, text);
   }
   assert.throws(() => parseFilter(Array(65).fill("a").join()), FilterError);

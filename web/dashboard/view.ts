@@ -19,7 +19,7 @@ export class View {
   mode: Mode = "following";
   #matches: Matches = () => true;
   #next = 0;
-  readonly #held: Held;
+  #held: Held;
 
   constructor(held: Held) {
     this.#held = held;
@@ -34,6 +34,13 @@ export class View {
     } else {
       this.fresh += arrived.length;
     }
+  }
+
+  /** Shows what is held elsewhere, from its end on. */
+  show(held: Held): void {
+    this.#held = held;
+    this.offset = 0;
+    this.follow();
   }
 
   setFilter(matches: Matches): void {
@@ -68,7 +75,7 @@ export class View {
   #arrived(): Item[] {
     const arrived: Item[] = [];
     for (const item of this.#held.from(this.#next)) {
-      if (item.kind === "gap" || this.#matches(item.event.type)) arrived.push(item);
+      if (item.kind === "gap" || this.#matches(item.event)) arrived.push(item);
     }
     this.#next = this.#held.end;
     return arrived;

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -19,6 +20,7 @@ from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_routes import HistoryRoutes
 from broadcast.bridge.ingest import Ingest
 from broadcast.bridge.login import Login
+from broadcast.bridge.plain import plain_page
 from broadcast.bridge.posted import PostedError
 from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
 from broadcast.bridge.request_door import RequestDoor
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpRoutes", "with_cors"]
 
+PLAIN_EVENTS: Final = 50
 STATIC: Final = Path(__file__).parent / "static"
 
 _PAGE_HEADERS: Final = {
     # Event text is hostile: nothing inline runs, and no script can be made from a text.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types lit-html"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -88,6 +92,7 @@ class HttpRoutes:
         routes = [
             Route("/", self._page),
             Route("/client.js", self._client),
+            Route("/plain", self._plain),
             Route("/events", self._events, methods=["GET"]),
             Route("/events", self._emit, methods=["POST"]),
             Route("/session", self._login.begin, methods=["POST"]),
@@ -105,6 +110,14 @@ class HttpRoutes:
     async def _client(self, request: Request) -> Response:
         del request
         return _static("client.js", "text/javascript")
+
+    async def _plain(self, request: Request) -> Response:
+        grant = self._door.grant_of(request, only_reads=True)
+        ring, head, earliest = self._fanout.ring, self._fanout.head, self._fanout.earliest(grant)
+        found = ring.newest_first(grant.filter.matches, until=head.id)
+        events = islice(takewhile(lambda event: event.id >= earliest, found), PLAIN_EVENTS)
+        state = "The bridge reads the log." if self._fanout.is_up else "The bridge is up but cannot read the log."
+        return HTMLResponse(plain_page(events, state=state), headers={**_PAGE_HEADERS, "Cache-Control": "no-store"})
 
     async def _events(self, request: Request) -> Response:
         handshake = _sse_handshake(request)

@@ -1,0 +1,193 @@
+"""The page goes back in time: to any place of the log, as fast as one likes, and to the present again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from broadcast import Broadcaster
+from broadcast.settings import Settings
+from tests.archives import database, fill
+from tests.pages import CHROMIUM_FLAGS, Bridge, Watch, chromium, digests, serving, until
+from tests.postgresql import PostgresqlServer
+from tests.servers import RedisServer, running, valkey_binary
+from tests.story import LAST_CYCLE, Event, Story
+
+pytestmark = pytest.mark.browser
+
+AGES_S: Final = (400, 200, 0)
+STEPS: Final = 10_000
+
+
+class Living(NamedTuple):
+    """A bridge whose log holds some minutes of life, with rests between."""
+
+    server: RedisServer
+    bridge: Bridge
+    events: list[Event]
+
+    def at(self, share: float) -> tuple[float, list[Event]]:
+        """A time so far through the log, and what had happened then."""
+        first, last = moment(self.events[0]), moment(self.events[-1])
+        then = first + share * (last - first)
+        return then, [event for event in self.events if moment(event) <= then]
+
+
+def moment(event: Event) -> float:
+    return datetime.fromisoformat(str(event["ts"])).timestamp()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory, postgresql_server: PostgresqlServer) -> Iterator[Living]:
+    folder = tmp_path_factory.mktemp("time")
+    now = time.time()
+    stories = {f"mira-{age_s}": Story(now - age_s) for age_s in AGES_S}
+    with running(valkey_binary(), folder / "valkey") as server, database(postgresql_server) as archive:
+        with server.client() as client:
+            client.hset("{v5:stream}:log", "epoch", "e1")
+            for run, story in stories.items():
+                story.pour_into(client, run=run)
+            # What is older than the last story lies in the archive alone.
+            client.xtrim("v5:stream", maxlen=len(story.events), approximate=False)
+        with ThreadPoolExecutor(1) as other:  # Playwright's own loop runs in this thread
+            other.submit(fill, archive, list(delivered(stories))[: -len(story.events)]).result()
+        with serving(server.url, folder / "bridge.log", DATABASE_URL=archive) as bridge:
+            yield Living(server, bridge, [event for story in stories.values() for event in story.events])
+
+
+def delivered(stories: dict[str, Story]) -> Iterator[dict[str, Any]]:
+    """The events as readers get them."""
+    n = 0
+    for run, story in stories.items():
+        for seq, event in enumerate(story.events, start=1):
+            n += 1
+            told = {key: event[key] for key in ("type", "ts", "cycle", "day", "data")}
+            yield {**told, "id": event["place"], "by": f"{run}:{seq}", "n": n}
+
+
+@pytest.fixture
+def page(browser: Browser, living: Living) -> Iterator[Page]:
+    """The page with its time open."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    watch = Watch(page)
+    page.goto(living.bridge.url)
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {LAST_CYCLE}")
+    page.keyboard.press("t")
+    expect(page.locator("#scrub")).to_be_visible()
+    yield page
+    problems = watch.problems
+    context.close()
+    assert problems == []
+
+
+def go_to(page: Page, share: float) -> None:
+    page.locator("#scrub").fill(str(int(share * STEPS)))
+    expect(page.locator("#state-word")).to_have_text("replay")
+
+
+def newest(events: list[Event], event_type: str) -> dict[str, Any]:
+    return next(event["data"] for event in reversed(events) if event["type"] == event_type)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.47])
+def test_a_place_in_the_past_shows_the_mind_as_it_was(page: Page, living: Living, share: float) -> None:
+    page.locator("#scrub").fill(str(int(0.8 * STEPS)))
+    expect(page.locator("#state-word")).to_have_text("replay")
+    page.locator("#play").click()
+    go_to(page, share)
+    _, happened = living.at(share)
+    cycle = next(event["cycle"] for event in reversed(happened) if event["type"] == "cycle.start")
+
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {cycle}")
+    expect(page.locator("#mood")).to_have_text(newest(happened, "state.mood")["new"])
+    expect(page.locator("#state-detail")).to_have_text("paused")
+    hunger = page.get_by_role("region", name="Drives").locator("li", has_text="curiosity").locator(".figure")
+    expect(hunger).to_have_text(f"{newest(happened, 'state.drive')['hunger']:.2f}")
+    until(lambda: page.locator("#cycle").inner_text() == str(cycle))
+    # The same place again, from its address alone.
+    page.goto(page.url)
+    page.reload()
+    expect(page.locator("#state-word")).to_have_text("replay")
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {cycle}")
+
+
+def test_it_is_stepped_through_by_event_and_by_cycle(page: Page, living: Living) -> None:
+    go_to(page, 0.47)
+    page.keyboard.press("Space")
+    expect(page.locator("#state-detail")).to_have_text("paused")
+    number = int(page.locator("#cycle-title").inner_text().split()[1])
+    page.keyboard.press("[")
+    page.keyboard.press("[")
+    expect(page.locator("#cycle-title")).not_to_have_text(f"Cycle {number}")
+    page.keyboard.press("]")
+    shown = int(page.locator("#cycle-title").inner_text().split()[1])
+    assert abs(shown - number) <= 1
+    until(lambda: digests(page)[-1:] == ["day 12, session evening"])  # it stands behind a `cycle.start`
+    page.keyboard.press(".")
+    until(lambda: digests(page)[-1].startswith("wind: "))
+    page.keyboard.press(".")
+    until(lambda: digests(page)[-1].startswith("light: "))
+    page.keyboard.press(",")
+    until(lambda: digests(page)[-1].startswith("wind: "))
+
+
+def test_played_fast_it_comes_to_the_present_and_what_came_meanwhile_is_there(page: Page, living: Living) -> None:
+    mind = Broadcaster(settings=Settings(redis_url=living.server.url))
+    page.locator("#speed").select_option("64")
+    go_to(page, 0.97)
+    mind.emit("state.mood", {"old": "curious", "new": "glad"})
+    assert mind.flush(5)
+    mind.close(1)
+
+    expect(page.locator("#state-word")).not_to_have_text("replay")
+    expect(page.locator("#mood")).to_have_text("glad")
+    expect(page.locator("#live")).to_have_attribute("aria-pressed", "true")
+    assert "at=" not in page.url
+    go_to(page, 0.2)
+    expect(page.locator("#mood")).not_to_have_text("glad")
+    page.keyboard.press("t")
+    expect(page.locator("#mood")).to_have_text("glad")
+    expect(page.locator("#timeline")).to_be_hidden()
+    expect(page.locator("#past")).to_be_focused()
+
+
+def test_the_map_is_zoomed_and_moved(page: Page, living: Living) -> None:
+    go_to(page, 0.5)
+    begin = page.locator(".map .from")
+    whole = begin.inner_text()
+    page.keyboard.press("+")
+    expect(begin).not_to_have_text(whole)
+    page.get_by_role("button", name="Earlier").click()
+    page.get_by_role("button", name="Earlier").click()
+    page.get_by_role("button", name="Earlier").click()
+    expect(begin).to_have_text(whole)
+    page.keyboard.press("-")
+    expect(page.get_by_role("button", name="Zoom out")).to_be_disabled()
+
+
+def test_a_cycle_of_long_ago_is_found_by_its_address(page: Page, living: Living) -> None:
+    start = next(event for event in living.events if event["type"] == "cycle.start")  # it is in the archive alone
+    page.goto(f"{living.bridge.url}#cycle={start['place']}")
+
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {start['cycle']}")
+    took_ms = next(event["data"]["duration_ms"] for event in living.events if event["type"] == "cycle.end")
+    expect(page.locator("#cycle-outcome")).to_have_text(f"{took_ms / 1000:.1f} s")
+    expect(page.locator(".lane .stage")).to_have_count(7)
+    expect(page.get_by_role("button", name="Cycle before")).to_be_disabled()
+    page.get_by_role("button", name="Newest").click()
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {LAST_CYCLE}")

@@ -1,0 +1,184 @@
+// One cycle: what went wrong in it, its stages as a waterfall, and the cycles before it.
+import { html, nothing, type TemplateResult } from "lit/html.js";
+import { classMap } from "lit/directives/class-map.js";
+import { setStyle } from "./set-style.ts";
+
+import type { Bar, Cycle, Failure } from "../mind/cycle.ts";
+import { type Lane, LANES } from "../mind/lanes.ts";
+import type { MindState } from "../mind/mind.ts";
+import { linkTo } from "./links.ts";
+import { lastWords } from "./mind-panel.ts";
+import { shown } from "./shown.ts";
+import { clockTime, span } from "./time.ts";
+import { VERDICT_MARKS, verdictKind } from "./verdict.ts";
+
+const STRIP_HEIGHT = 28;
+const STRIP_BAR = 8;
+
+export interface CyclePanelEvents {
+  readonly onPick: (cycle: Cycle) => void;
+  readonly onStep: (by: 1 | -1) => void;
+  readonly onNewest: () => void;
+  readonly onFilter: (cycle: Cycle) => void;
+  readonly onEvent: (id: string) => void;
+}
+
+export interface CycleView {
+  readonly state: MindState;
+  /** The one that is shown; null where it is not known, or before the first. */
+  readonly cycle: Cycle | null;
+  /** What was asked for by the address, or null where the newest is followed. */
+  readonly pinned: string | null;
+  /** Whether the one that was asked for is being fetched. */
+  readonly isSought: boolean;
+  readonly nowMs: number;
+}
+
+export function cyclePanel(view: CycleView, on: CyclePanelEvents): TemplateResult {
+  const { cycle, pinned, isSought } = view;
+  if (cycle === null) return pinned === null ? noCycle() : unknownCycle(pinned, isSought, on);
+  return html`
+    ${head(view, cycle, on)} ${strip(view, cycle, on)} ${failed(cycle, on)} ${waterfall(cycle, view.nowMs, on)}
+  `;
+}
+
+function noCycle(): TemplateResult {
+  return html`<div class="void">
+    <p>No cycle yet. It begins with <code>cycle.start</code>:</p>
+    <pre><code>from broadcast import cycle, emit
+
+with cycle(day=1):
+    emit("sense.project", {"sense": "wind", "projection": "still"})</code></pre>
+  </div>`;
+}
+
+function unknownCycle(name: string, isSought: boolean, on: CyclePanelEvents): TemplateResult {
+  return html`<div class="void">
+    <p>${isSought ? `Looking for cycle ${name}…` : `There is no cycle ${name} in the log.`}</p>
+    <button type="button" @click=${on.onNewest}>Show the newest cycle</button>
+  </div>`;
+}
+
+function head({ pinned, state, nowMs }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
+  const at = state.cycles.indexOf(cycle);
+  return html`<header class="cycle-head">
+    <h2 id="cycle-title">Cycle ${shown(String(cycle.number), 12)}</h2>
+    <span class="outcome ${outcomeKind(cycle)}" id="cycle-outcome">${outcome(cycle, nowMs)}</span>
+    <span class="aside">day ${shown(String(cycle.day), 12)} · ${clockTime(cycle.fromMs, nowMs)} · ${cycle.events} events</span>
+    <span class="buttons">
+      ${pinned === null ? nothing : html`<button type="button" class="quiet-button" id="cycle-newest" @click=${on.onNewest}>Newest</button>`}
+      <button type="button" class="quiet-button" title="Show its events in the list" @click=${() => on.onFilter(cycle)}>Filter</button>
+      <button type="button" class="icon-button" aria-label="Cycle before" title="Cycle before  [" ?disabled=${at <= 0} @click=${() => on.onStep(-1)}>‹</button>
+      <button type="button" class="icon-button" aria-label="Cycle after" title="Cycle after  ]" ?disabled=${at < 0 || at >= state.cycles.length - 1} @click=${() => on.onStep(1)}>›</button>
+    </span>
+  </header>`;
+}
+
+function outcomeKind({ outcome: how, failureCount }: Cycle): string {
+  if (failureCount > 0) return "failed";
+  return how === "cut off" ? "cut" : how;
+}
+
+function outcome(cycle: Cycle, nowMs: number): string {
+  const took = span(cycle.durationMs ?? (cycle.toMs ?? Math.max(nowMs, cycle.lastMs)) - cycle.fromMs);
+  const errors = cycle.failureCount === 1 ? "1 error" : `${cycle.failureCount} errors`;
+  const failure = cycle.failureCount > 0 ? `✗ ${errors}, ` : "";
+  if (cycle.outcome === "running") return `${failure}running ${took}`;
+  return `${failure}${cycle.outcome === "ended" ? took : `cut off after ${took}`}`;
+}
+
+/** The cycles that are known: how long each took, and which of them went wrong. The buttons say the same to keys. */
+function strip({ state, nowMs }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
+  const { cycles } = state;
+  const spans = cycles.map((each) => (each.toMs ?? Math.max(nowMs, each.lastMs)) - each.fromMs);
+  // Of those that are over: one that does not end must not make all others look short.
+  const longest = Math.max(1, ...spans.filter((_, i) => cycles[i]?.outcome === "ended"));
+  const failures = cycles.filter(({ failureCount }) => failureCount > 0).length;
+  const label = `${cycles.length} cycles, ${failures} of them with errors`;
+  return html`<div class="strip" role="img" aria-label=${label}>
+    ${cycles.map((each, i) => {
+      const height = Math.min(STRIP_HEIGHT, Math.max(3, ((spans[i] as number) / longest) * STRIP_HEIGHT));
+      const classes = { failed: each.failureCount > 0, cut: each.outcome === "cut off", shown: each === cycle };
+      return html`<span class=${classMap({ stick: true, ...classes })} style=${setStyle({ width: `${STRIP_BAR}px` })}
+        title=${`cycle ${shown(String(each.number), 12)}: ${outcome(each, nowMs)}`} @click=${() => on.onPick(each)}>
+        <span style=${setStyle({ height: `${height.toFixed(1)}px` })}></span>
+      </span>`;
+    })}
+  </div>`;
+}
+
+function failed({ failures, failureCount, number }: Cycle, on: CyclePanelEvents): TemplateResult | typeof nothing {
+  if (failureCount === 0) return nothing;
+  const hidden = failureCount - failures.length;
+  return html`<section class="failures" aria-label=${`Why cycle ${shown(String(number), 12)} failed`}>
+    ${hidden > 0 ? html`<p class="note">and ${hidden} before these</p>` : nothing}
+    ${failures.map((each, i) => failure(each, i === failures.length - 1, on))}
+  </section>`;
+}
+
+/** An error in words; its traceback opens. */
+export function failure(each: Failure, open: boolean, on: Pick<CyclePanelEvents, "onEvent">, count = 1): TemplateResult {
+  const { source, message, traceback, id } = each;
+  return html`<div class="failure">
+    <p>
+      <span class="mark" aria-hidden="true">✗</span>
+      <strong>${shown(source || "error", 80)}</strong>
+      <span class="message">${shown(message || "(no message)", 600)}</span>
+      ${count > 1 ? html`<span class="times">${count} times</span>` : nothing}
+      <button type="button" class="quiet-button" @click=${() => on.onEvent(id)}>Open</button>
+    </p>
+    ${traceback.trim() === "" ? nothing : html`<details ?open=${open}><summary>Traceback</summary><pre tabindex="0" aria-label="Traceback">${lines(traceback)}</pre></details>`}
+  </div>`;
+}
+
+function lines(text: string): string {
+  return text.trimEnd().split("\n").map((line) => shown(line, 2_000)).join("\n");
+}
+
+function waterfall(cycle: Cycle, nowMs: number, on: CyclePanelEvents): TemplateResult {
+  const endMs = cycle.toMs ?? Math.max(nowMs, cycle.lastMs);
+  const wholeMs = Math.max(1, endMs - cycle.fromMs);
+  const facts = factsOf(cycle);
+  return html`<div class="waterfall" role="list" aria-label="Stages of the cycle">
+      ${LANES.map((lane) => {
+        const bars = cycle.bars.filter((bar) => bar.lane === lane);
+        return html`<div class="lane" role="listitem" data-lane=${lane}>
+          <span class="label">${lane}</span>
+          <span class="track">${bars.map((bar) => barOf(bar, cycle.fromMs, wholeMs, endMs, on))}</span>
+          <span class="fact" title=${facts[lane]}>${facts[lane] || (bars.length === 0 ? "–" : "")}</span>
+        </div>`;
+      })}
+    </div>
+    <div class="axis" aria-hidden="true"><span>0</span><span>${span(wholeMs / 2)}</span><span>${span(wholeMs)}</span></div>
+    ${cycle.barsHidden > 0 ? html`<p class="note">${cycle.barsHidden} more stages are not drawn.</p>` : nothing}
+    ${cycle.whole ? nothing : html`<p class="note">Its beginning was before what this page has seen.</p>`}
+    <p class="note"><a href=${linkTo({ kind: "cycle", id: cycle.key })}>Link to this cycle</a></p>`;
+}
+
+function barOf(bar: Bar, fromMs: number, wholeMs: number, endMs: number, on: CyclePanelEvents): TemplateResult {
+  const left = ((bar.fromMs - fromMs) / wholeMs) * 100;
+  const took = (bar.toMs ?? endMs) - bar.fromMs;
+  const width = Math.max(0, Math.min(100 - left, (took / wholeMs) * 100));
+  const said = `${bar.lane}: ${span(took)}, ${bar.events} ${bar.events === 1 ? "event" : "events"}`;
+  return html`<button type="button" class=${classMap({ stage: true, running: bar.toMs === null })} data-family=${bar.lane}
+    style=${setStyle({ left: `min(${left.toFixed(2)}%, calc(100% - 4px))`, width: `${width.toFixed(2)}%` })}
+    tabindex="-1" title=${said} aria-label=${said} @click=${() => on.onEvent(bar.firstId)}></button>`;
+}
+
+/** What came of each stage, in a few words. */
+function factsOf(cycle: Cycle): Record<Lane, string> {
+  const { decision, critics, novelty, assessment } = cycle;
+  const count = (lane: Lane): number =>
+    cycle.bars.filter((bar) => bar.lane === lane).reduce((total, { events }) => total + events, 0);
+  const some = (lane: Lane, word: string): string => (count(lane) === 0 ? "" : `${count(lane)} ${word}`);
+  const said = lastWords(critics).map(({ agent, verdict }) => `${VERDICT_MARKS[verdictKind(verdict)]} ${agent}`);
+  return {
+    sense: some("sense", count("sense") === 1 ? "event" : "events"),
+    wave: cycle.resonated === null ? "" : `${cycle.resonated} ${cycle.resonated === 1 ? "context" : "contexts"}`,
+    observe: [novelty === null ? "" : `novelty ${novelty.toFixed(2)}`, shown(assessment, 120)].filter(Boolean).join(" · "),
+    decide: decision === null ? "" : shown([decision.intention, decision.target].filter(Boolean).join(" → "), 160),
+    critics: shown(said.join("  "), 160),
+    act: cycle.action === "" ? some("act", count("act") === 1 ? "event" : "events") : shown(cycle.action, 160),
+    write: some("write", count("write") === 1 ? "context" : "contexts"),
+  };
+}

@@ -1,0 +1,119 @@
+// What stands beside the list: the cycle, the mind, the errors and the chart; written at most ten times a second.
+import { html, nothing, render, svg } from "lit/html.js";
+
+import type { Cycle } from "../mind/cycle.ts";
+import { currentCycle, findCycle } from "../mind/mind.ts";
+import { BAR, chartLabel, HEIGHT, stacks } from "./chart.ts";
+import { type CyclePanelEvents, cyclePanel } from "./cycle-panel.ts";
+import { byId } from "./element.ts";
+import { errorsPanel } from "./errors-panel.ts";
+import { mindPanel } from "./mind-panel.ts";
+import type { Store } from "./store.ts";
+import { SECONDS, sum } from "./throughput.ts";
+
+const INTERVAL_MS = 100;
+const CALM_INTERVAL_MS = 1_000;
+
+export interface PanelEvents {
+  readonly onFilterCycle: (cycle: Cycle) => void;
+  readonly onEvent: (id: string) => void;
+  /** Another cycle than the newest is shown, or the newest again (null). */
+  readonly onPinned: (key: string | null) => void;
+  /** Fetches a cycle that the page does not know; null where there is none. */
+  readonly findCycle: (name: string) => Promise<Cycle | null>;
+}
+
+export class Panels {
+  #store: Store;
+  readonly #on: CyclePanelEvents;
+  readonly #events: PanelEvents;
+  readonly #isCalm = matchMedia("(prefers-reduced-motion: reduce)");
+  #pinned: string | null = null;
+  /** A cycle that was fetched, under the name it was asked for; null while it is sought, or where there is none. */
+  #fetched: { readonly name: string; readonly cycle: Cycle | null; readonly isSought: boolean } | null = null;
+  #shownMs = 0;
+  #shownEvents = -1;
+  #chartSecond = 0;
+
+  constructor(store: Store, events: PanelEvents) {
+    this.#store = store;
+    this.#events = events;
+    this.#on = {
+      onPick: (cycle) => this.pin(cycle.key),
+      onStep: (by) => this.step(by),
+      onNewest: () => this.pin(null),
+      onFilter: events.onFilterCycle,
+      onEvent: events.onEvent,
+    };
+  }
+
+  /** Shows another store: the past, or the present again. */
+  turnTo(store: Store): void {
+    this.#store = store;
+    this.#shownMs = 0;
+  }
+
+  /** Shows this cycle, by key or number, whatever comes; null follows the newest. */
+  pin(name: string | null): void {
+    this.#pinned = name;
+    this.#shownMs = 0;
+    this.#events.onPinned(name);
+    if (name !== null && this.#cycle() === null) void this.#fetch(name);
+  }
+
+  step(by: 1 | -1): void {
+    const { cycles } = this.#store.mind;
+    const shown = this.#cycle();
+    const at = shown === null ? -1 : cycles.indexOf(shown);
+    // One that was fetched from long ago has no neighbours here.
+    const next = at < 0 ? null : cycles[at + by];
+    if (next != null) this.pin(next === cycles.at(-1) ? null : next.key);
+  }
+
+  /** Whether something has come since, or a stage is under way, whose bar grows. */
+  get isStale(): boolean {
+    return this.#shownEvents !== this.#store.mind.events || this.#cycle()?.outcome === "running";
+  }
+
+  /** `nowMs` is this machine's clock, `mindMs` what it is for the mind that is shown. False if it is too soon. */
+  show(nowMs: number, mindMs: number): boolean {
+    const interval = this.#isCalm.matches ? CALM_INTERVAL_MS : INTERVAL_MS;
+    if (nowMs - this.#shownMs < interval || (!this.isStale && nowMs - this.#shownMs < CALM_INTERVAL_MS)) return false;
+    this.#shownMs = nowMs;
+    this.#shownEvents = this.#store.mind.events;
+    const { mind } = this.#store;
+    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, isSought: this.#fetched?.isSought === true, nowMs: mindMs }, this.#on), byId("cycle-body"));
+    render(errorsPanel(mind.errors, mindMs, this.#on), byId("errors-body"));
+    render(mindPanel(mind, mindMs), byId("mind-body"));
+    return true;
+  }
+
+  showChart(store: Store, nowMs: number): void {
+    const second = Math.floor(nowMs / 1000);
+    if (second === this.#chartSecond) return;
+    this.#chartSecond = second;
+    const columns = store.throughput.history(nowMs);
+    const most = Math.max(0, ...columns.map(sum));
+    render(
+      html`<svg viewBox="0 0 ${SECONDS * BAR} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${chartLabel(columns)}>
+          ${stacks(columns).map(({ family, path }) => svg`<path data-family=${family} d=${path} />`)}
+        </svg>
+        <span class="most">${most === 0 ? nothing : `${most.toLocaleString("en")}/s at most`}</span>`,
+      byId("chart"),
+    );
+  }
+
+  async #fetch(name: string): Promise<void> {
+    this.#fetched = { name, cycle: null, isSought: true };
+    const cycle = await this.#events.findCycle(name);
+    if (this.#fetched?.name !== name) return;
+    this.#fetched = { name, cycle, isSought: false };
+    this.#shownMs = 0;
+  }
+
+  #cycle(): Cycle | null {
+    const { mind } = this.#store;
+    if (this.#pinned === null) return currentCycle(mind);
+    return findCycle(mind, this.#pinned) ?? (this.#fetched?.name === this.#pinned ? this.#fetched.cycle : null);
+  }
+}

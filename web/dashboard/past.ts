@@ -1,0 +1,90 @@
+// The log's past, as `GET /history` gives it: the same whether it lies in memory, in the stream or in PostgreSQL.
+import type { Event } from "../client/wire.ts";
+import type { Cycle } from "../mind/cycle.ts";
+import { findCycle, NO_MIND, step } from "../mind/mind.ts";
+import type { Bucket, Span } from "../time/minimap.ts";
+
+const PAGE_EVENTS = 1_000;
+
+/** What the map is drawn of. */
+export interface Census {
+  readonly extent: Span;
+  readonly buckets: readonly Bucket[];
+  readonly bucketMs: number;
+}
+
+export interface PastPage {
+  readonly events: readonly Event[];
+  /** Where the next page begins; null behind the last. */
+  readonly next: string | null;
+}
+
+interface CycleAnswer {
+  readonly start: Event;
+  /** All of it, its start with them. */
+  readonly events: readonly Event[];
+}
+
+export class Past {
+  readonly #bridge: URL;
+  readonly #token: () => string | undefined;
+
+  constructor(bridge: URL, token: () => string | undefined) {
+    this.#bridge = bridge;
+    this.#token = token;
+  }
+
+  /** Null where there is nothing yet. Throws where the bridge does not say. */
+  async census(): Promise<Census | null> {
+    const answer = await this.#ask({ bucket: "auto" });
+    const { extent, buckets, bucket_s: bucketS } = answer as {
+      extent: { first: string | null; last: string | null };
+      buckets: { ts: string; types: Record<string, number> }[];
+      bucket_s: number;
+    };
+    if (extent.first === null || extent.last === null) return null;
+    const [fromMs, toMs] = [Date.parse(extent.first), Date.parse(extent.last)];
+    return {
+      // A moment at least, so that there is something to stand on.
+      extent: { fromMs, toMs: Math.max(toMs, fromMs + 1_000) },
+      buckets: buckets.map(({ ts, types }) => ({ fromMs: Date.parse(ts), types })),
+      bucketMs: bucketS * 1000,
+    };
+  }
+
+  /** The last events before a time, oldest first. */
+  async before(atMs: number): Promise<Event[]> {
+    const until = new Date(atMs - 1).toISOString();
+    return (await this.#page({ until, order: "desc" })).events.toReversed();
+  }
+
+  /** Events from a time on; with `next`, those behind what was had. */
+  from(atMs: number, next: string | null): Promise<PastPage> {
+    return this.#page({ since: new Date(atMs).toISOString(), ...(next === null ? {} : { cursor: next }) });
+  }
+
+  /** A cycle by the id of its `cycle.start`, or the newest of a number; null where the log has none. */
+  async cycle(name: string): Promise<Cycle | null> {
+    try {
+      const path = name.includes("-") ? `cycles/${name}` : "cycles";
+      const { start, events } = (await this.#ask(path.endsWith("s") ? { cycle: name } : {}, path)) as CycleAnswer;
+      return findCycle(events.reduce(step, NO_MIND), start.id);
+    } catch {
+      return null;
+    }
+  }
+
+  async #page(query: Readonly<Record<string, string>>): Promise<PastPage> {
+    return (await this.#ask({ limit: String(PAGE_EVENTS), ...query })) as PastPage;
+  }
+
+  async #ask(query: Readonly<Record<string, string>>, path = "history"): Promise<unknown> {
+    const token = this.#token();
+    const address = new URL(`${path}?${new URLSearchParams(query)}`, this.#bridge);
+    const answer = await fetch(address, token === undefined ? {} : { headers: { Authorization: `Bearer ${token}` } });
+    if (answer.status === 404) throw new Error("this bridge does not serve it");
+    const body = (await answer.json()) as { detail?: string };
+    if (!answer.ok) throw new Error(body.detail ?? `the bridge answered ${answer.status}`);
+    return body;
+  }
+}

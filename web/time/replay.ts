@@ -1,0 +1,198 @@
+// Playing the past: which events are due, at which speed, and where in them one stands. Pure: the clock is handed in, and
+// events are given to it a page at a time; it says when it wants more.
+//
+//     loading ──events──► playing ◄──► paused
+//        ▲                   │
+//        └──had all it has───┴──no more to come──► ended
+import type { Event } from "../client/wire.ts";
+import { type MindState, step } from "../mind/mind.ts";
+import { Reel } from "../mind/reel.ts";
+import { timeOf } from "../mind/values.ts";
+
+export const SPEEDS = [0.5, 1, 2, 4, 8, 16, 32, 64] as const;
+
+export type Status = "loading" | "playing" | "paused" | "ended";
+
+/** Where nothing happened for longer than this, a replay waits no longer. */
+const IDLE_MS = 2_000;
+/** Fewer events than this ahead, and more are wanted. */
+const AHEAD = 1_000;
+/** So many are given out at one tick, whatever is due: the rest comes with the next. */
+const TICK_EVENTS_MAX = 500;
+
+export class Replay {
+  #status: Status = "loading";
+  #speed = 1;
+  #reel: Reel;
+  /** How many of the reel's events have been played. */
+  #played = 0;
+  #state: MindState;
+  #isWhole = false;
+  /** When the next event is due, on the caller's clock; null while nothing runs. */
+  #dueMs: number | null = null;
+  /** What is to be gone on with when events have come. */
+  #wants: "playing" | "paused" = "playing";
+
+  /** `before` are events from before the place where it begins: what is known of the mind there. */
+  constructor(before: readonly Event[]) {
+    // Whole: a place may be gone back to as far as the events that were loaded reach.
+    this.#reel = new Reel({ eventsMax: Number.MAX_SAFE_INTEGER });
+    for (const event of before) this.#reel.add(event);
+    this.#played = this.#reel.length;
+    this.#state = this.#reel.state;
+  }
+
+  get status(): Status {
+    return this.#status;
+  }
+
+  get speed(): number {
+    return this.#speed;
+  }
+
+  /** The mind, after what has been played. */
+  get state(): MindState {
+    return this.#state;
+  }
+
+  /** How many events have been played, those from before the beginning with them. */
+  get played(): number {
+    return this.#played;
+  }
+
+  get loaded(): number {
+    return this.#reel.length;
+  }
+
+  /** When the last event that was played happened; null before the first. */
+  get atMs(): number | null {
+    const last = this.#reel.event(this.#played - 1);
+    return last === undefined ? null : timeOf(last);
+  }
+
+  /** Whether a page more should be fetched. */
+  get wantsMore(): boolean {
+    return !this.#isWhole && this.#reel.length - this.#played < AHEAD;
+  }
+
+  /** The newest of the events that have been played, oldest first, at most so many. */
+  recent(max: number): Event[] {
+    const from = Math.max(0, this.#played - max);
+    return Array.from({ length: this.#played - from }, (_, i) => this.#reel.event(from + i) as Event);
+  }
+
+  /** Events that follow what is there; `isLast` if none follow them. */
+  load(events: readonly Event[], isLast: boolean): void {
+    for (const event of events) this.#reel.add(event);
+    this.#isWhole ||= isLast;
+    if (this.#status === "loading" && this.#hasNext) this.#status = this.#wants;
+    else if (this.#status === "loading" && this.#isWhole) this.#status = "ended";
+  }
+
+  play(): void {
+    this.#wants = "playing";
+    if (this.#status === "paused") this.#goOn();
+  }
+
+  pause(): void {
+    this.#wants = "paused";
+    this.#dueMs = null;
+    if (this.#status === "playing") this.#status = "paused";
+  }
+
+  setSpeed(speed: number, nowMs: number): void {
+    // What is left of the wait is left at the new speed.
+    if (this.#dueMs !== null) this.#dueMs = nowMs + (Math.max(0, this.#dueMs - nowMs) * this.#speed) / speed;
+    this.#speed = speed;
+  }
+
+  /** The events that are due; call it again soon. */
+  tick(nowMs: number): Event[] {
+    if (this.#status !== "playing") return [];
+    this.#dueMs ??= nowMs;
+    const due: Event[] = [];
+    while (this.#hasNext && this.#dueMs <= nowMs && due.length < TICK_EVENTS_MAX) {
+      due.push(this.#advance());
+      this.#dueMs += this.#waitMs() / this.#speed;
+    }
+    // Where a tick could not give out all, the lateness is not kept: what is seen must not race after it.
+    if (this.#dueMs < nowMs) this.#dueMs = nowMs;
+    if (!this.#hasNext) this.#goOn();
+    return due;
+  }
+
+  /** The next event, played now; null if there is none. It pauses. */
+  stepForward(): Event | null {
+    this.pause();
+    return this.#hasNext ? this.#advance() : null;
+  }
+
+  /** To before the event played last, and pauses; false where nothing was played. */
+  stepBack(): boolean {
+    this.pause();
+    return this.#goTo(this.#played - 1);
+  }
+
+  /** To behind the next `cycle.start`, or the one before this, and pauses; false where there is none. */
+  stepCycle(by: 1 | -1): boolean {
+    this.pause();
+    // A cycle that has just begun is left for the one before it.
+    for (let at = by > 0 ? this.#played : this.#played - 2; at >= 0 && at < this.#reel.length; at += by) {
+      if (this.#reel.event(at)?.type === "cycle.start") return this.#goTo(at + 1);
+    }
+    return false;
+  }
+
+  /** To the last event at or before a time, if it lies within what is loaded; false if it does not. */
+  seek(atMs: number): boolean {
+    const first = this.#reel.event(0);
+    const last = this.#reel.event(this.#reel.length - 1);
+    if (first === undefined || last === undefined || atMs < timeOf(first)) return false;
+    if (atMs > timeOf(last) && !this.#isWhole) return false;
+    return this.#goTo(this.#countAt(atMs));
+  }
+
+  get #hasNext(): boolean {
+    return this.#played < this.#reel.length;
+  }
+
+  #advance(): Event {
+    const event = this.#reel.event(this.#played) as Event;
+    this.#played += 1;
+    this.#state = step(this.#state, event);
+    return event;
+  }
+
+  /** From the event played last to the next, as it was lived, but for idle time. */
+  #waitMs(): number {
+    const [last, next] = [this.#reel.event(this.#played - 1), this.#reel.event(this.#played)];
+    if (last === undefined || next === undefined) return 0;
+    return Math.min(IDLE_MS, Math.max(0, timeOf(next) - timeOf(last)));
+  }
+
+  #goTo(count: number): boolean {
+    if (count < 0 || count > this.#reel.length) return false;
+    this.#played = count;
+    this.#state = this.#reel.at(count);
+    this.#dueMs = null;
+    if (this.#status !== "loading" || this.#hasNext) this.#goOn();
+    return true;
+  }
+
+  #goOn(): void {
+    if (this.#hasNext) this.#status = this.#wants;
+    else this.#status = this.#isWhole ? "ended" : "loading";
+    if (this.#status !== "playing") this.#dueMs = null;
+  }
+
+  /** How many events have happened at a time. The log's order is not strictly that of `ts`: what is late counts late. */
+  #countAt(atMs: number): number {
+    let [low, high] = [0, this.#reel.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (timeOf(this.#reel.event(middle) as Event) <= atMs) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
