@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import append, archive, bridges, emit, exits, fanout, imports, latency, memory, parts
+from benchmarks import append, archive, archive_reads, bridges, emit, exits, fanout, imports, latency, memory, parts
 from benchmarks.figures import Table
 from benchmarks.machine import QUIET_LOAD, facts
 from broadcast.embedded import PrivateValkey
@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[str], Table | None]] = {
     "append": append.run,
     "archive": archive.run,
     "fanout": fanout.run,
+    "history": archive_reads.run,
     "parts": parts.run,
     "bridges": bridges.bridges_cost,
 }

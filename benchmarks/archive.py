@@ -35,7 +35,7 @@ from broadcast.log.position import START, EntryId, Position
 from broadcast.log.stream import StreamReader
 from broadcast.settings import Settings
 
-EVENTS = 300_000
+EVENTS = 200_000
 ROUNDS = 3
 INSERTS = 3_000
 COPIED = 100_000
@@ -71,7 +71,7 @@ class Archiving:
                         rates[name].append(measure(url))
             with database(self._server) as url:
                 lags = self._follow(url)
-        self._broadcaster.close(1)
+            self._broadcaster.close(1)
         return _figures(rates, lags)
 
     def _catch_up(self, url: str) -> float:
@@ -94,7 +94,7 @@ class Archiving:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def _copy(self, url: str) -> float:
-        batches = asyncio.run(_prepared(self._redis_url, url))
+        batches = asyncio.run(_prepared(self._redis_url, url, events=COPIED))
         with psycopg.connect(url) as connection:
             began_s = time.perf_counter()
             for lines in batches:
@@ -174,10 +174,10 @@ def _long_stream(redis_url: str) -> Iterator[None]:
         try:
             yield
         finally:
-            client.delete(STREAM, f"{{{STREAM}}}:log", f"{{{STREAM}}}:archive")
+            client.delete(STREAM, *client.scan_iter(f"{{{STREAM}}}:*"))
 
 
-async def _prepared(redis_url: str, url: str, *, events: int = COPIED) -> list[bytes]:
+async def _prepared(redis_url: str, url: str, *, events: int) -> list[bytes]:
     """Tables and partitions, and the lines of COPY that an archiver would make."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await migrate(connection)

@@ -20,7 +20,9 @@ from typing import Any
 import psycopg
 import redis
 
+from broadcast.consumers import intake
 from broadcast.consumers.archiver import Archiver
+from broadcast.consumers.keeper import Keeper
 from broadcast.settings import Settings
 from tests.archivers import add
 
@@ -47,6 +49,12 @@ def mortal(at: int, how: str) -> None:
             threading.Thread(target=die, args=(0.0005 * (at % 4),), daemon=True).start()
         return await alive(self, *arguments, **options)
 
+    async def rest(self: Keeper) -> None:
+        """What it does besides changes nothing of that, and has a connection of its own."""
+        await asyncio.Event().wait()
+
+    intake.BATCH_AGE_S = 0.0  # type: ignore[misc]
+    Keeper.run = rest  # type: ignore[method-assign]
     psycopg.AsyncConnection.wait = wait  # type: ignore[method-assign]
 
 

@@ -76,6 +76,8 @@ def _events(draw: Random, count: int) -> Iterator[dict[str, Any]]:
             ms, seq = ms + draw.choice((1, 40, 2_000, 90_000)), 0
         event_type = draw.choice(TYPES)
         cycle = cycle % 9 + 1 if event_type == "cycle.start" else cycle
+        # Stragglers carry the number of the cycle they belong to.
+        number = cycle if event_type == "cycle.start" else max(0, cycle - draw.choice((0, 0, 0, 1, 2)))
         late_ms = draw.choice((0, 3, 800, 70_000, 400_000)) if draw.random() < 0.3 else 2
         name = draw.choice((*seqs, None))
         by = None
@@ -83,7 +85,7 @@ def _events(draw: Random, count: int) -> Iterator[dict[str, Any]]:
             seqs[name] += 1
             by = f"{name}:{seqs[name]}"
         text = draw.choice(("plain", 'quo"ted', "back\\slash", "\\.", "line\nend\r\t", "\x01\x02 \u2028 ü 🧠"))
-        yield event(ms, seq, by, event_type, ts_ms=ms - late_ms, cycle=cycle, text=text, at=draw.randrange(10**9))
+        yield event(ms, seq, by, event_type, ts_ms=ms - late_ms, cycle=number, text=text, at=draw.randrange(10**9))
 
 
 def _mixed(

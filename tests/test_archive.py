@@ -8,9 +8,10 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 
-from broadcast.errors import PositionError
+from broadcast.errors import PositionError, UnreachableError
 from broadcast.filters import parse_filter
 from broadcast.log.archive import Archive, Archived, Extent, Place
 from broadcast.log.position import START, EntryId, Position
@@ -116,3 +117,22 @@ def test_a_cursor_reads_back_what_it_wrote_and_refuses_the_rest() -> None:
     for text in ("", "1", "1.2", "a.1-2", "1.1-2-3", "-1.1-2", "99999999999.1-2", "1.٣-2"):
         with pytest.raises(PositionError, match="cursor: expected"):
             Place.parse(text)
+
+
+def test_a_schema_in_the_address_is_heeded_and_nothing_is_written(url: str) -> None:
+    """Several minds in one database: each has a schema of its own."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA kai")
+    of_kai = f"{url}?options=-csearch_path%3Dkai"
+    fill(of_kai, [event(at) for at in range(3)])
+
+    async def look(address: str) -> Extent | None:
+        async with aclosing(Archive(address)) as archive:
+            with pytest.raises(UnreachableError, match="read-only"):
+                async with archive.snapshot() as connection:
+                    await connection.execute("CREATE TABLE letters (a int)")
+            return await archive.extent()
+
+    assert asyncio.run(look(url)) is None
+    extent = asyncio.run(look(of_kai))
+    assert extent is not None and 3 == extent.n

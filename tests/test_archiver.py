@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -377,5 +379,35 @@ def test_killed_at_each_exchange_with_postgresql_it_has_every_event_once(
     assert "" == done.stderr
     exchanges, appended = map(int, done.stdout.split())
     assert exchanges > 20
+    assert list(range(appended)) == numbers(stored(url))
+    assert is_consistent(url)
+
+
+@pytest.mark.chaos
+async def test_archivers_that_come_and_go_under_load_share_every_event(
+    valkey_server: RedisServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SILENT_S", 0.5)
+    monkeypatch.setattr(archiver, "STANDBY_S", 0.1)
+    monkeypatch.setattr(archiver, "HOLD_S", 0.2)
+    chance = random.Random(7)
+    with valkey_server.client() as client:
+        appended = 0
+        async with AsyncExitStack() as stack:
+            for _ in range(60):
+                # Some of it again, as after a rewind.
+                add(client, max(0, appended - 3), 30)
+                appended = max(0, appended - 3) + 30
+                if chance.random() < 0.2:
+                    await stack.enter_async_context(archiving(valkey_server, url))
+                elif chance.random() < 0.1:
+                    await stack.aclose()
+                elif chance.random() < 0.1:
+                    ask(
+                        url,
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'archiver-'",
+                    )
+                await asyncio.sleep(0.05)
+        await archive_once(valkey_server, url)
     assert list(range(appended)) == numbers(stored(url))
     assert is_consistent(url)

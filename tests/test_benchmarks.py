@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -12,9 +13,10 @@ from types import ModuleType
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import append, bridges, caller, emit, exits, imports, latency, memory, places
+from benchmarks import append, archive, archive_reads, bridges, caller, emit, exits, imports, latency, memory, places
 from benchmarks.figures import Figure, Table, median, shown_s
 
+from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary
 from tests.servers import RedisServer
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,8 @@ TINY: dict[ModuleType, dict[str, float]] = {
     exits: {"ROUNDS": 1, "EXIT_TIMEOUT_S": 0.1},
     imports: {"PAIRS": 1},
     append: {"EVENTS": 800, "ROUNDS": 1},
+    archive: {"EVENTS": 1500, "ROUNDS": 1, "INSERTS": 50, "COPIED": 1000, "BATCH": 500, "PACE": 200, "PACED_S": 1},
+    archive_reads: {"ROWS": 20_000, "EXPORTED": 10_000, "PAGES": 1},
     bridges: {"SECONDS": 0.5, "VIEWERS": 2},
 }
 
@@ -101,6 +105,31 @@ def test_append_compares_itself_with_pipelines_in_processes_of_their_own(valkey_
     assert set(append.PEERS) == set(rows)
     assert 1 == sum(row.reached is not None for row in rows.values())
     assert all(rate > 0 for row in rows.values() for rate in row.rounds)
+
+
+def test_archiving_is_compared_with_inserts_and_with_copy(
+    valkey_server: RedisServer, postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "running_postgresql", lambda **_: contextlib.nullcontext(postgresql_server))
+    rows = rows_of(archive.run(valkey_server.url))
+
+    assert 3 == sum(row.reached is not None for row in rows.values())
+    assert all(rate > 0 for row in rows.values() for rate in row.rounds)
+    with valkey_server.client() as client:
+        assert [] == client.keys("*bench:archive*")
+
+
+def test_the_archive_is_read_beside_a_cursor_and_a_copy(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not postgresql_binary("initdb"):
+        pytest.skip(MISSING)
+    monkeypatch.setattr(archive_reads, "has_compiler", lambda: False)  # the viewers are tested with the fan-out
+    rows = rows_of(archive_reads.run(valkey_server.url))
+
+    assert len(archive_reads.QUESTIONS) == sum(name.startswith("first page") for name in rows)
+    assert all(rate > 0 for name, row in rows.items() if row.unit == "1/s" for rate in row.rounds)
+    assert "× COPY" in rows["/history as lines, 10,000 events"].measured
 
 
 def test_bridges_are_counted_beyond_what_there_is_without_them(

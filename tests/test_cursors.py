@@ -29,7 +29,7 @@ from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request
 from broadcast.bridge.cursor import PATIENCE_S
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.past import Past
+from broadcast.bridge.past import REST_S, Past
 from broadcast.bridge.requests import parse_handshake, utc_now
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
@@ -282,6 +282,25 @@ class Bridge(RuleBasedStateMachine):
         auth = {"types": list(person.wanted.patterns), "policy": person.policy, "since": person.known}
         person.line, person.viewer = self._viewer(auth, person.granted)
         person.looked_at, person.asked, person.came_after_breaks = 0, [], self.breaks
+
+    @precondition(lambda self: self.people and self.archive is not None and not self.was_rewound and self.log.is_up)
+    @rule(which=st.integers(0, 5))
+    def come_back_late_to_a_whole_archive(self, which: int) -> None:
+        """Whatever the ring and the stream have lost meanwhile: there is no gap."""
+        assert self.archive is not None
+        person = self.people[which % len(self.people)]
+        self._look_at(person)
+        self._in_loop(person.viewer.gone)
+        self.archive.is_up = True
+        for _ in range(3):
+            self.archive.catch_up()
+            self.append(TYPES * 5)
+        n = None if person.known is None else person.known["n"]
+        is_whole = n is not None and (self.archive.rows[0].n or 0) <= n + 1 and not self.archive.gaps
+        self.loop.pass_time(REST_S)
+        self.drop_and_resume(which % len(self.people), away=False)
+        self.loop.pass_time(1)
+        assert not is_whole or "gap" not in [name for name, _, _ in person.line.frames()]
 
     @precondition(lambda self: self.people)
     @rule(which=st.integers(0, 5), is_stalled=st.booleans())

@@ -211,7 +211,7 @@ async def test_two_at_once_and_events_that_flow_meanwhile(valkey_server: RedisSe
         )
         await going_on
         rows: Any = client.xrange("v5:stream")
-        assert 300 <= one and other
+        assert 250 <= one and other  # what both mean, one of them finds blank already
         assert [f"p:{n}".encode() for n in range(1, 4001)] == [row[1][b"by"] for row in rows]
         old = [json.loads(row[1][b"event"]) for row in rows[:3000]]
         assert not [
@@ -271,6 +271,18 @@ def test_one_command_erases_in_all_tiers_and_says_what_it_did(
     assert [] == archived(archive_url, "SELECT 1 FROM counts WHERE type = 'error'")
     assert [(36,)] == archived(archive_url, "SELECT count(*) FROM parked")
     assert [({"types": "error"}, 4)] == archived(archive_url, "SELECT asked, events FROM erasures")
+
+
+def test_two_logs_are_not_taken_for_one(valkey_server: RedisServer, archive_url: str, command: Command) -> None:
+    with valkey_server.client() as client:
+        append(client, "v5:stream", 10)
+        fill(archive_url, delivered(client), epoch="e1")
+        client.hset("{v5:stream}:log", "epoch", "e2")
+        arguments = ("erase", "--type", "error", "--yes", "--database-url", archive_url)
+        code, _, err = command(*arguments, redis_url=valkey_server.url)
+        assert 1 == code and "REDIS_URL and DATABASE_URL name two logs" in err
+        assert 1 == len([event for event in delivered(client) if event["type"] == "error"])
+    assert [(1,)] == archived(archive_url, "SELECT events FROM types WHERE type = 'error'")
 
 
 async def test_what_the_archiver_held_just_then_is_erased_once_it_has_written_it(

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,6 +122,20 @@ def test_numbers_too_large_for_a_float_become_nothing() -> None:
 def test_decoding_anything_raises_nothing_but_an_event_error(payload: bytes) -> None:
     with pytest.raises(EventError):
         decode(payload)
+
+
+@given(st.integers(1, 600), st.booleans())
+def test_whatever_is_decoded_can_be_encoded_again(levels: int, in_objects: bool) -> None:
+    begin, end = (b'{"a":', b"}") if in_objects else (b"[", b"]")
+    data = b'{"a":' + begin * levels + b"1" + end * levels + b"}"
+    try:
+        event = decode(b'{"type":"x","ts":"2026-02-14T19:01:23.456Z","data":' + data + b"}")
+    except EventError as error:
+        assert "nested deeper than" in str(error)
+        assert levels > 240
+    else:
+        assert orjson.loads(orjson.dumps(event))["data"]
+        assert levels < 260
 
 
 def test_the_delivered_form_believes_the_log_and_not_the_payload() -> None:

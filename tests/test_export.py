@@ -186,16 +186,17 @@ def _events_in(url: str) -> int:
 def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: str, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     recorder = Recorder(file)
-    for event in [
-        *life(10),
-        {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0, "data": {}},
-    ]:
+    gap = {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0, "data": {}}
+    no_text = life(1, first=11)[0] | {"data": {"text": "a\0b"}}  # which PostgreSQL does not store
+    for event in [*life(10), gap, no_text]:
         recorder.write(event)
     recorder.close()
     (tmp_path / ".events.jsonl.epoch").write_text("e7\n")
     code, _, err = command("import", str(file), "--database-url", target)
-    assert (0, "imported  10 events; 0 were there, 1 lines without an id left out\n") == (code, err)
+    assert (0, "imported  11 events; 0 were there, 1 lines without an id left out\n") == (code, err)
     assert [("e7",)] == query(target, "SELECT name FROM epochs")
+    assert [("broadcast.malformed",)] == query(target, "SELECT type FROM events WHERE n = 11")
+    assert [(True,)] == query(target, r"SELECT convert_from(raw, 'UTF8') LIKE '%u0000b%' FROM parked")
 
 
 def test_the_past_comes_before_what_an_archiver_has_written_meanwhile(
@@ -233,12 +234,31 @@ def test_an_archiver_is_not_led_past_what_an_export_lacks(
     assert held(source)[-1] == held(target)[-1], "it goes on behind what has come in"
 
 
-@given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1), st.lists(st.sampled_from("abcdef"), unique=True))
-def test_logs_keep_their_order_or_are_refused(names: list[str], held_names: list[str]) -> None:
+def test_another_life_comes_in_front_if_it_is_older_and_not_at_all_if_it_is_newer(
+    command: Command, source: str, target: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "life.jsonl"
+    command("export", str(file), "--database-url", source)
+    fill(target, life(20, first=1000, name="r"), epoch="later")
+    assert (0, "imported  120 events; 0 were there\n") == command("import", str(file), "--database-url", target)[::2]
+    names = query(target, "SELECT name FROM epochs ORDER BY epoch")
+    assert [("e1",), ("e2",), ("later",)] == names
+
+    command("export", str(tmp_path / "all.jsonl"), "--database-url", target, "--since", f"{T0 + 1_000_000}-0")
+    code, _, err = command("import", str(tmp_path / "all.jsonl"), "--database-url", source)
+    assert 1 == code and "the log 'later' is not what this archive's archiver goes on with" in err
+
+
+@given(
+    st.lists(st.sampled_from("abcdef"), unique=True, min_size=1),
+    st.lists(st.sampled_from("abcdef"), unique=True),
+    st.booleans(),
+)
+def test_logs_keep_their_order_or_are_refused(names: list[str], held_names: list[str], is_older: bool) -> None:
     known = {name: number for number, name in enumerate(held_names, 1)}
     both = [name for name in held_names if name in names]
     try:
-        shift, numbers = numbers_for(names, known)
+        shift, numbers = numbers_for(names, known, is_older=is_older and bool(known))
     except BroadcastError:
         assert both
         return
@@ -246,5 +266,7 @@ def test_logs_keep_their_order_or_are_refused(names: list[str], held_names: list
     assert {name: after[name] for name in both} == {name: numbers[name] for name in both}
     assert len({*after.values(), *numbers.values()}) == len({*known, *names})
     assert all(number > 0 for number in [*after.values(), *numbers.values()])
+    if not both and known:
+        assert is_older == (max(numbers.values()) < min(after.values()))
     if both == [name for name in names if name in known]:  # they agree about what they share
         assert sorted(names, key=numbers.__getitem__) == names

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -17,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcast.bridge import exports
+from broadcast.bridge import exports, moment
 from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
 from broadcast.filters import parse_filter
+from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.pasts import BEGAN_MS, TYPES, Answer, World, append, ask, bridge_over, event, make_world
 from tests.postgresql import PostgresqlServer
@@ -89,15 +91,20 @@ def reader(postgresql_server: PostgresqlServer, valkey_server: RedisServer) -> I
         yield reader
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("seed", "ring"), [(0, 10_000), (1, 10_000), (2, 10_000), (0, 12), (1, 12)])
 def test_pages_and_lines_of_any_question_are_the_log(
-    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch, seed: int
+    postgresql_server: PostgresqlServer,
+    valkey_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    ring: int,
 ) -> None:
     monkeypatch.setattr(exports, "SLICE_EVENTS", 20)
-    with reading(seed, postgresql_server, valkey_server) as reader:
+    monkeypatch.setattr(moment, "TAIL_EVENTS", 10)
+    with reading(seed, postgresql_server, valkey_server, ring_events_max=ring) as reader:
         log = reader.world.log
 
-        @settings(max_examples=40)
+        @settings(max_examples=25)
         @given(
             begin=st.none() | st.integers(0, len(log) - 1),
             end=st.none() | st.integers(0, len(log) - 1),
@@ -247,7 +254,8 @@ def test_buckets_are_what_one_counts(reader: Reader) -> None:
         for begin, end, types in ((None, None, None), (20, 120, "sense.*,error")):
             since, until = ((None if at is None else log[at]["ts"]) for at in (begin, end))
             wanted = parse_filter(types).matches
-            first, last = (math.floor(seconds(ts) / width_s) for ts in (since or log[0]["ts"], until or log[-1]["ts"]))
+            times = [e["ts"] for e in log if wanted(e["type"])]
+            first, last = (math.floor(seconds(ts) / width_s) for ts in (since or min(times), until or max(times)))
             expected: dict[int, Counter[str]] = {}
             for each in log:
                 at = math.floor(seconds(each["ts"]) / width_s)
@@ -348,6 +356,48 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         began = time.monotonic()
         assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
         assert time.monotonic() - began < 2.5
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_without_redis_there_is_what_is_archived(postgresql_server: PostgresqlServer) -> None:
+    events = list(_plain(0, 30))
+    with database(postgresql_server) as url, asyncio.Runner() as runner:
+        fill(url, events)
+        bridge = Bridge(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0", database_url=url))
+        reader = Reader(runner, bridge, World(events), url)
+        assert events == reader.walk(until=events[-1]["id"], limit=7)
+        assert events[3:20] == reader.walk(since=events[3]["ts"], until=events[19]["id"], order="desc")[::-1]
+        answer = reader.ask("/history")
+        assert (503, "unavailable") == (answer.status, answer.json["code"])
+        runner.run(bridge.stop())
+
+
+def test_what_leaves_the_stream_on_the_way_to_it_is_looked_for_in_the_archive_again(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = list(_plain(0, 60))
+    with database(postgresql_server) as url, asyncio.Runner() as runner, valkey_server.client() as client:
+        fill(url, events[:20])
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events[15:]:
+            append(client, entry)
+        context = bridge_over(valkey_server, url, ring_events_max=10)
+        bridge = runner.run(context.__aenter__())
+        past = bridge.fanout.history.forward
+        trimmed: list[bool] = []
+
+        def archive_first(*arguments: Any, **named: Any) -> Any:
+            if not trimmed:
+                trimmed.append(True)
+                with ThreadPoolExecutor() as pool:
+                    pool.submit(fill, url, events[20:40]).result()
+                client.xtrim("v5:stream", maxlen=25, approximate=False)
+            return past(*arguments, **named)
+
+        monkeypatch.setattr(bridge.fanout.history, "forward", archive_first)
+        reader = Reader(runner, bridge, World(events), url)
+        assert events == [without_n(e) for e in reader.ask("/history", limit=1000).json["events"]]
+        assert trimmed
         runner.run(context.__aexit__(None, None, None))
 
 

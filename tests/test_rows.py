@@ -90,14 +90,22 @@ def test_any_event_comes_back_as_it_was(connection: psycopg.Connection[Any]) -> 
     check()
 
 
-def test_deep_data_comes_back_too(connection: psycopg.Connection[Any]) -> None:
+@pytest.mark.parametrize(("levels", "is_malformed"), [(240, False), (600, True)])
+def test_deep_data_comes_back_as_far_as_it_can_be_passed_on(
+    connection: psycopg.Connection[Any], levels: int, is_malformed: bool
+) -> None:
     deep: Any = {}
-    for _ in range(600):
+    for _ in range(levels):
         deep = {"a": deep}
     text = b'{"type":"x","ts":"2026-02-14T19:01:23.456Z","data":' + json.dumps(deep).encode() + b"}"
     entry = decode_entry(b"5-0", {b"event": text}, 1)
-    assert not entry.is_malformed
-    assert [exactly(json.dumps(entry.event))] == through(connection, [entry])
+    assert is_malformed is entry.is_malformed
+    row = row_of(entry)
+    if is_malformed:
+        assert row.parked is not None
+        assert row.parked.raw == text
+    else:
+        assert [exactly(orjson.dumps(entry.event))] == through(connection, [entry])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -15,6 +16,7 @@ import pytest
 from broadcast import Broadcaster
 from broadcast.consumers.recorder import Recorder
 from broadcast.errors import PositionError
+from broadcast.event import timestamp
 from broadcast.log.archive import Archive
 from broadcast.log.listen import Listener
 from broadcast.log.position import EntryId, Position, parse_id, parse_since
@@ -145,6 +147,25 @@ def test_types_and_an_end_in_each_tier(broadcaster: Broadcaster, valkey_server: 
     assert list(range(30, 50)) == ask("cycle:3", "cycle:3"), "the newest one is not over"
     with pytest.raises(PositionError, match="cycle: there is none of the number 7"):
         ask("cycle:7")
+
+
+def test_a_range_of_times_holds_what_came_into_the_log_late(
+    broadcaster: Broadcaster, valkey_server: RedisServer, url: str
+) -> None:
+    """Of a mind that could not reach Redis for an hour; in the archive, and in the stream."""
+    hour_ago = timestamp(time.time_ns() - 3_600 * 10**9)
+    emit(broadcaster, 5)
+    with valkey_server.client() as client:
+        for i in range(4):
+            late = {"type": "x", "ts": hour_ago, "cycle": 0, "day": 0, "data": {"i": 100 + i}}
+            client.xadd("v5:stream", {"event": json.dumps(late)})
+            emit(broadcaster, 5, first=5 * i + 5)
+            if i == 2:
+                asyncio.run(LittleArchiver(url, valkey_server.url).catch_up())
+        client.xtrim("v5:stream", maxlen=8, approximate=False)
+    assert [100, 101, 102, 103] == asyncio.run(read(valkey_server.url, url, "2h", "30m"))
+    assert [100, 101, 102, 103] == asyncio.run(read(valkey_server.url, url, "2h", "30m", types="x"))
+    assert list(range(25)) == asyncio.run(read(valkey_server.url, url, "30m", "0ms"))
 
 
 def test_an_end_that_is_still_to_come_is_waited_for(lived: str, valkey_server: RedisServer) -> None:

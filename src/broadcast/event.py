@@ -26,6 +26,9 @@ Event = dict[str, Any]
 _TS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _INT64: Final = range(-(2**63), 2**64)
 
+DEPTH_MAX: Final = 250
+"""Deeper data cannot be passed on."""
+
 # Without these, orjson would run Python code of subclasses and dataclasses, or format dates in another way than
 # the sanitizer: whatever is not plain JSON takes the slow path instead.
 _PLAIN_ONLY: Final = (
@@ -88,6 +91,8 @@ def decode(payload: bytes) -> Event:
     if not isinstance(event, dict):
         raise EventError(f"event: expected an object, got {_kind(event)}")
     event = cast("Event", event)
+    if payload.count(b"[") + payload.count(b"{") > DEPTH_MAX:
+        _refuse_deep(event)
     if not isinstance(event.get("type"), str):
         raise EventError(f"type: expected a text, got {_kind(event.get('type'))}")
     if not isinstance(event.get("ts"), str):
@@ -98,6 +103,14 @@ def decode(payload: bytes) -> Event:
     event.setdefault("cycle", 0)
     event.setdefault("day", 0)
     return event
+
+
+def _refuse_deep(event: Event) -> None:
+    # What is read is written again, to every viewer; orjson reads deeper than it writes.
+    try:
+        orjson.dumps(event)
+    except TypeError:
+        raise EventError(f"event: nested deeper than {DEPTH_MAX} levels") from None
 
 
 def delivered(event: Event, *, entry_id: str, by: str | None, n: int | None) -> Event:

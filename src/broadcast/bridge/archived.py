@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ class Passage:
                 async for page in pages:
                     moved = True
                     await self._give(page)
+                    await asyncio.sleep(0)  # pages that are at hand already are no reason to keep the others waiting
         except UnreachableError:  # what the stream holds is given, with the gap before it
             pass
         return moved

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from broadcast.bridge.history_requests import Edge, Question
-from broadcast.bridge.moment import Matches, Moment
+from broadcast.bridge.moment import Moment
+from broadcast.bridge.past_events import Matches
 from broadcast.errors import RequestError
 from broadcast.event import timestamp
 from broadcast.log.places import EVERYTHING, milliseconds
@@ -59,9 +60,10 @@ async def census(moment: Moment, question: Question, matches: Matches) -> dict[s
         UnreachableError: a tier that is needed does not answer.
     """
     extent = await _extent(moment, question, matches)
-    begin_ms = await _time(moment, question, question.since, extent["first"])
-    end_ms = await _time(moment, question, question.until, extent["last"]) + 1
-    begin_ms, end_ms = max(0, begin_ms), min(_YEARS_MS.stop, max(begin_ms + 1, end_ms))
+    begins_ms, ends_ms = await _span(moment, matches)
+    begin_ms = await _time(moment, question, question.since, begins_ms)
+    end_ms = await _time(moment, question, question.until, ends_ms) + 1
+    begin_ms, end_ms = max(0, begin_ms, question.earliest.ms), min(_YEARS_MS.stop, max(begin_ms + 1, end_ms))
     width_ms = 1000 * _width_s(question.bucket_s or 0, end_ms - begin_ms)
     first_ms, last_ms = begin_ms // width_ms * width_ms, -(-end_ms // width_ms) * width_ms
     # Of a bucket that a grant does not reach back to with all of it, nothing is told.
@@ -117,7 +119,22 @@ async def _extent(moment: Moment, question: Question, matches: Matches) -> dict[
     }
 
 
-async def _time(moment: Moment, question: Question, edge: Edge, otherwise: str | None) -> int:
+async def _span(moment: Moment, matches: Matches) -> tuple[int, int]:
+    """The times between which everything lies; not those of the first and the last, since a mind may have been late."""
+    times: list[int] = []
+    async with aclosing(moment.pages_of_tail(EVERYTHING, matches)) as pages:
+        async for page in pages:
+            times += [milliseconds(event.ts) for event in page]
+    if moment.connection is not None and moment.extent is not None:
+        from broadcast.log.archive import wanted_types
+        from broadcast.log.counts import read_span
+
+        begin_ms, end_ms = await read_span(moment.connection, await wanted_types(moment.connection, matches)) or (0, 0)
+        times += [begin_ms, end_ms - 1] if end_ms else []
+    return (min(times), max(times)) if times else (0, 0)
+
+
+async def _time(moment: Moment, question: Question, edge: Edge, otherwise_ms: int) -> int:
     """The time that an edge stands for, milliseconds since 1970."""
     if edge.ts is not None:
         return milliseconds(edge.ts)
@@ -127,7 +144,7 @@ async def _time(moment: Moment, question: Question, edge: Edge, otherwise: str |
         start, end = await moment.ends_of(edge.cycle, question.granted.matches)
         place = start.id.after() if edge is question.since else min(end.id, moment.head.id)
         return place.ms
-    return 0 if otherwise is None else milliseconds(otherwise)
+    return otherwise_ms
 
 
 def _width_s(asked_s: int, range_ms: int) -> int:

@@ -13,7 +13,8 @@ from typing import Any, Final
 import orjson
 
 from broadcast.bridge.history_requests import Question
-from broadcast.bridge.moment import Matches, Moment, PastEvent, in_front_of, is_start
+from broadcast.bridge.moment import Moment
+from broadcast.bridge.past_events import Matches, PastEvent, in_front_of, is_start
 from broadcast.errors import RequestError
 from broadcast.log.places import EVERYTHING, Place, Range, milliseconds
 from broadcast.log.position import Position

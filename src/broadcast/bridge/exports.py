@@ -16,13 +16,15 @@ from dataclasses import replace
 from typing import Final
 
 from broadcast.bridge.history_requests import Question
-from broadcast.bridge.moment import Lines, Matches
+from broadcast.bridge.past_events import Lines, Matches
 from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError
 
 __all__ = ["Export", "Exports"]
 
-SLICE_EVENTS: Final = 8192
+SLICE_EVENTS: Final = 16_384
+SLICE_BYTES: Final = 6 * 1024 * 1024
+"""Of large events, a slice holds fewer."""
 READS_AT_ONCE: Final = 2
 EXPORTS_MAX: Final = 8
 TURN_TIMEOUT_S: Final = 5.0
@@ -85,6 +87,7 @@ class Export:
         self._question = question
         self._matches = matches
         self._left = question.limit
+        self._slice_events = SLICE_EVENTS
         self._first = Lines()
         self._reading: asyncio.Task[Lines] | None = None
         self._is_open = True
@@ -108,7 +111,7 @@ class Export:
             lines = await self._reading
 
     async def _read(self) -> Lines:
-        count = SLICE_EVENTS if self._left is None else min(SLICE_EVENTS, self._left)
+        count = self._slice_events if self._left is None else min(self._slice_events, self._left)
         return await self._exports.read(self._question, self._matches, count=count)
 
     def _goes_on_behind(self, lines: Lines) -> bool:
@@ -117,6 +120,8 @@ class Export:
             self._left -= lines.rows
         if lines.is_last or lines.last is None or self._left == 0:
             return True
+        fitting = SLICE_BYTES * lines.rows // max(1, sum(map(len, lines.chunks)))
+        self._slice_events = max(1, min(SLICE_EVENTS, fitting))
         self._question = replace(self._question, cursor=lines.last)
         return False
 

@@ -152,6 +152,8 @@ class History:
     def forget(self) -> None:
         """The log has changed: what was read of it may be so no more."""
         self._pages.clear()
+        if self.past is not None:
+            self.past.forget()
 
 
 def _events(entries: list[Entry]) -> list[RingEvent]:

@@ -19,7 +19,7 @@ from broadcast.bridge.exporting import NDJSON, ExportResponse
 from broadcast.bridge.exports import Exports
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
-from broadcast.bridge.moment import PastEvent
+from broadcast.bridge.past_events import PastEvent
 from broadcast.bridge.requests import bearer_token, utc_now
 from broadcast.bridge.seals import is_held, seal
 from broadcast.bridge.tiers import Tiers
@@ -79,6 +79,8 @@ class HistoryRoutes:
         headers = {**_HEADERS, "ETag": etag} if etag else _HEADERS
         if etag and is_held(etag, request.headers):
             return Response(None, 304, headers)
+        if as_lines and request.method == "HEAD":
+            return Response(None, 200, headers, NDJSON)
         if as_lines:
             return ExportResponse(await self._exports.begin(question, question.matches), headers)
         events = await self._tiers.page(question, question.matches, count=question.count + 1)

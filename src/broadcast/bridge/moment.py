@@ -9,15 +9,16 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question
+from broadcast.bridge.past_events import Lines, Matches, PastEvent, identity, in_front_of, in_ring, is_start, past_event
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import RequestError, UnreachableError
 from broadcast.log.places import EVERYTHING, Extent, Place, Range
@@ -26,45 +27,13 @@ from broadcast.log.position import START, EntryId, Gap, Position
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Lines", "Matches", "Moment", "PastEvent", "TrimmedError", "in_front_of", "in_ring", "is_start"]
+__all__ = ["Moment", "TrimmedError"]
 
 TAIL_EVENTS: Final = 500
-Matches = Callable[[str], bool]
 
 
 class TrimmedError(Exception):
     """What was behind the checkpoint has left the stream; it is archived by now, or lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class PastEvent:
-    """An event of the past."""
-
-    position: Position
-    type: str
-    ts: str
-    json: bytes
-    """Its delivered form."""
-
-
-@dataclass(slots=True)
-class Lines:
-    """Events as lines of JSON."""
-
-    chunks: list[bytes] = field(default_factory=list[bytes])
-    """Whole lines, each with its end."""
-    rows: int = 0
-    last: Position | None = None
-    """Of the last line."""
-    is_last: bool = True
-    """Whether there is nothing behind them, as far as was asked."""
-
-    def add(self, events: list[PastEvent]) -> None:
-        """Write some more."""
-        if events:
-            self.chunks.append(b"".join([event.json + b"\n" for event in events]))
-            self.rows += len(events)
-            self.last = events[-1].position
 
 
 class Moment:
@@ -290,11 +259,13 @@ class Moment:
             TrimmedError: see `heeds_trimming`.
         """
         after = max(Place(self.here, self._begin), asked.after)
+        if after >= asked.until:
+            return
+        if not self._fanout.is_loaded:
+            raise UnreachableError(f"the stream has not been read yet: {self._fanout.down_reason}")
         until = min(Place(self.here, self.head.id), asked.until)
         if after >= until:
             return
-        if not self._fanout.is_loaded:
-            raise UnreachableError("the stream has not been read yet")
         inside = replace(asked, after=after, until=until)
         if self._fanout.ring_reaches(Position(after.id)):
             events = in_ring(self._fanout, inside, matches, newest_first=newest_first)
@@ -303,7 +274,7 @@ class Moment:
         read = self._backward if newest_first else self._forward
         async with aclosing(read(inside, matches)) as pages:
             async for page in pages:
-                taken = [_past(e, self.head.epoch) for e in page if inside.covers(e.id, e.ts) and matches(e.type)]
+                taken = [past_event(e, self.head.epoch) for e in page if inside.covers(e.id, e.ts) and matches(e.type)]
                 yield await self._not_archived(taken)
 
     async def _forward(self, asked: Range, matches: Matches) -> AsyncGenerator[list[RingEvent]]:
@@ -328,62 +299,10 @@ class Moment:
         """Without those that the archive has already, from before Redis lost them."""
         if self.connection is None or self.extent is None or not events:
             return events
-        identities = [_identity(event) for event in events]
+        identities = [identity(event) for event in events]
         names = list({name for name, _ in identities if name})
         rows = await self.connection.execute("SELECT name, last_seq FROM producers WHERE name = ANY(%s)", (names,))
         last: dict[str, int] = dict(await rows.fetchall())
         return [
             event for event, (name, seq) in zip(events, identities, strict=True) if not name or seq > last.get(name, 0)
         ]
-
-
-def in_ring(
-    fanout: Fanout, asked: Range, matches: Matches, *, newest_first: bool, count: int | None = None
-) -> list[PastEvent]:
-    """What the ring holds between two ids: the places' numbers are not looked at.
-
-    Args:
-        fanout: it has the ring.
-        asked: the range.
-        matches: whether an event of a type is wanted.
-        newest_first: in which order.
-        count: at most so many; None for all.
-    """
-    ring, epoch, after, until = fanout.ring, fanout.head.epoch, asked.after.id, asked.until.id
-    found: list[PastEvent] = []
-    if newest_first:
-        for event in ring.newest_first(matches, until=until):
-            if event.id <= after or len(found) == count:
-                break
-            if asked.covers(event.id, event.ts):
-                found.append(_past(event, epoch))
-        return found
-    for item in ring.read(max(ring.start, ring.index_after(after)), len(ring)):
-        if not isinstance(item, RingEvent) or item.is_forgotten:
-            continue
-        if item.id > until or len(found) == count:
-            break
-        if matches(item.type) and asked.covers(item.id, item.ts):
-            found.append(_past(item, epoch))
-    return found
-
-
-def is_start(event_type: str) -> bool:
-    """Whether it begins a cycle."""
-    return event_type == "cycle.start"
-
-
-def in_front_of(place: Place) -> Place:
-    """The place before this one."""
-    return Place(place.epoch, place.id.before())
-
-
-def _past(event: RingEvent, epoch: str | None) -> PastEvent:
-    return PastEvent(event.position(epoch), event.type, event.ts, event.json)
-
-
-def _identity(event: PastEvent) -> tuple[str, int]:
-    by = orjson.loads(event.json).get("by")
-    name, _, digits = (by if isinstance(by, str) else "").rpartition(":")
-    is_number = name and len(digits) <= 18 and digits.isascii() and digits.isdigit()
-    return (name, int(digits)) if is_number else ("", 0)

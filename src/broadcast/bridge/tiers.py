@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question
-from broadcast.bridge.moment import Lines, Matches, Moment, PastEvent, TrimmedError, in_ring
+from broadcast.bridge.moment import Moment, TrimmedError
+from broadcast.bridge.past_events import Lines, Matches, PastEvent, in_ring
 from broadcast.errors import UnreachableError
 from broadcast.log.places import EARLY_MS, Place, Range, milliseconds
 from broadcast.log.position import EntryId, Position

@@ -165,7 +165,7 @@ def tail(
     *,
     types: Types = None,
     since: Annotated[
-        str | None, typer.Option("--since", "-s", help="An id, 0 for all that is left, 5m, or a time.")
+        str | None, typer.Option("--since", "-s", help="An id, 0 for the oldest, 5m, a time, or cycle:42.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the default in a pipe.")] = False,
     redis_url: RedisUrl = None,

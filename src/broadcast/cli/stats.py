@@ -24,6 +24,8 @@ __all__ = ["stats"]
 
 DAYS_SHOWN: Final = 31
 BAR_CHARS: Final = 24
+LONG: Final = ("source", "message", "type")
+WIDTHS: Final = {"when (UTC)": 19, "began (UTC)": 19}
 WIDTH: Final = 80
 """In a pipe, where there is no terminal to be as wide as."""
 
@@ -94,6 +96,8 @@ def _table(*columns: str, title: str | None = None) -> Table:
             overflow="ellipsis",
             no_wrap=True,
             header_style="dim",
+            # Only what people wrote gives way where a line is too long.
+            min_width=None if column in LONG else max(len(column.rstrip("#")), WIDTHS.get(column, 0)),
         )
     return table
 
@@ -112,8 +116,14 @@ def _slowest(found: Statistics) -> Table:
     table = _table("cycle#", "took#", "errors#", "began (UTC)", "id of its cycle.start", title="The slowest cycles")
     for each in found.slowest:
         number = "" if each.cycle is None else f"{each.cycle}"
-        took = f"{each.duration_ms / 1000:,.2f} s"
-        table.add_row(number, took, f"{each.errors or ''}", each.ts[:19].replace("T", " "), each.id)
+        ms = each.duration_ms
+        table.add_row(
+            number,
+            f"{ms:,.1f} ms" if ms < 1000 else f"{ms / 1000:,.2f} s",
+            f"{each.errors or ''}",
+            each.ts[:19].replace("T", " "),
+            each.id,
+        )
     table.add_row("", "", "", "", "")
     return table
 

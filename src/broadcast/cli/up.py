@@ -23,6 +23,7 @@ from rich.text import Text
 from broadcast.cli.children import start_archiver, start_bridge, start_mind, state_folder
 from broadcast.cli.interrupts import ending_signals, run_until_signalled
 from broadcast.cli.reach import bridge_url
+from broadcast.cli.running import forget_running, note_running
 from broadcast.cli.tail import event_line
 from broadcast.embedded import PrivatePostgresql, PrivateValkey
 from broadcast.embedded.folder import FolderInUseError
@@ -80,6 +81,8 @@ def up(settings: Settings, wanted: Wanted) -> int:
             console.print(f"archive   {archive.finished()}", markup=False)
             if archive.url:
                 children["archiver"] = start_archiver(stack, settings, environment)
+                stack.callback(forget_running)
+                note_running(url, archive.url)
             _print_address(console, settings, url, has_redis=not wanted.redis)
             if wanted.mind:
                 children["mind"] = start_mind(stack, environment)

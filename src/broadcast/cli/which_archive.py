@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
-from broadcast.cli.children import state_folder
-from broadcast.embedded import PrivatePostgresql
+from broadcast.cli.running import running_here
 from broadcast.errors import SettingError
 from broadcast.settings import Settings
 
@@ -25,10 +24,10 @@ def archive_settings(redis_url: str | None, database_url: str | None, *, is_need
         SettingError: it is, and there is none; or an address is none.
     """
     settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
-    if not settings.database_url and redis_url is None and "REDIS_URL" not in os.environ:
-        private = PrivatePostgresql(state_folder() / "postgresql")
-        if private.is_running_elsewhere:
-            settings = settings.with_changes(database_url=private.url)
+    is_named = bool(settings.database_url) or redis_url is not None or "REDIS_URL" in os.environ
+    # Both addresses or neither: the archive of one log beside another log would be neither's.
+    if not is_named and (running := running_here()) is not None:
+        settings = settings.with_changes(redis_url=running.redis_url, database_url=running.database_url)
     if is_needed and not settings.database_url:
         raise SettingError(
             "no archive: set DATABASE_URL, or --database-url; `broadcast up` prints that of its own as it starts"

@@ -62,6 +62,9 @@ INSERT INTO producers AS p SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bi
 ON CONFLICT (name) DO UPDATE SET last_seq = greatest(p.last_seq, excluded.last_seq),
     last_ms = greatest(p.last_ms, excluded.last_ms)
 """
+_PARKED: Final[LiteralString] = (
+    "INSERT INTO parked (epoch, id_ms, id_seq, by, raw, error) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+)
 
 
 @dataclass(slots=True)
@@ -201,6 +204,11 @@ class Importer:
         if Place(number, last.id) <= extent.end:
             return rows
         if holder[0] != HOLDER and not (self._is_whole and self._has_met_checkpoint):
+            if number > extent.end.epoch:
+                raise BroadcastError(
+                    f"the log {self._epoch!r} is not what this archive's archiver goes on with, and is newer than what "
+                    "it has: import into a database of its own"
+                )
             kept = [row for row in rows if Place(number, row.entry.id) <= extent.end]
             self.done.beyond += len(rows) - len(kept)
             return kept
@@ -218,8 +226,11 @@ async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], num
     found = await (await connection.execute(_INSERT)).fetchone()
     last: dict[str, tuple[int, int]] = {}
     for row in rows:
-        if (known := row.identity) is not None:
-            last[known[0]] = max(last.get(known[0], (0, 0)), (known[1], row.entry.id.ms))
+        if row.identity is not None:
+            name, seq = row.identity
+            last[name] = max(last.get(name, (0, 0)), (seq, row.entry.id.ms))
+        if (parked := row.parked) is not None:
+            await connection.execute(_PARKED, (number, *parked.id, parked.by, parked.raw, parked.error))
     names = sorted(last)
     values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
     await connection.execute(_PRODUCERS, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 from broadcast.consumers.batch import Batch, EpochName
@@ -51,8 +52,12 @@ class Intake:
                 self._epoch = EpochName(bounds.epoch or "", bounds.parent, bounds.forked_at)
                 self.position, self.target = position, bounds.last
             case Gap():
-                self._begin(now_s).gap = item
-                self._batches[-1].first = _first_behind(item, self.position.id)
+                begun = self._begin(now_s)
+                # Two logs one after the other, of the first of which nothing was ever read: one gap.
+                begun.gap = (
+                    item if begun.gap is None else replace(item, after=begun.gap.after, lost=None, reason="reset")
+                )
+                begun.first = _first_behind(item, self.position.id)
             case LinkDown():
                 pass
             case entries:
@@ -64,7 +69,8 @@ class Intake:
 
     def _begin(self, now_s: float) -> Batch:
         self._open_since_s = now_s
-        self._batches.append(Batch(self._epoch, self.position))
+        gap = self._batches.pop().gap if self._batches and _lacks_a_place(self._batches[-1]) else None
+        self._batches.append(Batch(self._epoch, self.position, gap))
         return self._batches[-1]
 
     def _is_complete(self, batch: Batch) -> bool:

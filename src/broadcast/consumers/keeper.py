@@ -94,14 +94,15 @@ class Keeper:
                 await connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(LOCK_TIMEOUT_MS),))
                 table = sql.Identifier(name)
                 # Counted before the lock is asked for: nobody waits for that.
-                await connection.execute(
-                    sql.SQL(
-                        "UPDATE types SET events = types.events - gone.events "
-                        "FROM (SELECT type, count(*) AS events FROM {} GROUP BY type) AS gone "
-                        "WHERE types.type = gone.type"
-                    ).format(table)
-                )
+                count = sql.SQL("SELECT type, count(*) FROM {} GROUP BY type").format(table)
+                gone = dict(await (await connection.execute(count)).fetchall())
+                # In the order in which a batch takes its locks: the events, then the types.
                 await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+                await connection.execute(
+                    "UPDATE types SET events = types.events - gone.events "
+                    "FROM unnest(%s::text[], %s::bigint[]) AS gone (type, events) WHERE types.type = gone.type",
+                    (list(gone), list(gone.values())),
+                )
                 await connection.execute("DELETE FROM types WHERE events <= 0")
             self._on_note(f"dropped {name}: older than is to be kept")
         # As far back as the events that are left.

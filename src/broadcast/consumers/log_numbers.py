@@ -9,6 +9,7 @@ from psycopg import sql
 
 from broadcast.errors import BroadcastError
 from broadcast.log.archive import Epoch
+from broadcast.log.position import EntryId
 
 __all__ = ["numbered", "numbers_for"]
 
@@ -22,9 +23,12 @@ async def numbered(connection: psycopg.AsyncConnection[Any], epochs: tuple[Epoch
     async with connection.transaction():
         await connection.execute("SELECT 1 FROM checkpoint FOR UPDATE")
         await connection.execute("LOCK TABLE epochs IN SHARE ROW EXCLUSIVE MODE")
-        rows = await (await connection.execute("SELECT name, epoch FROM epochs")).fetchall()
-        known: dict[str, int] = dict(rows)
-        shift, numbers = numbers_for([epoch.name for epoch in epochs], known)
+        rows = await (
+            await connection.execute("SELECT name, epoch, first_ms, first_seq FROM epochs ORDER BY epoch")
+        ).fetchall()
+        known: dict[str, int] = {name: number for name, number, *_ in rows}
+        is_older = bool(rows and epochs) and epochs[-1].first < EntryId(*rows[0][2:])
+        shift, numbers = numbers_for([epoch.name for epoch in epochs], known, is_older=is_older)
         if shift:
             await _shift(connection, sorted(known.values(), reverse=True), shift)
         for epoch in epochs:
@@ -60,12 +64,13 @@ async def _shift(connection: psycopg.AsyncConnection[Any], numbers: list[int], s
         await connection.execute("DELETE FROM epochs WHERE epoch = %s", (number,))
 
 
-def numbers_for(names: list[str], known: dict[str, int]) -> tuple[int, dict[str, int]]:
+def numbers_for(names: list[str], known: dict[str, int], *, is_older: bool = False) -> tuple[int, dict[str, int]]:
     """Numbers for logs that follow one another. Pure.
 
     Args:
         names: in their order.
         known: what some of them, and others, have already.
+        is_older: whether they come in front of those, where they have none in common.
 
     Returns:
         How much must be added to every number that is known, and what then are the numbers of `names`.
@@ -74,6 +79,10 @@ def numbers_for(names: list[str], known: dict[str, int]) -> tuple[int, dict[str,
         BroadcastError: one that is not known lies between two that are.
     """
     met = [at for at, name in enumerate(names) if name in known]
+    if not met and is_older:
+        shift = max(0, len(names) - min(known.values()) + 1)
+        first_number = min(known.values()) + shift - len(names)
+        return shift, {name: first_number + at for at, name in enumerate(names)}
     if not met:
         behind = max(known.values(), default=0) + 1
         return 0, {name: behind + at for at, name in enumerate(names)}

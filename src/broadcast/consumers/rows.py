@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -145,10 +144,7 @@ def _apart(event: Event) -> tuple[str, str, str]:
 
 
 def _json(value: object) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # nested deeper than it writes, though not deeper than it reads
-        return json.dumps(value, ensure_ascii=False)
+    return orjson.dumps(value).decode()
 
 
 def _has_nul(event: Event) -> bool:

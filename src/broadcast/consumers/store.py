@@ -34,11 +34,12 @@ PRODUCERS_CACHED: Final = 20_000
 PARTITION_TRIES: Final = 3
 
 _COPY: Final[LiteralString] = "COPY events (epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n) FROM STDIN"
-_KEEPALIVES: Final = {
+_OPTIONS: Final = {
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
+    "client_encoding": "utf8",  # of the lines of COPY, whatever the database's own is
 }
 
 
@@ -97,10 +98,16 @@ class Store:
         """Connect, and bring the tables up to this version.
 
         Raises:
-            SettingError: see `migrate`; or the database holds another stream's events.
+            SettingError: see `migrate`; or the database is not in UTF-8, or holds another stream's events.
             psycopg.Error: PostgreSQL does not answer, or refuses.
         """
         self._connection = await connect(self._url, f"broadcast-{self.holder}")
+        encoding = self.connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise SettingError(
+                f"DATABASE_URL: the database's encoding is {encoding}, which cannot hold every text; make another one "
+                "(CREATE DATABASE mind ENCODING 'UTF8' TEMPLATE template0)"
+            )
         await migrate(self.connection)
         row = await self._one("SELECT stream FROM checkpoint")
         if row is not None and row[0] != self.stream:
@@ -200,7 +207,7 @@ class Store:
             psycopg.Error: nothing was stored; see `is_refusal`.
         """
         weeks = _weeks(batch)
-        for _ in range(PARTITION_TRIES):
+        for left in reversed(range(PARTITION_TRIES)):
             await self._make_partitions(weeks)
             try:
                 async with self.connection.transaction():
@@ -208,14 +215,15 @@ class Store:
                     checkpoint = await self._fence(epoch, batch)
                     fresh = batch.without_repeats(await self._known(batch))
                     await self._write(epoch, fresh)
-                break
             except psycopg.errors.CheckViolation:  # somebody has just dropped the partition
                 self._weeks.clear()
-        else:
-            raise BroadcastError("a partition that is made is gone before it can be written to")
-        self.checkpoint = checkpoint
-        self._last_seq |= {name: seq for name, (seq, _) in fresh.producers.items()}
-        return len(fresh.rows)
+                if not left:
+                    raise
+            else:
+                self.checkpoint = checkpoint
+                self._last_seq |= {name: seq for name, (seq, _) in fresh.producers.items()}
+                return len(fresh.rows)
+        raise AssertionError("the last try has returned or raised")
 
     async def _make_partitions(self, weeks: set[int]) -> None:
         if missing := weeks - self._weeks:
@@ -299,12 +307,13 @@ class Store:
                 "ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = counts.events + excluded.events",
                 (spans, begins, of_types, list(counts.values())),
             )
-        for parked in batch.parked:
-            await self.connection.execute(
-                "INSERT INTO parked (epoch, id_ms, id_seq, by, raw, error) VALUES (%s, %s, %s, %s, %s, %s) "
-                "ON CONFLICT DO NOTHING",
-                (epoch, *parked.id, parked.by, parked.raw, parked.error),
-            )
+        if parked := [(epoch, *each.id, each.by, each.raw, each.error) for each in batch.parked]:
+            async with self.connection.cursor() as cursor:
+                await cursor.executemany(
+                    "INSERT INTO parked (epoch, id_ms, id_seq, by, raw, error) VALUES (%s, %s, %s, %s, %s, %s) "
+                    "ON CONFLICT DO NOTHING",
+                    parked,
+                )
         if batch.gap is not None:
             await self._note_gap(epoch, batch.gap)
 
@@ -345,11 +354,15 @@ async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
         name: what `pg_stat_activity` calls it.
 
     Raises:
+        SettingError: the address is none.
         psycopg.Error: PostgreSQL does not answer, or refuses.
     """
-    given: dict[str, Any] = {**_KEEPALIVES, "application_name": name[:63], "connect_timeout": CONNECT_TIMEOUT_S}
+    given: dict[str, Any] = {**_OPTIONS, "application_name": name[:63], "connect_timeout": CONNECT_TIMEOUT_S}
     # Every statement its own transaction: those of several are written out.
-    connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
+    try:
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
+    except psycopg.ProgrammingError as error:
+        raise SettingError(f"DATABASE_URL: {str(error).strip()}") from None
     # Not as an option of the connection, which would take the place of those in the address.
     try:
         for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):

@@ -74,11 +74,6 @@ class PrivatePostgresql:
         """The server's process id, None if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    @property
-    def is_running_elsewhere(self) -> bool:
-        """Whether another process of this account runs it, so that its address leads somewhere."""
-        return (self.data / SOCKET).exists() and _is_running(_pid_in(self.data))
-
     def start(self) -> None:
         """Start it and wait until it answers; see `begin` and `finish`."""
         self.begin()

@@ -60,8 +60,8 @@ class Archive:
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 # The plan depends on the range; one that is made for all of them reads every partition.
                 "prepare_threshold": None,
-                "options": f"-c statement_timeout={QUERY_TIMEOUT_MS} -c default_transaction_read_only=on",
             },
+            configure=_configure,
             min_size=0,
             max_size=connections_max,
             timeout=CONNECT_TIMEOUT_S,
@@ -168,6 +168,15 @@ class Archive:
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
             return await read_page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    # Not as an option of the connection, which would take the place of those in the address: a schema, for one.
+    await connection.execute(
+        "SELECT set_config('statement_timeout', %s, false), set_config('default_transaction_read_only', 'on', false)",
+        (str(QUERY_TIMEOUT_MS),),
+    )
+    await connection.commit()
 
 
 async def read_extent(connection: psycopg.AsyncConnection[Any]) -> Extent | None:

@@ -59,9 +59,10 @@ class ArchiveEraser:
 
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
-            SettingError: the database holds no archive.
+            SettingError: the database holds no archive, or that of another log than Redis has.
         """
         async with await self._connected() as connection:
+            await self._refuse_strangers(connection)
             where, values = await self._question(connection)
             query = sql.SQL("SELECT count(*) FROM events WHERE {}").format(where)
             row = await (await connection.execute(query, values)).fetchone()
@@ -111,6 +112,15 @@ class ArchiveEraser:
         connection = _Connection(self._url)
         await connection.open()
         return connection
+
+    async def _refuse_strangers(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        # Two addresses that do not belong together: what is erased cannot be brought back.
+        extent, (epoch, entry_id) = await read_extent(connection), self.end
+        if extent is not None and entry_id != START and (epoch or "") not in [each.name for each in extent.epochs]:
+            raise SettingError(
+                "REDIS_URL and DATABASE_URL name two logs: the archive has never met the one in Redis "
+                f"({epoch or 'without a name'}). Name those that belong together, or let the archiver come this far"
+            )
 
     async def _question(self, connection: psycopg.AsyncConnection[Any]) -> tuple[sql.Composed, dict[str, Any]]:
         erasure = self._erasure

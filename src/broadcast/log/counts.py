@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "read_counts", "read_totals"]
+__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "read_counts", "read_span", "read_totals"]
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
@@ -56,6 +56,22 @@ async def read_counts(
         for bucket, event_type, events in await rows.fetchall():
             found[bucket, event_type] = found.get((bucket, event_type), 0) + events
     return [Count(*key, events) for key, events in sorted(found.items()) if events > 0]
+
+
+async def read_span(connection: psycopg.AsyncConnection[Any], types: list[str] | None) -> tuple[int, int] | None:
+    """Where the first counted minute begins and the last one ends, by `ts`; None if nothing is counted.
+
+    Args:
+        connection: in a snapshot of the archive.
+        types: only these; None for all.
+    """
+    rows = await connection.execute(
+        "SELECT min(begin_ms), max(begin_ms) FROM counts WHERE span_ms = %(span)s AND events > 0 "
+        "AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s))",
+        {"span": MINUTE_MS, "types": types},
+    )
+    row = await rows.fetchone()
+    return None if row is None or row[0] is None else (row[0], row[1] + MINUTE_MS)
 
 
 async def read_totals(connection: psycopg.AsyncConnection[Any]) -> dict[str, int]:

@@ -205,7 +205,7 @@ class Seen:
         if not producer or len(digits) > 20 or not (digits.isascii() and digits.isdigit()):
             return True
         seq = int(digits)
-        if seq <= self._last.get(producer, 0):
+        if seq <= self._last.get(producer, -1):
             return False
         self._last[producer] = seq
         self._last.move_to_end(producer)

@@ -7,14 +7,18 @@ connection, or a snapshot, for longer than a slice takes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 import psycopg
 from psycopg import sql
-from psycopg.generators import copy_from
+from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
+from psycopg.generators import fetch_many
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
+from psycopg.waiting import Wait
 
 from broadcast.log.places import Place, Range
 from broadcast.log.position import EntryId
@@ -106,15 +110,23 @@ async def _copy(
         found.last = Place(stretch.epoch, EntryId(int(ms), int(seq)))
 
 
-def _some(pgconn: Any) -> Generator[Any, Any, tuple[list[memoryview], bool]]:
-    """A chunk of rows, and whether it is the last."""
+def _some(pgconn: PGconn) -> PQGen[tuple[list[memoryview], bool]]:
+    """A chunk of rows, and whether it is the last: as psycopg reads one row, without a wait for each."""
     rows: list[memoryview] = []
     size = 0
+    read = pgconn.get_copy_data
     while size < CHUNK_BYTES:
-        # What is left of the way that psycopg itself reads a row at a time, without a wait for each.
-        row = yield from copy_from(pgconn)
-        if not isinstance(row, memoryview):
+        length, row = read(1)
+        if length > 0:
+            rows.append(row)
+            size += length
+        elif length == 0:
+            while not (yield Wait.R):
+                pass
+            pgconn.consume_input()
+        else:
+            for result in (yield from fetch_many(pgconn)):
+                if result.status != ExecStatus.COMMAND_OK:
+                    raise error_from_result(result)
             return rows, True
-        rows.append(row)
-        size += len(row)
     return rows, False

@@ -1,0 +1,103 @@
+"""Events of the past, from whichever tier: one by one, as lines, and those of the ring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import orjson
+
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.ring import RingEvent
+from broadcast.log.places import Place, Range
+from broadcast.log.position import Position
+
+__all__ = ["Lines", "Matches", "PastEvent", "identity", "in_front_of", "in_ring", "is_start", "past_event"]
+
+Matches = Callable[[str], bool]
+"""Whether an event of a type is wanted, and may be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastEvent:
+    """An event of the past."""
+
+    position: Position
+    type: str
+    ts: str
+    json: bytes
+    """Its delivered form."""
+
+
+@dataclass(slots=True)
+class Lines:
+    """Events as lines of JSON."""
+
+    chunks: list[bytes] = field(default_factory=list[bytes])
+    """Whole lines, each with its end."""
+    rows: int = 0
+    last: Position | None = None
+    """Of the last line."""
+    is_last: bool = True
+    """Whether there is nothing behind them, as far as was asked."""
+
+    def add(self, events: list[PastEvent]) -> None:
+        """Write some more."""
+        if events:
+            self.chunks.append(b"".join([event.json + b"\n" for event in events]))
+            self.rows += len(events)
+            self.last = events[-1].position
+
+
+def in_ring(
+    fanout: Fanout, asked: Range, matches: Matches, *, newest_first: bool, count: int | None = None
+) -> list[PastEvent]:
+    """What the ring holds between two ids: the places' numbers are not looked at.
+
+    Args:
+        fanout: it has the ring.
+        asked: the range.
+        matches: whether an event of a type is wanted.
+        newest_first: in which order.
+        count: at most so many; None for all.
+    """
+    ring, epoch, after, until = fanout.ring, fanout.head.epoch, asked.after.id, asked.until.id
+    found: list[PastEvent] = []
+    if newest_first:
+        for event in ring.newest_first(matches, until=until):
+            if event.id <= after or len(found) == count:
+                break
+            if asked.covers(event.id, event.ts):
+                found.append(past_event(event, epoch))
+        return found
+    for item in ring.read(max(ring.start, ring.index_after(after)), len(ring)):
+        if not isinstance(item, RingEvent) or item.is_forgotten:
+            continue
+        if item.id > until or len(found) == count:
+            break
+        if matches(item.type) and asked.covers(item.id, item.ts):
+            found.append(past_event(item, epoch))
+    return found
+
+
+def is_start(event_type: str) -> bool:
+    """Whether it begins a cycle."""
+    return event_type == "cycle.start"
+
+
+def in_front_of(place: Place) -> Place:
+    """The place before this one."""
+    return Place(place.epoch, place.id.before())
+
+
+def past_event(event: RingEvent, epoch: str | None) -> PastEvent:
+    """An event of the ring, in the log of this epoch."""
+    return PastEvent(event.position(epoch), event.type, event.ts, event.json)
+
+
+def identity(event: PastEvent) -> tuple[str, int]:
+    """Its producer and seq; no name where its `by` is none of ours."""
+    by = orjson.loads(event.json).get("by")
+    name, _, digits = (by if isinstance(by, str) else "").rpartition(":")
+    is_number = name and len(digits) <= 18 and digits.isascii() and digits.isdigit()
+    return (name, int(digits)) if is_number else ("", 0)
