@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,13 +74,14 @@ class Watch:
 
     def __init__(self, page: Page) -> None:
         self.problems: list[str] = []
-        page.on("console", lambda message: self.note(message.type, message.text))
+        page.on("console", lambda message: self.note(message.type, f"{message.text} {message.location['url']}"))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("dialog", self.dismiss)
 
     def note(self, kind: str, text: str) -> None:
-        # A browser reports every refused connection; while the bridge is down that is what should happen.
-        if kind in ("error", "warning") and "ERR_CONNECTION_REFUSED" not in text:
+        # A browser reports every refused connection; while the bridge is down that is what should happen. And so is 404
+        # for a cycle that there is not.
+        if kind in ("error", "warning") and not re.search("ERR_CONNECTION_REFUSED|404 .*/cycles", text):
             self.problems.append(text)
 
     def dismiss(self, dialog: Dialog) -> None:

@@ -8,6 +8,7 @@ import { type Condition, condition, QUIET_MS, replayCondition } from "./conditio
 import { Detail } from "./detail.ts";
 import { byId, setText } from "./element.ts";
 import { familyOf } from "./family.ts";
+import { Frames } from "./frames.ts";
 import { Health } from "./health.ts";
 import type { Item } from "./held.ts";
 import { Help } from "./help.ts";
@@ -29,8 +30,6 @@ import { Tools } from "./tools.ts";
 
 const TICK_MS = 500;
 const GROWTH_MS = 100;
-// Nobody reads more than thirty new lists a second; what the reader does is shown by the very next frame.
-const PACE_MS = 33;
 const PAGE_ROWS = 10;
 const CATCHUP = 1_000;
 const HELD_EVENTS = 10_000;
@@ -41,6 +40,7 @@ const live = new Store();
 const health = new Health(new URL("readyz", bridge));
 const token = new Token(() => connection.retry());
 const past = new Past(bridge, () => token.read());
+const frames = new Frames(draw);
 const announcer = new Announcer();
 const tabs = new Tabs();
 const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
@@ -75,7 +75,7 @@ const detail = new Detail(live.held, {
 const player = new Player(past, {
   onPlayed: (events) => {
     for (const event of events) shownStore.replayed(event, player.replay?.state ?? shownStore.mind);
-    pace();
+    frames.soon();
   },
   onJump: () => {
     const { replay } = player;
@@ -97,9 +97,6 @@ let shownStore = live;
 let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
-let scheduled = false;
-let paced = false;
-let shownMs = 0;
 
 const connection = connect(bridge, {
   token: () => token.read() ?? "",
@@ -119,7 +116,7 @@ function arrived(event: Event): void {
     const last = live.mind.errors.groups[0]?.last;
     announcer.alert(shown(last?.source ?? "", 80), shown(last?.message ?? "", 200), nowMs);
   }
-  pace();
+  frames.soon();
 }
 
 function entered(next: State): void {
@@ -136,31 +133,10 @@ function entered(next: State): void {
 // --- what is seen
 
 function schedule(): void {
-  // Nothing is written while nobody sees it; when it is seen again, everything is, once.
-  if (scheduled || document.hidden) return;
-  scheduled = true;
-  requestAnimationFrame(frame);
+  frames.next();
 }
 
-/** A frame for what has arrived, not before its time. */
-function pace(): void {
-  if (scheduled || paced) return;
-  const waitMs = shownMs + PACE_MS - Date.now();
-  if (waitMs <= 0) {
-    schedule();
-    return;
-  }
-  paced = true;
-  setTimeout(() => {
-    paced = false;
-    schedule();
-  }, waitMs);
-}
-
-function frame(): void {
-  scheduled = false;
-  const nowMs = Date.now();
-  shownMs = nowMs;
+function draw(nowMs: number): void {
   // The list and the panels in turn: two short tasks, where one long one would make the reader wait.
   if (panels.show(nowMs, mindMs(nowMs))) {
     schedule();

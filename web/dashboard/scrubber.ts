@@ -92,11 +92,11 @@ export class Scrubber {
         <svg class="icon" aria-hidden="true"><use href=${`#icon-${sign}`}></use></svg></button>`;
     return html`<div class="player">
       <button type="button" id="live" aria-pressed=${String(replay === null)} @click=${this.#onLive}>Live</button>
-      ${button("cycle-back", "Cycle before", "to-start", () => player.stepCycle(-1))}
-      ${button("step-back", "Event before", "back", () => player.step(-1))}
+      ${button("cycle-back", "Back one cycle", "to-start", () => player.stepCycle(-1))}
+      ${button("step-back", "Back one event", "back", () => player.step(-1))}
       ${button("play", isPlaying ? "Pause the replay" : "Play from here", isPlaying ? "pause" : "play", () => player.toggle())}
-      ${button("step-on", "Next event", "on", () => player.step(1))}
-      ${button("cycle-on", "Next cycle", "to-end", () => player.stepCycle(1))}
+      ${button("step-on", "On one event", "on", () => player.step(1))}
+      ${button("cycle-on", "On one cycle", "to-end", () => player.stepCycle(1))}
       <label class="speed"><span class="unseen">Speed</span>
         <select id="speed" @change=${(event: Event) => player.setSpeed(Number((event.target as HTMLSelectElement).value))}>
           ${SPEEDS.map((speed) => html`<option value=${speed} ?selected=${speed === player.speed}>${speed}×</option>`)}
