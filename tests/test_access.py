@@ -27,7 +27,7 @@ def access(**settings: Any) -> Access:
 
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", headers: dict[str, Any] | None = None, **claims: Any) -> str:
-    known = {"sub": "x", "aud": "broadcast", "exp": time.time() + 60}
+    known = {"sub": "x", "aud": "broadcast", "exp": time.time() + 86_400}
     kept = {k: v for k, v in {**known, **claims}.items() if v is not None}
     return cast("str", cast("Any", jwt).encode(kept, secret, algorithm=algorithm, headers=headers))
 

@@ -617,7 +617,7 @@ def _stalled_request(bridge: BridgeProcess, path: str, headers: str = "") -> soc
 
 
 async def test_health_is_told_apart_from_readiness(quiet_bridge: BridgeProcess) -> None:
-    assert (200, '{"healthy":true}') == quiet_bridge.get("/healthz")
+    assert (200, '{"healthy":true,"reasons":[]}') == quiet_bridge.get("/healthz")
     assert (200, '{"ready":true,"reasons":[]}') == quiet_bridge.get("/readyz")
 
 

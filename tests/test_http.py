@@ -12,6 +12,8 @@ from yarl import URL
 from tests.bridges import BridgeProcess, serving
 from tests.servers import RedisServer
 
+POLL = "/socket.io/?EIO=4&transport=polling"
+
 
 @pytest.fixture
 def bridge(valkey_server: RedisServer, tmp_path: Path) -> Iterator[BridgeProcess]:
@@ -29,6 +31,15 @@ async def test_the_pages_files_are_strict_and_never_of_the_last_version(bridge: 
     assert "nosniff" == headers["X-Content-Type-Options"]
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/history", "/events?since=nonsense", "/nothing", f"{POLL}", "/metrics"])
+async def test_whatever_is_answered_is_what_it_says_and_tells_nobody_where_it_came_from(
+    bridge: BridgeProcess, path: str
+) -> None:
+    async with aiohttp.ClientSession() as session, session.get(f"{bridge.url}{path}") as answer:
+        assert ["nosniff"] == answer.headers.getall("X-Content-Type-Options")
+        assert ["no-referrer"] == answer.headers.getall("Referrer-Policy")
 
 
 @pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd", "/nothing"])

@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from broadcast import Broadcaster
+from broadcast.bridge.access import issue_token
+from broadcast.log.archiving import Archiving
+from broadcast.log.position import EntryId
 from tests.bridges import ROOT, BridgeProcess, serving
 from tests.servers import RedisServer
 from tests.viewers import raw_viewer
 
 PATIENCE_S: Final = 20.0
+SECRET: Final = "of this test, and long enough for it"
 
 
 @pytest.fixture(scope="module")
 def bridge(shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
     with shared_server.client() as client:
         client.flushall()
+        # What an archiver tells, so that its numbers are there, too.
+        told = Archiving("test", int(time.time() * 1000), "", EntryId(1, 0), 1, 2.0, "")
+        client.hset("{v5:stream}:archive", mapping=told.as_fields())
     with serving(shared_server.url, tmp_path_factory.mktemp("bridge")) as process:
         yield process
 
@@ -104,7 +112,17 @@ def test_nothing_of_an_event_stands_in_them(bridge: BridgeProcess, mind: Broadca
 def test_they_are_told_to_this_machine_alone(bridge: BridgeProcess) -> None:
     status, body = bridge.get("/metrics", {"X-Forwarded-For": "127.0.0.1"})
 
-    assert (403, "forbidden") == (status, json.loads(body)["code"])
+    # Nobody has said who else may come: so nobody does, whatever the path.
+    assert (403, "forbidden_proxy") == (status, json.loads(body)["code"])
+
+
+def test_elsewhere_a_token_for_administrators_is_wanted(shared_server: RedisServer, tmp_path: Path) -> None:
+    tokens = {admin: issue_token(SECRET, subject="x", types=None, ttl_s=600, is_admin=admin) for admin in (True, False)}
+    with serving(shared_server.url, tmp_path, BROADCAST_SECRET=SECRET) as bridge:
+        for admin, status in ((True, 200), (False, 403)):
+            headers = {"X-Forwarded-For": "10.0.0.1", "Authorization": f"Bearer {tokens[admin]}"}
+            assert status == bridge.get("/metrics", headers)[0]
+        assert 403 == bridge.get("/metrics", {"X-Forwarded-For": "10.0.0.1"})[0]
 
 
 def test_prometheus_newer_form_is_spoken_too(bridge: BridgeProcess) -> None:
@@ -115,6 +133,7 @@ def test_prometheus_newer_form_is_spoken_too(bridge: BridgeProcess) -> None:
 
 def test_every_number_on_the_grafana_dashboard_is_one_that_is_told(bridge: BridgeProcess) -> None:
     dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    until(bridge, "broadcast_archive_heard_seconds", 0)
     names = {family.name for family in text_string_to_metric_families(bridge.get("/metrics")[1])}
     told = {f"{name}{end}" for name in names for end in ("", "_total", "_bucket", "_sum", "_count")}
 

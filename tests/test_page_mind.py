@@ -207,6 +207,7 @@ def test_a_value_in_an_event_becomes_a_filter(page: Page, living: Living) -> Non
 
 def test_what_is_related_to_an_event_is_its_cycle(page: Page, living: Living) -> None:
     page.fill("#filter", f"cycle:{FAILED_CYCLE} error")
+    expect(page.locator(".row:not([hidden])")).to_have_count(1)
     page.locator(".row:not([hidden])").click()
     page.get_by_role("tab", name="Related").click()
 

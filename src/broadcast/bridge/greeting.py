@@ -200,7 +200,10 @@ async def _comes_yet(cursor: Cursor, place: Position) -> bool:
     fanout = cursor.fanout
     if place.epoch not in (None, fanout.head.epoch):
         return False
-    bounds = await fanout.reader.bounds()
+    try:
+        bounds = await fanout.reader.bounds()
+    except UnreachableError:  # nobody knows: it is told what this bridge knows
+        return False
     if bounds.epoch != fanout.head.epoch or bounds.last < place.id:
         return False
     for _ in range(LAG_LOOKS):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from broadcast.bridge.credentials import IN_ADDRESS, has_secret_in_address
@@ -21,6 +21,9 @@ __all__ = ["Guard", "GuardPolicy"]
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]]
+
+
+STRICT: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,26 @@ class Guard:
         code = self._policy.refusal(
             host=headers.get("host"), origin=headers.get("origin"), is_proxied=is_proxied(headers)
         )
+        send = _strict(send) if scope["type"] == "http" else send
         if code is not None:
             await _refuse(scope, send, code, code.meaning)
         elif has_secret_in_address(scope.get("query_string", b"")):
             await _refuse(scope, send, CODES["bad_request"], IN_ADDRESS)
         else:
             await self._app(scope, receive, send)
+
+
+def _strict(send: Any) -> Any:
+    """Let no browser guess what an answer is, nor tell others where it came from."""
+
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            given = list(message.get("headers", ()))
+            names = {name for name, _ in given}
+            message = {**message, "headers": [*given, *(each for each in STRICT if each[0] not in names)]}
+        await send(message)
+
+    return sending
 
 
 async def _refuse(scope: Scope, send: Any, code: Code, detail: str) -> None:

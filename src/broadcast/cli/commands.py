@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,9 @@ from typing import Annotated
 import orjson
 import typer
 
+from broadcast.cli.options import RedisUrl, Types
+from broadcast.cli.past_commands import past_app
+from broadcast.cli.token_commands import token_app
 from broadcast.errors import BroadcastError
 from broadcast.filters import parse_filter
 from broadcast.settings import Settings
@@ -25,17 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-token_app = typer.Typer(no_args_is_help=True, help="Tokens of viewers.")
+app.add_typer(past_app)
 app.add_typer(token_app, name="token")
-
-RedisUrl = Annotated[str | None, typer.Option(help="Where Redis listens; else REDIS_URL.", metavar="URL")]
-Types = Annotated[
-    str | None, typer.Option("--types", "-t", help="Which types: 'sense.*,-sense.all'.", metavar="FILTER")
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(help="Where the archive is; else DATABASE_URL, else that of `broadcast up`.", metavar="URL"),
-]
 
 
 def run() -> int:
@@ -208,120 +201,6 @@ def record(
 
 
 @app.command()
-def replay(
-    *,
-    since: Annotated[
-        str, typer.Option("--from", "--since", "-s", help="An id, a time, 5m ago, cycle:42; 0 is the beginning.")
-    ],
-    until: Annotated[
-        str | None, typer.Option("--to", "--until", help="Likewise, and it is the last one; else now.")
-    ] = None,
-    speed: Annotated[
-        float | None, typer.Option(help="1 is as lived, 4 is four times as fast, up to 64; else all at once.")
-    ] = None,
-    types: Types = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the default in a pipe.")] = False,
-    redis_url: RedisUrl = None,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Show the past again, from the archive and the stream; idle hours are left out."""
-    from broadcast.cli.interrupts import run_until_signalled
-    from broadcast.cli.replay import replay as run_replay
-    from broadcast.cli.which_archive import archive_settings
-
-    settings = archive_settings(redis_url, database_url, is_needed=False)
-    as_json = as_json or not sys.stdout.isatty()
-    played = run_replay(settings, since=since, until=until, speed=speed, types=types, as_json=as_json)
-    raise typer.Exit(run_until_signalled(played))
-
-
-@app.command()
-def stats(
-    *,
-    since: Annotated[str | None, typer.Option("--since", "-s", help="A time, or 7d ago.")] = None,
-    until: Annotated[str | None, typer.Option(help="Likewise.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Tell how much there is of what, how long cycles took, and what went wrong."""
-    from broadcast.cli.interrupts import run_until_signalled
-    from broadcast.cli.which_archive import archive_settings
-
-    settings = archive_settings(None, database_url)
-    from broadcast.cli.stats import stats as run_stats
-
-    raise typer.Exit(run_until_signalled(run_stats(settings, since=since, until=until, as_json=as_json)))
-
-
-@app.command()
-def export(
-    path: Annotated[Path, typer.Argument(metavar="FILE|-", help="As archive.jsonl.zst; - is standard output.")],
-    *,
-    types: Types = None,
-    since: Annotated[str | None, typer.Option("--since", "-s", help="An id, a time, or 5m ago.")] = None,
-    until: Annotated[str | None, typer.Option(help="Likewise; it is the last one.")] = None,
-    zstd: Annotated[bool, typer.Option("--zstd", help="Compress it; the default for names that end so.")] = False,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Write the archive as JSON lines, for backups and moves."""
-    from broadcast.cli.which_archive import archive_settings
-
-    settings = archive_settings(None, database_url)
-    from broadcast.cli.dumps import export_to
-    from broadcast.consumers.exporter import Exporter
-
-    exporter = Exporter(settings.database_url, types=types, since=since, until=until)
-    is_compressed = zstd or path.suffix in (".zst", ".zstd")
-    target = None if str(path) == "-" else path
-    raise typer.Exit(export_to(exporter, target, is_compressed=is_compressed))
-
-
-@app.command("import")
-def import_(
-    path: Annotated[Path, typer.Argument(metavar="FILE|-", help="Of export or record; - is standard input.")],
-    *,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Put an export, or a recorded file, into the archive; what is there already stays as it is."""
-    from broadcast.cli.which_archive import archive_settings
-
-    settings = archive_settings(None, database_url)
-    from broadcast.cli.dumps import import_from
-    from broadcast.consumers.dump_file import epoch_beside
-    from broadcast.consumers.importer import Importer
-
-    source = None if str(path) == "-" else path
-    importer = Importer(settings.database_url, settings.stream, epoch=source and epoch_beside(source))
-    raise typer.Exit(import_from(importer, source))
-
-
-@app.command()
-def erase(
-    *,
-    ids: Annotated[list[str] | None, typer.Option("--id", help="An event's id; as often as needed.")] = None,
-    types: Annotated[
-        str | None, typer.Option("--type", "--types", "-t", help="Which types: 'error,critic.*'.", metavar="FILTER")
-    ] = None,
-    since: Annotated[str | None, typer.Option("--from", "--since", help="Not older: a time, or 5m ago.")] = None,
-    until: Annotated[str | None, typer.Option("--to", "--until", help="Not newer: a time, or 5m ago.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    redis_url: RedisUrl = None,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Forget events: in the archive, the stream and the bridges' memory; those that all of the options name."""
-    from datetime import UTC, datetime
-
-    from broadcast.cli.erase import erase as run_erase
-    from broadcast.cli.interrupts import run_until_signalled
-    from broadcast.cli.which_archive import archive_settings
-    from broadcast.log.erasure import Erasure
-
-    erasure = Erasure.asked(ids=ids or (), types=types, since=since, until=until, now=datetime.now(UTC))
-    settings = archive_settings(redis_url, database_url, is_needed=False)
-    raise typer.Exit(run_until_signalled(run_erase(settings, erasure, is_agreed=yes)))
-
-
-@app.command()
 def archive(
     *,
     keep: Annotated[
@@ -362,61 +241,3 @@ def types() -> None:
     for event_type in CATALOGUE.values():
         fields = ", ".join(field.name for field in event_type.fields)
         typer.echo(f"{event_type.name:<20} {{{fields}}}  {event_type.when}")
-
-
-@token_app.command("issue")
-def issue(
-    sub: Annotated[str, typer.Option(help="Whom it is for.")],
-    *,
-    types: Types = None,
-    ttl: Annotated[str, typer.Option(help="How long it is valid: 30m, 1h, 7d.")] = "1h",
-    replay: Annotated[
-        str | None,
-        typer.Option(help="How much of the past: 1h, 500 or 1h,500; 0 = none; all by default.", metavar="BACK,COUNT"),
-    ] = None,
-    emit: Annotated[bool, typer.Option("--emit", help="It may emit events (POST /events).")] = False,
-    emit_types: Annotated[str | None, typer.Option(help="It may emit these.", metavar="FILTER")] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="It may see who is connected.")] = False,
-) -> None:
-    """Print a token, signed with BROADCAST_SECRET."""
-    from broadcast.bridge.access import issue_token
-    from broadcast.cli.duration import seconds_of
-    from broadcast.cli.token import replay_claim
-
-    secret = Settings.from_environment().secret
-    token = issue_token(
-        secret,
-        subject=sub,
-        types=types,
-        ttl_s=seconds_of(ttl),
-        is_admin=admin,
-        emit=emit_types or emit,
-        replay=replay_claim(replay),
-    )
-    typer.echo(token)
-
-
-Token = Annotated[str, typer.Argument(metavar="TOKEN|-", help="The token; - reads standard input.")]
-
-
-@token_app.command("inspect")
-def inspect(token: Token, *, redis_url: RedisUrl = None) -> None:
-    """Say what a token claims, and whether it is valid."""
-    from broadcast.cli.token import inspect as run_inspect
-
-    raise typer.Exit(run_inspect(Settings.from_environment(redis_url=redis_url), token))
-
-
-@token_app.command("revoke")
-def revoke(
-    token: Annotated[str, typer.Argument(metavar="JTI|TOKEN|-", help="The token, or its jti; - reads standard input.")],
-    *,
-    until: Annotated[str, typer.Option(help="How long a jti is kept; at least what is left of its token.")] = "30d",
-    redis_url: RedisUrl = None,
-) -> None:
-    """Revoke a token: every bridge ends its viewers within two seconds."""
-    from broadcast.cli.duration import seconds_of
-    from broadcast.cli.token import revoke as run_revoke
-
-    settings = Settings.from_environment(redis_url=redis_url)
-    raise typer.Exit(run_revoke(settings, token, until_s=time.time() + seconds_of(until)))
