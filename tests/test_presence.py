@@ -206,7 +206,8 @@ async def test_a_killed_mind_is_missed_once_by_two_bridges(valkey_server: RedisS
     finally:
         for bridge in bridges:
             bridge.cancel()
-        await asyncio.gather(*bridges, return_exceptions=True)
+        ended = await asyncio.gather(*bridges, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
     assert ["up", "down", "up", "down"] == [event["data"]["state"] for event in _said(valkey_server)]
     assert (process.pid, up["data"]["producer"]) == (down["data"]["pid"], down["data"]["producer"])
 

@@ -143,7 +143,7 @@ class Bridge:
             asyncio.create_task(self._for_ever(self._follow, failed=self.fanout.lost), name="follow the log"),
             asyncio.create_task(self._for_ever(self.fanout.deliver), name="deliver"),
             asyncio.create_task(self._for_ever(self.fanout.look_after), name="look after viewers"),
-            asyncio.create_task(self._presence.follow(), name="presence of producers"),
+            asyncio.create_task(self._for_ever(self._presence.follow), name="presence of producers"),
             asyncio.create_task(self._for_ever(self._probe.follow), name="probe"),
         ]
         if self._access.has_secrets:
