@@ -51,17 +51,20 @@ def row(figure: dict[str, Any]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def page(path: Path) -> str:
-    head, marker, _ = path.read_text("utf-8").partition(BEGIN)
-    assert marker, f"{path} has lost its marker: {BEGIN}"
-    found = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    runs = found if isinstance(found, list) else [found]
+def page(text: str, *runs: dict[str, Any]) -> str:
+    head, marker, _ = text.partition(BEGIN)
+    assert marker, f"the page has lost its marker: {BEGIN}"
     return f"{head}{BEGIN}\n\n{chr(10).join(map(results, runs))}"
+
+
+def remade(path: Path) -> str:
+    found = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    return page(path.read_text("utf-8"), *(found if isinstance(found, list) else [found]))
 
 
 def main(arguments: list[str]) -> int:
     sys.path.insert(0, str(ROOT))  # for the parts, which are no package that is installed
-    made = {path: page(path) for path in PAGES}
+    made = {path: remade(path) for path in PAGES}
     if arguments == ["--check"]:
         return int(any(text != path.read_text("utf-8") for path, text in made.items()))
     for path, text in made.items():
