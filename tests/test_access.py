@@ -98,6 +98,19 @@ def test_emit_true_is_every_type_but_what_the_package_itself_says() -> None:
     assert access(secret=SECRET).grant(signed()).emits is None
 
 
+@pytest.mark.parametrize("emit", ["*", ["-sense.x"], ["*", "-sense.x"], ["tool.*", "*"]])
+def test_nor_does_any_other_pattern_allow_it_that_does_not_name_it(emit: str | list[str]) -> None:
+    emits = access(secret=SECRET).grant(signed(emit=emit)).emits
+    assert emits is not None and emits.matches("a.b") and not emits.matches("broadcast.lost")
+
+
+def test_but_who_names_it_gets_it() -> None:
+    emits = access(secret=SECRET).grant(signed(emit=["broadcast.import", "tool.*"])).emits
+    assert emits is not None and emits.matches("broadcast.import") and not emits.matches("broadcast.lost")
+    many = access(secret=SECRET).grant(signed(emit=[f"a{i}.*" for i in range(64)])).emits
+    assert many is not None and many.matches("a63.x") and not many.matches("broadcast.lost")
+
+
 def test_two_secrets_are_valid_while_one_takes_the_place_of_another() -> None:
     old = issue_token(SECRET, subject="old", types=None, ttl_s=60)
     new = issue_token(NEXT_SECRET, subject="new", types=None, ttl_s=60)
