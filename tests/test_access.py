@@ -98,6 +98,19 @@ def test_emit_true_is_every_type_but_what_the_package_itself_says() -> None:
     assert access(secret=SECRET).grant(signed()).emits is None
 
 
+@pytest.mark.parametrize("emit", ["*", ["-sense.x"], ["*", "-sense.x"], ["tool.*", "*"]])
+def test_nor_does_any_other_pattern_allow_it_that_does_not_name_it(emit: str | list[str]) -> None:
+    emits = access(secret=SECRET).grant(signed(emit=emit)).emits
+    assert emits is not None and emits.matches("a.b") and not emits.matches("broadcast.lost")
+
+
+def test_but_who_names_it_gets_it() -> None:
+    emits = access(secret=SECRET).grant(signed(emit=["broadcast.import", "tool.*"])).emits
+    assert emits is not None and emits.matches("broadcast.import") and not emits.matches("broadcast.lost")
+    many = access(secret=SECRET).grant(signed(emit=[f"a{i}.*" for i in range(64)])).emits
+    assert many is not None and many.matches("a63.x") and not many.matches("broadcast.lost")
+
+
 def test_two_secrets_are_valid_while_one_takes_the_place_of_another() -> None:
     old = issue_token(SECRET, subject="old", types=None, ttl_s=60)
     new = issue_token(NEXT_SECRET, subject="new", types=None, ttl_s=60)
@@ -119,6 +132,19 @@ def test_a_revoked_token_is_refused_with_a_code_of_its_own() -> None:
     assert revoked.grant(signed(jti="here")).token_id == "here"
 
 
+def test_a_revoked_token_is_not_valid_again_in_another_spelling() -> None:
+    """Libraries forgive padding, and some the last two bits of a signature, which mean nothing."""
+    token = signed()
+    gone = access(secret=SECRET).grant(token).token_id
+    revoked = Access(Settings(secret=SECRET), {gone}.__contains__)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spellings = [token[:-1] + alphabet[alphabet.index(token[-1]) ^ bits] for bits in range(4)]
+    for spelling in [*spellings, token + "=", token + "=="]:
+        with pytest.raises(RequestError) as refused:
+            revoked.grant(spelling)
+        assert refused.value.code.name in ("revoked", "unauthorized")
+
+
 @pytest.mark.parametrize(
     ("token", "code"),
     [
@@ -126,6 +152,8 @@ def test_a_revoked_token_is_refused_with_a_code_of_its_own() -> None:
         ("", "unauthorized"),
         ("a.b.c", "unauthorized"),
         ("é.é.é", "unauthorized"),
+        (signed() + "=", "unauthorized"),
+        (signed() + "\ud800", "unauthorized"),
         (signed(SECRET[::-1]), "unauthorized"),
         (signed(aud="other"), "unauthorized"),
         (signed(aud=None), "unauthorized"),

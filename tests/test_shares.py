@@ -92,6 +92,28 @@ async def test_behind_a_listed_proxy_each_address_has_so_many_connections(bridge
         assert 200 == ask(bridge, "/events", X_Forwarded_For="203.0.113.11")[0]
 
 
+async def test_who_has_not_said_what_it_wants_takes_no_more_places_than_an_address_has(bridge: BridgeProcess) -> None:
+    """Polling sessions are begun over one connection, as many as one likes."""
+    path, mine = f"{HANDSHAKE}polling", {"X-Forwarded-For": "203.0.113.77"}
+    async with aiohttp.ClientSession() as session:
+
+        async def begin(**headers: str) -> tuple[int, str]:
+            async with session.get(bridge.url + path, headers={**mine, **headers}) as answer:
+                return answer.status, await answer.text()
+
+        begun = [await begin() for _ in range(8)]
+        assert {200} == {status for status, _ in begun}
+        refused = await begin()
+        assert refused[0] == 503 and "too_many_connections" in refused[1]
+        assert 200 == (await begin(**{"X-Forwarded-For": "203.0.113.78"}))[0]
+        sid = json.loads(begun[0][1][1:])["sid"]
+        async with session.post(f"{bridge.url}{path}&sid={sid}", data="40", headers=mine) as answer:
+            assert 200 == answer.status  # a viewer now, and counted as one
+        assert [200, 503] == [(await begin())[0] for _ in range(2)]
+        statuses = [(await begin())[0] for _ in range(60)]
+        assert (503, 429) == (statuses[0], statuses[-1])
+
+
 async def test_an_address_and_a_token_have_so_many_requests_and_health_costs_none(bridge: BridgeProcess) -> None:
     token = f"Bearer {token_for()}"
     for i in range(60):  # from as many addresses as one likes

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from broadcast.bridge.answers import Request
+from broadcast.bridge.grant import Grant
 from broadcast.bridge.timed import PER_BRIDGE_MAX, PER_VIEWER_MAX
+from broadcast.filters import parse_filter
 from tests.memory_log import MemoryLog
 from tests.test_viewers_past import Room, World, names, place, told
 
@@ -105,6 +107,23 @@ def test_it_can_be_paused_moved_made_faster_and_cancelled(world: World) -> None:
     count = len(replayed(line))
     world.loop.pass_time(5)
     assert len(replayed(line)) == count
+
+
+def test_a_fresh_token_of_a_shorter_past_ends_what_it_does_not_allow(world: World) -> None:
+    line = viewer(world)
+    start(world, line, 100)
+    world.loop.pass_time(2)
+    assert replayed(line)[0] == 100
+    before = len(replayed(line))
+    world.loop.run_until_complete(_regrant(line, Grant(parse_filter("*"), replay_count_max=10)))
+    world.loop.pass_time(5)
+    assert list(range(530, 540)) == replayed(line)[before:]
+    assert 1 == len(told(line, "replay.end"))
+
+
+async def _regrant(line: Room, grant: Grant) -> None:
+    assert line.viewer is not None
+    line.viewer.regrant(grant)
 
 
 def test_types_an_end_and_idle_time_that_is_cut_and_told(world: World) -> None:

@@ -264,6 +264,21 @@ def test_it_can_be_told_to_go_in_the_middle_of_the_past(world: World) -> None:
     assert len(events(line)) < 1540
 
 
+@pytest.mark.parametrize("way", ["since", "catchup"])
+def test_nor_is_anything_given_of_what_was_read_before_it_was_told_to_go(way: str) -> None:
+    world = World(archived=0, after=2000, stream=2000)
+    line = world.come(**({"since": "0"} if way == "since" else {"catchup": 1000}))
+    line.is_stalled = True
+    world.loop.pass_time(1.5)
+    had = len(events(line))
+    assert line.viewer is not None
+    world.loop.run_until_complete(_dismiss(line.viewer))
+    line.is_stalled = False
+    world.loop.pass_time(2)
+    assert (told(line, "bye")[0]["code"], len(events(line))) == ("expired", had)
+    world.close()
+
+
 async def _dismiss(viewer: Viewer) -> None:
     viewer.dismiss("expired")
 

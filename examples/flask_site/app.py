@@ -47,7 +47,8 @@ MIND_URL = os.environ.get("MIND_URL", "/mind/")  # where nginx serves the bridge
 @for_its_owner
 def mind_token() -> ResponseReturnValue:
     """A pass for the next five minutes; the page asks for another one whenever it connects."""
-    claims = {"sub": session["user"], "aud": "broadcast", "exp": int(time.time()) + 300, "types": ["*", "-context.*"]}
+    claims = {"sub": session["user"], "jti": secrets.token_hex(12), "aud": "broadcast"}
+    claims |= {"exp": int(time.time()) + 300, "types": ["*", "-context.*"]}
     return {"token": jwt.encode(claims, BROADCAST_SECRET, "HS256")}, {"Cache-Control": "no-store"}
 
 

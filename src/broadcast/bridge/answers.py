@@ -52,6 +52,7 @@ async def answer(cursor: Cursor, request: Request) -> None:
 
     Raises:
         TooSlowError: it does not take the answer.
+        DismissedError: it is told to go meanwhile.
     """
     try:
         reply = await _answer(cursor, request)

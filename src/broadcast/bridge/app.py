@@ -48,6 +48,8 @@ __all__ = ["Bridge"]
 
 _log: Any = structlog.get_logger("broadcast.bridge")
 SPARE_CONNECTIONS: Final = 100
+IDLE_PER_ADDRESS_MAX: Final = 256
+"""So many clients of one address may be about to become viewers: a crowd behind one address that comes back at once."""
 LEAVE_S: Final = 1.0
 RESTART_S: Final = 1.0
 
@@ -131,7 +133,10 @@ class Bridge:
             is_socket = scope["type"] == "http" and scope["path"].rstrip("/") == "/socket.io"
             await (sockets if is_socket else http)(scope, receive, send)
 
-        guarded = Guard(with_cors(Throttle(app, self._quotas, time.monotonic), origins), self._policy)
+        throttle = Throttle(
+            app, self._quotas, time.monotonic, counts_sessions=self.settings.connections_per_address_max > 0
+        )
+        guarded = Guard(with_cors(throttle, origins), self._policy)
 
         async def told_whose(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
@@ -228,7 +233,7 @@ class Bridge:
             if viewer.grant.token_id in token_ids:
                 viewer.dismiss("revoked")
 
-    def _refuse(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Refusal | None:
+    def _refuse(self, headers: Mapping[str, str], query: Mapping[str, str], address: str) -> Refusal | None:
         if any(name.lower() in TOKEN_NAMES for name in query):
             return (400, 3, IN_ADDRESS)
         code = self._policy.refusal(
@@ -236,9 +241,17 @@ class Bridge:
         )
         if code is None and self._stopping:
             code = CODES["shutdown"]  # a proxy in front then asks another bridge
-        if code is None and self._is_crowded:
+        if code is None and (self._is_crowded or ("sid" not in query and self._holds_back_too_many(address))):
             code = CODES["too_many_connections"]
         return None if code is None else (code.http_status, 4, f"{code.name}: {code.meaning}")
+
+    def _holds_back_too_many(self, address: str) -> bool:
+        """Whether so many clients of one address are no viewers: they have not said what they want, or were told to go.
+
+        Polling sessions need no connection each, so that these would else be as many as there are places.
+        """
+        most = min(self.settings.connections_per_address_max, IDLE_PER_ADDRESS_MAX)
+        return 0 < most <= self._engine.clients_from[address] - self._rights.viewers_from(address)
 
     @property
     def _is_crowded(self) -> bool:

@@ -166,6 +166,8 @@ class Cursor:
         """From where it stands it sees what another grant allows."""
         self.grant = grant
         self._audience = None
+        if self.timed is not None:
+            self.timed.regranted()
 
     def come_to_this_epoch(self) -> None:
         """From here on it stands in the log as it is now, whatever it has had of the log that was."""
@@ -175,6 +177,15 @@ class Cursor:
     def is_dismissed(self) -> bool:
         """Whether it is to be told to go."""
         return False
+
+    def refuse_dismissed(self) -> None:
+        """On a long way: look whether it may still go on.
+
+        Raises:
+            DismissedError: its token has ended, or it is told to go for another reason.
+        """
+        if self.is_dismissed:
+            raise DismissedError("it is told to go")
 
     # --- the way
 
@@ -263,6 +274,7 @@ class Cursor:
 
         Raises:
             TooSlowError: see `wait_for_room`.
+            DismissedError: it is told to go meanwhile.
         """
         parts: list[bytes] = []
         size = 0
@@ -276,7 +288,9 @@ class Cursor:
 
     async def _write(self, parts: list[bytes]) -> None:
         while parts and self.is_full:
+            self.refuse_dismissed()
             await self.wait_for_room()
+        self.refuse_dismissed()
         self.write_events(parts)
 
     def write_events(self, encoded: Iterable[bytes]) -> None:

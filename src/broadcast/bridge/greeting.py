@@ -85,6 +85,7 @@ async def greet(cursor: Cursor, handshake: Handshake) -> None:
         RequestError: it wants to begin with a cycle that there is not.
         UnreachableError: it stands where only the stream reaches, which cannot be read.
         TooSlowError: it takes too little of it.
+        DismissedError: it is told to go meanwhile.
     """
     fanout = cursor.fanout
     since = (await cycle_start.found(fanout, handshake.since)).position
@@ -224,6 +225,7 @@ async def _come_to_the_ring(cursor: Cursor, passage: Passage | None) -> Literal[
     while not fanout.ring_reaches(cursor.place):
         before = cursor.place.id
         async for page in fanout.history.forward(cursor.place, until=fanout.head.id):
+            cursor.refuse_dismissed()
             if fanout.head.epoch != epoch:
                 return "parted"
             if isinstance(page, Gap) and passage is not None and passage.asked != cursor.place:

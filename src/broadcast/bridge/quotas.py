@@ -80,6 +80,10 @@ class Places:
         """Whether so many more would find a place."""
         return not self._per_key_max or self._taken[key] + besides <= self._per_key_max
 
+    def taken(self, key: str) -> int:
+        """How many places a key has."""
+        return self._taken[key]
+
     def leave(self, key: str) -> None:
         """Give a place back."""
         self._taken[key] -= 1

@@ -57,6 +57,10 @@ class Rights:
             self._of_token.leave(cursor.grant.token_id)
         self._of_address.leave(_address_of(cursor))
 
+    def viewers_from(self, address: str) -> int:
+        """How many viewers an address has."""
+        return self._of_address.taken(address)
+
     def refuse_crowd(self, grant: Grant, address: str) -> None:
         """Say before a viewer is made that there is no place for it.
 

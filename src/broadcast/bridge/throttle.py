@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from starlette.datastructures import QueryParams
+
 from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
 from broadcast.bridge.quotas import Quotas
 from broadcast.errors import RequestError
@@ -16,7 +18,7 @@ FREE: Final = frozenset({"/", "/client.js", "/healthz", "/readyz", "/metrics"})
 
 
 def is_counted(path: str) -> bool:
-    """Whether a request for this path counts; polling has limits of its own."""
+    """Whether every request for this path counts; of polling only what begins a session, which has its own limits."""
     return path not in FREE and not path.startswith(("/static/", "/socket.io"))
 
 
@@ -27,22 +29,29 @@ class Throttle:
         app: what stands behind it.
         quotas: what each address, and each token, may have.
         now_s: a monotonic clock, seconds.
+        counts_sessions: whether what begins a polling session counts, too: not where one address stands for everybody.
     """
 
-    def __init__(self, app: Any, quotas: Quotas, now_s: Callable[[], float]) -> None:
+    def __init__(self, app: Any, quotas: Quotas, now_s: Callable[[], float], *, counts_sessions: bool = True) -> None:
         self._app = app
         self._quotas = quotas
         self._now_s = now_s
+        self._counts_sessions = counts_sessions
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer that there were too many, or hand on."""
         try:
-            if scope["type"] == "http" and is_counted(scope["path"]):
+            if scope["type"] == "http" and self._is_counted(scope):
                 refuse_flood(self._quotas, f"address {(scope.get('client') or ('',))[0]}", self._now_s())
         except RequestError as error:
             await _refuse(send, error)
             return
         await self._app(scope, receive, send)
+
+    def _is_counted(self, scope: Any) -> bool:
+        if self._counts_sessions and scope["path"].startswith("/socket.io"):
+            return "sid" not in QueryParams(scope["query_string"])
+        return is_counted(scope["path"])
 
 
 def refuse_flood(quotas: Quotas, holder: str, now_s: float) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -69,6 +69,8 @@ class TimedReplay:
         self._cursor = cursor
         self._wanted = request.filter or cursor.wanted
         self._until_ts = request.until_ts
+        self._earliest = START
+        """The smallest id that its viewer's grant allows, as it was when the grant or the course was new."""
         self._course = self._course_from(since)
         self._jump: _Course | None = None
         self._clock = asyncio.get_running_loop().time
@@ -116,6 +118,16 @@ class TimedReplay:
             self.cut()
         self._changed.set()
 
+    def regranted(self) -> None:
+        """Its viewer has a fresh token: what that does not allow of the past is passed over."""
+        earliest = self._earliest = self._cursor.fanout.earliest(self._cursor.grant)
+        course = self._jump or self._course
+        stands = course.begin if self._jump is not None or self._last is None else Position(self._last.id)
+        if stands.id < earliest.before():
+            wanted = replace(course.wanted, granted=self._cursor.grant.filter)
+            self._jump = _Course(not_before(Position(START), earliest), wanted)
+            self._changed.set()
+
     def cut(self) -> None:
         """End it without a word."""
         self._task.cancel()
@@ -125,8 +137,8 @@ class TimedReplay:
         cursor = self._cursor
         wanted = Wanted(self._wanted, cursor.grant.filter, since.ts, self._until_ts)
         # A fresh token may have changed what it may see of the past.
-        earliest = cursor.fanout.earliest(cursor.grant)
-        return _Course(not_before(since.position or Position(START), earliest), wanted)
+        self._earliest = cursor.fanout.earliest(cursor.grant)
+        return _Course(not_before(since.position or Position(START), self._earliest), wanted)
 
     # --- its task
 
@@ -181,8 +193,9 @@ class TimedReplay:
         while ready and (self._is_crowded or self._cursor.rights.past_wait_s(self._cursor) > 0):  # noqa: ASYNC110
             await asyncio.sleep(ROOM_POLL_S)
         # What it may see may be less by now: it is its viewer's token that counts.
-        granted = self._cursor.grant.filter
-        ready[:] = [event for event in ready if granted.matches(event.type)]
+        granted, earliest = self._cursor.grant.filter, self._earliest
+        allowed = [event for event in ready if granted.matches(event.type) and event.id >= earliest]
+        ready[:] = [] if self._cursor.is_dismissed else allowed
         if not ready:
             return
         self._cursor.rights.note_replayed(self._cursor, len(ready))
@@ -253,6 +266,11 @@ class TimedReplays:
         if name not in self._replays:
             raise RequestError("not_found", f"replay: there is none of the name {name[:60]!r}, or it is over")
         return self._replays[name]
+
+    def regranted(self) -> None:
+        """The viewer has a fresh token."""
+        for timed in self._replays.values():
+            timed.regranted()
 
     def end(self) -> None:
         """The viewer is gone."""

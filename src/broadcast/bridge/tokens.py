@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -28,6 +29,7 @@ LEEWAY_S: Final = 5.0
 """So far may the clock of whoever issued a token be ahead of ours. Its end is the end: for that there is none."""
 TOKEN_CHARS_MAX: Final = 8 * 1024
 NAME_CHARS_MAX: Final = 256
+PART: Final = re.compile(r"[A-Za-z0-9_-]+")
 REPLAY_FIELDS: Final = frozenset({"back", "count"})
 EMITS_ALL: Final = parse_filter(["*", "-broadcast.*"])
 """What `emit: true` allows: every type but the package's own, which say what has happened to the log."""
@@ -79,9 +81,14 @@ def read_token(token: str, secrets: Sequence[str], *, now_s: float) -> Grant:
 
 
 def token_id(token: str, claims: Mapping[str, Any]) -> str:
-    """By what a token is revoked and counted: its `jti`, or where it has none, a digest of itself."""
+    """By what a token is revoked and counted: its `jti`, or where it has none, a digest of what was signed.
+
+    Not of the signature: base64 lets one signature be written in several ways, and each would be a token of its own.
+    """
     jti = claims.get("jti")
-    return _name("jti", jti) if jti is not None else f"sha256-{sha256(token.encode()).hexdigest()[:32]}"
+    if jti is not None:
+        return _name("jti", jti)
+    return f"sha256-{sha256(token.rpartition('.')[0].encode()).hexdigest()[:32]}"
 
 
 # --- what it is at all
@@ -98,6 +105,8 @@ def claims_of(token: str) -> dict[str, Any]:
     parts = token.split(".")
     if len(parts) != 3:
         raise _refused("a token has three parts, with dots between them")
+    if not all(PART.fullmatch(part) for part in parts):
+        raise _refused("its parts are base64url, without padding")
     header = _object("header", parts[0])
     if header.get("alg") != ALGORITHM:
         raise _refused(f"alg: expected {ALGORITHM}")
@@ -196,7 +205,10 @@ def _filter(name: str, value: object) -> Filter:
 
 def _emits(value: object) -> Filter | None:
     if isinstance(value, str | list):
-        return _filter("emit", cast("Any", value))
+        emits, given = _filter("emit", cast("Any", value)), value.split(",") if isinstance(value, str) else value
+        is_named = any(str(pattern).strip().startswith("broadcast.") for pattern in cast("list[object]", given))
+        # `*` and `-x.*`, too, mean types of one's own: what the package itself says has to be named.
+        return emits if is_named or "*" not in emits.patterns else parse_filter([*emits.patterns, "-broadcast.*"])
     return EMITS_ALL if _flag("emit", value) else None
 
 

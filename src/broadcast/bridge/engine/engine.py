@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -22,13 +23,13 @@ __all__ = ["Engine"]
 RESOLUTION_S: Final = 0.02
 """Of the timer, as a part of the shortest wait."""
 UNAVAILABLE: Final[polling.Refusal] = (503, 3, "Unavailable")
-Refuse = Callable[[Mapping[str, str], Mapping[str, str]], polling.Refusal | None]
+Refuse = Callable[[Mapping[str, str], Mapping[str, str], str], polling.Refusal | None]
 AddressOf = Callable[[str, Mapping[str, str]], str]
 
 
-def admit_all(headers: Mapping[str, str], query: Mapping[str, str]) -> polling.Refusal | None:
+def admit_all(headers: Mapping[str, str], query: Mapping[str, str], address: str) -> polling.Refusal | None:
     """Refuse nobody."""
-    del headers, query
+    del headers, query, address
 
 
 def the_peer(address: str, headers: Mapping[str, str]) -> str:
@@ -42,7 +43,7 @@ class Engine:
 
     Args:
         handlers: what is done about the clients.
-        refuse: why a request that would begin a session is refused, by its headers and its query.
+        refuse: why a request that would begin a session is refused, by its headers, its query and whose it is.
         address_of: whose request to upgrade it is, by the other side's address and the headers; polls are told already.
         limits: what a client may take.
         name: the server's own name; session ids begin with it, so that a proxy can send polls where they belong.
@@ -62,6 +63,8 @@ class Engine:
         path: str = "/socket.io/",
     ) -> None:
         self.clients: dict[str, Client] = {}
+        self.clients_from: Counter[str] = Counter()
+        """How many of them each address has, whatever they are about."""
         self.limits = limits or Limits()
         self.message_bytes_max = self.limits.payload_bytes_max
         self.intake_bytes_per_s = self.limits.intake_bytes_per_s
@@ -132,7 +135,7 @@ class Engine:
         """Make a client that polls."""
         headers = dict(request.headers)
         address = request.client.host if request.client else ""
-        refusal = UNAVAILABLE if self._is_stopping else self._refuse(headers, request.query_params)
+        refusal = UNAVAILABLE if self._is_stopping else self._refuse(headers, request.query_params, address)
         return refusal or self._make(headers, address, is_websocket=False)
 
     def _make(self, headers: Mapping[str, str], address: str, *, is_websocket: bool) -> Client:
@@ -141,6 +144,7 @@ class Engine:
         client = self.client_class(session, handlers=self._handlers, headers=headers, address=address, now=self._clock)
         client.on_closed = self._forgetting
         self.clients[sid] = client
+        self.clients_from[address] += 1
         if self._wheel is None or self._turning is None:
             limits = self.limits
             resolution_s = max(0.005, min(1.0, min(limits.ping_interval_s, limits.ping_timeout_s) * RESOLUTION_S))
@@ -151,6 +155,9 @@ class Engine:
 
     def _forget(self, client: Client) -> None:
         self.clients.pop(client.id, None)
+        self.clients_from[client.address] -= 1
+        if not self.clients_from[client.address]:
+            del self.clients_from[client.address]
         if self._wheel is not None:
             self._wheel.discard(client)
         self._look_whether_drained()
@@ -163,7 +170,8 @@ class Engine:
 
     def knocked(self, socket: WebSocket, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """A request to upgrade has come."""
-        refusal = self._refusal_of(path, query, headers)
+        address = self._address_of(socket.address, headers)
+        refusal = self._refusal_of(path, query, headers, address)
         client = self.clients.get(query["sid"]) if "sid" in query else None
         if refusal is None and "sid" in query and client is None:
             refusal = polling.UNKNOWN_SESSION
@@ -174,24 +182,26 @@ class Engine:
         if not socket.accept():
             return
         if client is None:
-            self._begin_on(socket, headers)
+            self._begin_on(socket, headers, address)
         elif client.session.probed():
             client.probe, socket.owner, socket.is_probe = socket, client, True
         else:  # it has a WebSocket already
             socket.close()
 
-    def _begin_on(self, socket: WebSocket, headers: Mapping[str, str]) -> None:
-        client = self._make(headers, self._address_of(socket.address, headers), is_websocket=True)
+    def _begin_on(self, socket: WebSocket, headers: Mapping[str, str], address: str) -> None:
+        client = self._make(headers, address, is_websocket=True)
         client.socket, socket.owner = socket, client
         opening = client.session.opening()
         socket.write(f"{opening.kind}{opening.data!s}")
 
-    def _refusal_of(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> polling.Refusal | None:
+    def _refusal_of(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], address: str
+    ) -> polling.Refusal | None:
         if path.rstrip("/") != self._path:
             return (404, 3, "Not found")
         if self._is_stopping:
             return UNAVAILABLE
-        return polling.refusal_of(query, transport="websocket") or self._refuse(headers, query)
+        return polling.refusal_of(query, transport="websocket") or self._refuse(headers, query, address)
 
     def lost(self, socket: WebSocket) -> None:
         """A WebSocket's connection is gone."""
