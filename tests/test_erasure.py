@@ -314,7 +314,7 @@ def test_an_erasure_that_is_cut_off_says_so(valkey_server: RedisServer, archive_
     with psycopg.connect(archive_url) as other:
         other.execute("SELECT 1 FROM events FOR UPDATE")
         with started(*arguments, folder=tmp_path, redis_url=valkey_server.url) as erasing:
-            wait_until(lambda: archived(archive_url, waiting))
+            wait_until(lambda: bool(archived(archive_url, waiting)))
             erasing.send_signal(signal.SIGTERM)
             assert 143 == erasing.wait(20)
     assert "cut off: some of it may be erased" in (tmp_path / "err").read_text()
