@@ -8,8 +8,6 @@ in the index of those that came late.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
@@ -19,7 +17,8 @@ from psycopg.types.json import Jsonb
 
 from broadcast.errors import SettingError, UnreachableError
 from broadcast.log.archive import Place, read_extent
-from broadcast.log.erasure import BLANK, ERASED, Erasure, blank
+from broadcast.log.blanks import Blanked, blank_out
+from broadcast.log.erasure import BLANK, ERASED, Erasure
 from broadcast.log.places import LATE_MS, milliseconds
 from broadcast.log.position import START, EntryId
 
@@ -30,18 +29,8 @@ CONNECT_TIMEOUT_S: Final = 5
 TRIES_MAX: Final = 5
 BIGINT_MAX: Final = 2**63 - 1
 RETRY_S: Final = 0.2
-SPANS_MS: Final = (60_000, 3_600_000)
 EARLY_MS: Final = 86_400_000
 """So far ahead of the time in its id an event's `ts` may be, by another machine's clock; wide, so that none is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Blanked:
-    """One row that was blanked."""
-
-    place: Place
-    type: str
-    ts_ms: int
 
 
 @dataclass(slots=True)
@@ -202,7 +191,7 @@ class ArchiveEraser:
 
     async def _patiently(
         self, connection: psycopg.AsyncConnection[Any], question: _Question, after: Place
-    ) -> list[_Blanked]:
+    ) -> list[Blanked]:
         for turn in range(TRIES_MAX):
             try:
                 async with connection.transaction():
@@ -215,7 +204,7 @@ class ArchiveEraser:
 
     async def _batch(
         self, connection: psycopg.AsyncConnection[Any], question: _Question, after: Place
-    ) -> list[_Blanked]:
+    ) -> list[Blanked]:
         query = sql.SQL(
             "SELECT epoch, id_ms, id_seq, type, (extract(epoch FROM ts) * 1000)::bigint "
             "FROM events WHERE {} AND (epoch, id_ms, id_seq) > (%(epoch)s, %(ms)s, %(seq)s) "
@@ -223,10 +212,9 @@ class ArchiveEraser:
         ).format(question.where())
         more = {"epoch": after.epoch, "ms": after.id.ms, "seq": after.id.seq, "count": BATCH_EVENTS}
         rows = await (await connection.execute(query, question.values | more)).fetchall()
-        batch = [_Blanked(Place(row[0], EntryId(row[1], row[2])), *row[3:]) for row in rows]
+        batch = [Blanked(Place(row[0], EntryId(row[1], row[2])), *row[3:]) for row in rows]
         if batch:
-            await _blank(connection, [each.place for each in batch])
-            await _count_anew(connection, batch)
+            await blank_out(connection, batch)
         if batch or self._row is None:
             await self._note(connection, len(batch))
         return batch
@@ -270,65 +258,3 @@ class _Connection:
         await self._connection.close()
         if isinstance(error, psycopg.Error):
             raise UnreachableError(f"PostgreSQL: {type(error).__name__}: {error}"[:300]) from error
-
-
-async def _blank(connection: psycopg.AsyncConnection[Any], places: list[Place]) -> None:
-    keys = ([each.epoch for each in places], [each.id.ms for each in places], [each.id.seq for each in places])
-    named = "SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS gone (epoch, id_ms, id_seq)"
-    same = "e.epoch = gone.epoch AND e.id_ms = gone.id_ms AND e.id_seq = gone.id_seq"
-    ids_ms = [each.id.ms for each in places]
-    await connection.execute(
-        # The bounds of the ids leave the other partitions alone.
-        sql.SQL(
-            "UPDATE events e SET type = {blank}, cycle = 0, day = 0, data = {data}, extra = NULL "
-            "FROM ({named}) gone WHERE {same} AND e.id_ms BETWEEN {first} AND {last}"
-        ).format(
-            first=sql.Literal(min(ids_ms)),
-            last=sql.Literal(max(ids_ms)),
-            blank=sql.Literal(BLANK),
-            data=sql.Literal(Jsonb(blank("")["data"])),
-            named=sql.SQL(named),
-            same=sql.SQL(same),
-        ),
-        keys,
-    )
-    await connection.execute(
-        sql.SQL("DELETE FROM parked e USING ({named}) gone WHERE {same}").format(
-            named=sql.SQL(named), same=sql.SQL(same)
-        ),
-        keys,
-    )
-
-
-async def _count_anew(connection: psycopg.AsyncConnection[Any], batch: list[_Blanked]) -> None:
-    types: Counter[str] = Counter()
-    counts: Counter[tuple[int, int, str]] = Counter()
-    for each in batch:
-        for name, step in ((each.type, -1), (BLANK, 1)):
-            types[name] += step
-            for span_ms in SPANS_MS:
-                counts[span_ms, each.ts_ms - each.ts_ms % span_ms, name] += step
-    async with connection.cursor() as cursor:
-        # In one order, as everybody who counts: so two of them do not wait for each other.
-        await cursor.executemany(
-            "INSERT INTO types AS t (type, events) VALUES (%s, %s) ON CONFLICT (type) "
-            "DO UPDATE SET events = t.events + excluded.events",
-            sorted(types.items()),
-        )
-        await cursor.executemany(
-            "INSERT INTO counts AS c (span_ms, begin_ms, type, events) VALUES (%s, %s, %s, %s) "
-            "ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = c.events + excluded.events",
-            _rows(counts),
-        )
-    await connection.execute("DELETE FROM types WHERE events <= 0")
-    spans, begins, names = (list(column) for column in zip(*sorted(counts), strict=True))
-    await connection.execute(
-        "DELETE FROM counts c USING unnest(%s::bigint[], %s::bigint[], %s::text[]) "
-        "AS changed (span_ms, begin_ms, type) WHERE c.span_ms = changed.span_ms AND c.begin_ms = changed.begin_ms "
-        "AND c.type = changed.type AND c.events <= 0",
-        (spans, begins, names),
-    )
-
-
-def _rows(counts: Counter[tuple[int, int, str]]) -> Iterable[tuple[int, int, str, int]]:
-    return [(*key, number) for key, number in sorted(counts.items())]
