@@ -142,9 +142,12 @@ def test_up_keeps_everything_and_the_commands_find_its_archive(tmp_path: Path) -
             emitter.emit("error" if n % 5 == 0 else "note", {"text": "sk-secret" if n % 5 == 0 else "", "n": n})
         assert emitter.close(5)
         wait_until(lambda: _archived(archive[1]) >= 20, what="the archiver")
-        code, out, err = run("erase", "--type", "error", "--yes", redis_url=redis_url[1], DATABASE_URL=archive[1])
+        # Of the two addresses one is named, as `up` tells people to do: the other belongs to it.
+        code, out, err = run("erase", "--type", "error", "--yes", redis_url=redis_url[1], XDG_STATE_HOME=state)
         assert (0, "") == (code, err.replace("found     4 events in the stream, 4 in the archive\n", ""))
         assert "stream    4 blanked" in out and "archive   4 blanked" in out
+        code, _, err = run("export", "-", redis_url="redis://127.0.0.1:1/0", XDG_STATE_HOME=state)
+        assert 1 == code and "no archive" in err, "the archive of another log"
         # No address is named: it is found by where it runs.
         code, out, err = run("export", "-", XDG_STATE_HOME=state)
         assert 0 == code and "sk-secret" not in out

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +22,14 @@ from hypothesis import strategies as st
 
 from broadcast import Broadcaster, listen
 from broadcast.bridge.ring import Ring, RingEvent
+from broadcast.consumers import eraser
 from broadcast.consumers.eraser import Eraser, Found, Report
 from broadcast.errors import FilterError, PositionError
+from broadcast.event import timestamp
+from broadcast.log.blanking import ArchiveEraser
 from broadcast.log.entry import decode_entry
 from broadcast.log.erasure import BLANK, ERASED, Erasure
+from broadcast.log.partitions import name_of, week_of
 from broadcast.log.position import EntryId, Position
 from broadcast.log.rewriting import StreamEraser
 from broadcast.log.stream import StreamReader
@@ -29,7 +37,7 @@ from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.bridges import Client, serving
 from tests.postgresql import PostgresqlServer
-from tests.programs import Command
+from tests.programs import COMMAND, Command, environment, started, wait_until
 from tests.servers import RedisServer
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -273,6 +281,45 @@ def test_one_command_erases_in_all_tiers_and_says_what_it_did(
     assert [({"types": "error"}, 4)] == archived(archive_url, "SELECT asked, events FROM erasures")
 
 
+def test_ctrl_c_at_the_question_erases_nothing(valkey_server: RedisServer) -> None:
+    with valkey_server.client() as client:
+        append(client, "v5:stream", 10)
+        ours, theirs = pty.openpty()
+        erasing = subprocess.Popen(
+            [*COMMAND, "erase", "--type", "error"],
+            env=environment(valkey_server.url),
+            stdin=theirs,
+            stderr=subprocess.PIPE,
+        )
+        os.close(theirs)
+        assert erasing.stderr is not None
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(erasing.stderr.fileno(), 4096)
+        erasing.send_signal(signal.SIGINT)
+        assert 130 == erasing.wait(20)
+        assert b"nothing was erased" in erasing.stderr.read()
+        erasing.stderr.close()
+        os.close(ours)
+        assert "error" in [event["type"] for event in delivered(client)]
+
+
+def test_an_erasure_that_is_cut_off_says_so(valkey_server: RedisServer, archive_url: str, tmp_path: Path) -> None:
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e1")
+        append(client, "v5:stream", 10)
+        fill(archive_url, delivered(client))
+    arguments = ("erase", "--type", "error", "--yes", "--database-url", archive_url)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'broadcast-erase' AND wait_event_type = 'Lock'"
+    with psycopg.connect(archive_url) as other:
+        other.execute("SELECT 1 FROM events FOR UPDATE")
+        with started(*arguments, folder=tmp_path, redis_url=valkey_server.url) as erasing:
+            wait_until(lambda: bool(archived(archive_url, waiting)))
+            erasing.send_signal(signal.SIGTERM)
+            assert 143 == erasing.wait(20)
+    assert "cut off: some of it may be erased" in (tmp_path / "err").read_text()
+
+
 def test_two_logs_are_not_taken_for_one(valkey_server: RedisServer, archive_url: str, command: Command) -> None:
     with valkey_server.client() as client:
         append(client, "v5:stream", 10)
@@ -301,8 +348,124 @@ async def test_what_the_archiver_held_just_then_is_erased_once_it_has_written_it
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(fill, archive_url, read_before[10:])
             done = await erasing
+        told = [event["data"]["archive"] for event in delivered(client) if event["type"] == ERASED]
+    assert [1, 2] == told, "a bridge may have read the late ones meanwhile"
     assert Report(3, 3, True, done.redis_files, "vacuumed") == done
     assert [] == archived(archive_url, "SELECT 1 FROM events WHERE type = 'error'")
+
+
+async def test_what_a_run_did_that_came_no_further_is_cleaned_by_the_next_one(
+    valkey_server: RedisServer, archive_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eraser, "ARCHIVER_WAIT_S", 0.1)
+    settings = Settings(redis_url=valkey_server.url, database_url=archive_url)
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e1")
+        append(client, "v5:stream", 40)
+        await asyncio.to_thread(fill, archive_url, delivered(client))
+        with psycopg.connect(archive_url) as connection:
+            connection.execute("INSERT INTO parked SELECT epoch, id_ms, id_seq, by, 'x', data::text FROM events")
+            connection.execute("ANALYZE")
+        async with Eraser(settings, asked(types="error")) as first:
+            assert Found(4, 4) == await first.count()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(StreamEraser, "purge", _fail)
+                with pytest.raises(OSError):
+                    await first.erase()
+        assert SECRET in str(archived(archive_url, NOTED))
+        await _still(client)
+        for _ in range(2):  # and where nothing was found at all
+            done = await _erased(settings, asked(types="error", since="2026-02-01T00:00:00Z", until="5m"))
+            assert (0, 0, "vacuumed") == (done.stream, done.archive, done.archive_pages)
+            assert "append-only file is being written anew" in done.redis_files
+            assert SECRET not in str(archived(archive_url, NOTED))
+            await _still(client)
+
+
+NOTED = "SELECT stavalues1::text, stavalues2::text, starelid::regclass::text FROM pg_statistic WHERE stakind1 > 0"
+
+
+async def _fail(_: StreamEraser) -> str:
+    raise OSError("fell over")
+
+
+async def _still(client: redis.Redis) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            facts: Any = client.info("persistence")
+            if not facts["aof_rewrite_in_progress"] and not facts["rdb_bgsave_in_progress"]:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_both_files_of_redis_are_written_anew(any_server: RedisServer) -> None:
+    with any_server.client() as client:
+        before: Any = client.config_get("save")
+        client.config_set("save", "3600 1")
+        try:
+            append(client, "v5:stream", 10)
+            await _still(client)
+            done = await _erased(Settings(redis_url=any_server.url), asked(types="error"))
+        finally:
+            client.config_set("save", before["save"])
+            await _still(client)
+    assert "its append-only file is being written anew; its snapshot is being written anew" == done.redis_files
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_what_the_stream_holds_no_more_is_erased_in_the_archive(
+    valkey_server: RedisServer, archive_url: str, is_gone: bool
+) -> None:
+    settings = Settings(redis_url=valkey_server.url, database_url=archive_url)
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e1")
+        append(client, "v5:stream", 20)
+        await asyncio.to_thread(fill, archive_url, delivered(client))
+        _ = client.delete("v5:stream") if is_gone else client.xtrim("v5:stream", maxlen=0, approximate=False)
+        done = await _erased(settings, asked(types="error"))
+        told = delivered(client)[-1]
+    assert (0, 2, True) == (done.stream, done.archive, done.has_passed)
+    assert ("until" in told["data"]) == (not is_gone)
+    assert [] == archived(archive_url, "SELECT 1 FROM events WHERE type = 'error'")
+
+
+async def test_an_archive_that_has_nothing_yet_has_not_come_past_it(
+    valkey_server: RedisServer, archive_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eraser, "ARCHIVER_WAIT_S", 0.1)
+    settings = Settings(redis_url=valkey_server.url, database_url=archive_url)
+    await asyncio.to_thread(fill, archive_url, [])
+    with valkey_server.client() as client:
+        append(client, "v5:stream", 10)
+    assert not (await _erased(settings, asked(types="error"))).has_passed
+
+
+async def test_a_range_of_times_leaves_the_other_weeks_alone_and_finds_what_came_late(archive_url: str) -> None:
+    week_s = 7 * 86400
+    begin_s = 1_771_000_000
+
+    def one(number: int, at_s: float, ts_s: float) -> dict[str, Any]:
+        ts = timestamp(int(ts_s * 1_000_000_000))
+        return {"type": "note", "ts": ts, "cycle": 1, "day": 1, "data": {"n": number}, "id": f"{int(at_s * 1000)}-0"}
+
+    there = [one(n, begin_s + n * week_s, begin_s + n * week_s) for n in range(4)]
+    there.insert(3, one(9, begin_s + 2 * week_s + 3600, begin_s + week_s))  # long in a mind's buffer
+    await asyncio.to_thread(fill, archive_url, there)
+    hour = [timestamp((begin_s + week_s + shift) * 1_000_000_000) for shift in (-1, 1)]
+    work = ArchiveEraser(archive_url, asked(since=hour[0], until=hour[1]))
+    work.epoch, work.end = "e1", EntryId(2**62, 0)
+    async with await psycopg.AsyncConnection.connect(archive_url) as other:
+        await other.execute(f"LOCK TABLE {name_of(week_of(begin_s * 1000))}".encode())
+        async with asyncio.timeout(5):
+            assert 2 == await work.count()
+            assert 2 == await work.erase()
+    assert "vacuumed" == await work.purge()
+    left = archived(archive_url, "SELECT data->'n' FROM events WHERE type = 'note' ORDER BY id_ms")
+    assert [(0,), (2,), (3,)] == left
+    assert [(60000, "note", 3), (60000, BLANK, 2)] == archived(
+        archive_url,
+        "SELECT span_ms, type, sum(events)::int FROM counts WHERE span_ms = 60000 GROUP BY 1, 2 ORDER BY 2 DESC",
+    )
 
 
 async def test_a_bridge_forgets_at_once_and_its_viewers_count_on(valkey_server: RedisServer, tmp_path: Path) -> None:

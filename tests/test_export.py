@@ -18,10 +18,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.consumers import store
+from broadcast.consumers import importer, store
+from broadcast.consumers.dump_file import lines_of
 from broadcast.consumers.log_numbers import numbered, numbers_for
 from broadcast.consumers.recorder import Recorder
-from broadcast.errors import BroadcastError
+from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.archive import Epoch
 from broadcast.log.position import EntryId
 from tests.archives import database, fill
@@ -274,6 +275,48 @@ def test_logs_keep_their_order_or_are_refused(names: list[str], held_names: list
         assert is_older == (max(numbers.values()) < min(after.values()))
     if both == [name for name in names if name in known]:  # they agree about what they share
         assert sorted(names, key=numbers.__getitem__) == names
+
+
+def test_no_archiver_goes_on_behind_a_part_until_the_whole_is_there(
+    command: Command, source: str, target: str, tmp_path: Path
+) -> None:
+    whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    parts = (("--types", "note"), ("--since", f"{T0 + 50_000}-0"))
+    for arguments in parts:
+        command("export", str(part), "--database-url", source, *arguments)
+        asyncio.run(_imported(target, part))
+        with pytest.raises(SettingError, match="begun with a part of a log"):
+            asyncio.run(_claimed(target))
+    command("export", str(whole), "--database-url", source)
+    assert 120 == asyncio.run(_imported(target, whole)).events
+    asyncio.run(_claimed(target))
+    asyncio.run(_imported(target, whole))
+    assert [(5,)] == query(target, "SELECT imports FROM checkpoint"), "batches with something new, of which ETags know"
+
+
+def test_a_whole_export_is_whole_also_in_several_batches(
+    command: Command, source: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "BATCH_EVENTS", 7)
+    whole = tmp_path / "whole.jsonl"
+    command("export", str(whole), "--database-url", source)
+    asyncio.run(_imported(target, whole))
+    asyncio.run(_claimed(target))
+
+
+async def _imported(url: str, file: Path) -> importer.Imported:
+    with lines_of(file) as lines:
+        return await importer.Importer(url, "v5:stream").run(lines)
+
+
+async def _claimed(url: str) -> None:
+    """As an archiver begins."""
+    work = store.Store(url, "v5:stream", "me")
+    try:
+        await work.open()
+        await work.claim(at_once=True)
+    finally:
+        await work.close()
 
 
 async def test_an_archive_may_take_its_time_to_make_room_in_front(target: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,16 @@ from broadcast.log.position import START
 __all__ = ["is_held", "seal"]
 
 _STATE: Final = """
-SELECT (SELECT count(*) FROM erasures),
+SELECT (SELECT (count(*), coalesce(sum(events), 0))::text FROM erasures),
+       (SELECT imports FROM checkpoint),
        (SELECT min(c.relname) FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid
         WHERE inhparent = 'events'::regclass),
        (SELECT count(*) FROM events
         WHERE ts >= %(from)s::timestamptz AND ts <= %(to)s::timestamptz
           AND ts < to_timestamp((id_ms - 60000) / 1000.0::double precision))
 """
-"""What may change a closed range after all: something is erased, its oldest weeks are dropped, a mind was late."""
+"""What may change a closed range after all: something is erased (in batches) or imported, its oldest weeks are dropped,
+a mind was late."""
 
 
 async def seal(moment: Moment, question: Question, *asked: str) -> str | None:

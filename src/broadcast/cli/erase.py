@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from typing import Final
 
+from broadcast.cli.interrupts import run_until_signalled
 from broadcast.consumers.eraser import Eraser, Found, Report
 from broadcast.errors import SettingError
 from broadcast.log.erasure import Erasure
@@ -12,7 +15,13 @@ from broadcast.settings import Settings
 __all__ = ["erase"]
 
 
-async def erase(settings: Settings, erasure: Erasure, *, is_agreed: bool) -> None:
+CUT_OFF: Final = 143
+"""The exit code after SIGTERM, as shells have it."""
+NOT_PASSED: Final = 1
+"""The exit code where the archiver may still write some of it."""
+
+
+def erase(settings: Settings, erasure: Erasure, *, is_agreed: bool) -> int:
     """Count, ask, erase, report.
 
     Args:
@@ -20,17 +29,38 @@ async def erase(settings: Settings, erasure: Erasure, *, is_agreed: bool) -> Non
         erasure: what.
         is_agreed: whether nobody is to be asked.
 
+    Returns:
+        The exit code; it is 0 only if everything that is meant is gone, or somebody has said no.
+
     Raises:
         SettingError: nobody can be asked.
         UnreachableError: Redis or PostgreSQL does not answer, or refuses.
     """
-    async with Eraser(settings, erasure) as eraser:
-        found = await eraser.count()
-        sys.stderr.write(f"found     {_found(found)}\n")
-        if not is_agreed and not _agreed():
-            sys.stderr.write("nothing was erased\n")
-            return
-        _tell(await eraser.erase())
+    ends: list[int] = []
+
+    async def run() -> None:
+        ends.append(await _erase(settings, erasure, is_agreed=is_agreed))
+
+    code = run_until_signalled(run())
+    return ends[0] if ends else code or CUT_OFF
+
+
+async def _erase(settings: Settings, erasure: Erasure, *, is_agreed: bool) -> int:
+    said = "nothing was erased"
+    try:
+        async with Eraser(settings, erasure) as eraser:
+            found = await eraser.count()
+            sys.stderr.write(f"found     {_found(found)}\n")
+            if not is_agreed and not await _agreed():
+                sys.stderr.write(f"{said}\n")
+                return 0
+            said = "cut off: some of it may be erased, and some not. The same again does what is left"
+            done = await eraser.erase()
+    except asyncio.CancelledError:
+        sys.stderr.write(f"\n{said}\n")
+        raise
+    _tell(done)
+    return 0 if done.has_passed else NOT_PASSED
 
 
 def _found(found: Found) -> str:
@@ -38,11 +68,17 @@ def _found(found: Found) -> str:
     return f"{found.stream} events in the stream{archive}"
 
 
-def _agreed() -> bool:
+async def _agreed() -> bool:
     if not sys.stdin.isatty():
         raise SettingError("erasing cannot be taken back: say --yes where nobody can be asked")
     sys.stderr.write("Erase them? They cannot be brought back. [y/N] ")
     sys.stderr.flush()
+    loop, is_there = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, is_there.set)  # a signal is heard while it waits for the line
+    try:
+        await is_there.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

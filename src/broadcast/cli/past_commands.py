@@ -120,10 +120,9 @@ def erase(
     from datetime import UTC, datetime
 
     from broadcast.cli.erase import erase as run_erase
-    from broadcast.cli.interrupts import run_until_signalled
     from broadcast.cli.which_archive import archive_settings
     from broadcast.log.erasure import Erasure
 
     erasure = Erasure.asked(ids=ids or (), types=types, since=since, until=until, now=datetime.now(UTC))
     settings = archive_settings(redis_url, database_url, is_needed=False)
-    raise typer.Exit(run_until_signalled(run_erase(settings, erasure, is_agreed=yes)))
+    raise typer.Exit(run_erase(settings, erasure, is_agreed=yes))

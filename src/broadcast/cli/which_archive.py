@@ -24,10 +24,11 @@ def archive_settings(redis_url: str | None, database_url: str | None, *, is_need
         SettingError: it is, and there is none; or an address is none.
     """
     settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
-    is_named = bool(settings.database_url) or redis_url is not None or "REDIS_URL" in os.environ
-    # Both addresses or neither: the archive of one log beside another log would be neither's.
-    if not is_named and (running := running_here()) is not None:
-        settings = settings.with_changes(redis_url=running.redis_url, database_url=running.database_url)
+    if not settings.database_url and (running := running_here()) is not None:
+        is_named = redis_url is not None or "REDIS_URL" in os.environ
+        # Both addresses or neither: the archive of one log beside another log would be neither's.
+        if not is_named or settings.redis_url == running.redis_url:
+            settings = settings.with_changes(redis_url=running.redis_url, database_url=running.database_url)
     if is_needed and not settings.database_url:
         raise SettingError(
             "no archive: set DATABASE_URL, or --database-url; `broadcast up` prints that of its own as it starts"

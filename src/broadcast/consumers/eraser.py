@@ -90,7 +90,8 @@ class Eraser:
         in_stream = await self._stream.count()
         if self._archive is None:
             return Found(in_stream, None)
-        self._archive.end = (self._stream.epoch, self._stream.end)
+        self._archive.epoch, self._archive.end = self._stream.epoch, self._stream.end
+        self._archive.newest = self._stream.newest
         return Found(in_stream, await self._archive.count())
 
     async def erase(self) -> Report:
@@ -106,13 +107,18 @@ class Eraser:
         has_passed = True
         if self._archive is not None and archived is not None:
             has_passed = await self._wait_for_archiver(self._archive)
-            archived += await self._archive.erase()
-        redis_files = await self._stream.purge() if in_stream else "nothing to do"
+            if late := await self._archive.erase():
+                # A bridge may have read some of them after it had forgotten the others.
+                await asyncio.to_thread(self._say, 0, late)
+                archived += late
+        # Also where nothing was found: it may have been found by a run that came no further than here.
+        redis_files = await self._stream.purge()
         pages = await self._archive.purge() if self._archive is not None else ""
         return Report(in_stream, archived, has_passed, redis_files, pages)
 
     def _say(self, in_stream: int, archived: int | None) -> None:
-        data = {**self._erasure.as_data(), "until": str(self._stream.end), "stream": in_stream}
+        until = {} if self._stream.end is None else {"until": str(self._stream.end)}
+        data = {**self._erasure.as_data(), **until, "stream": in_stream}
         emitter = Broadcaster(settings=self._settings.with_changes(limits=()))
         emitter.emit(ERASED, data | ({} if archived is None else {"archive": archived}))
         if not emitter.close(SAY_TIMEOUT_S):

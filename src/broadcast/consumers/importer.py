@@ -4,7 +4,8 @@ Rules:
 1. An event's place is (epoch, id): what is there already is left as it is.
 2. Logs of the export that the archive does not know come in front of those it knows, or behind them; so order stays as
    it was. In front there may be no numbers left: then all that it knows get greater ones.
-3. The archiver's checkpoint is moved on only by an export that has everything from before it on, so that nothing is
+3. An archive that was begun with a part is marked, so that no archiver goes on there: it would leave out the rest.
+4. The archiver's checkpoint is moved on only by an export that has everything from before it on, so that nothing is
    left out in between. It is moved in the transaction of the batch, which fences the archiver off: that finds the new
    one, and goes on from there.
 """
@@ -19,7 +20,7 @@ import psycopg
 
 from broadcast.consumers.log_numbers import numbered
 from broadcast.consumers.rows import Row, row_of
-from broadcast.consumers.store import connect
+from broadcast.consumers.store import OF_A_PART, connect
 from broadcast.errors import BroadcastError, EventError, UnreachableError
 from broadcast.log.archive import Epoch, Extent, Place, read_extent
 from broadcast.log.entry import Entry
@@ -96,7 +97,7 @@ class Importer:
         self._numbers: dict[str, int] = {}
         self._rows: list[Row] = []
         self._chars = 0
-        self._is_whole = False
+        self._is_whole = self._is_from_start = False
         self._is_complete = True
         self._has_met_checkpoint = False
         self.done = Imported()
@@ -151,7 +152,7 @@ class Importer:
 
     async def _heed(self, connection: psycopg.AsyncConnection[Any], told: Header | Mark | Exported) -> None:
         if isinstance(told, Header):
-            self._is_whole, self._is_complete = told.is_whole, False
+            self._is_whole, self._is_from_start, self._is_complete = told.is_whole, told.is_from_start, False
             self._numbers |= await numbered(connection, told.epochs)
         elif isinstance(told, Mark):
             self._epoch = told.name
@@ -172,6 +173,8 @@ class Importer:
             number = await self._number_of(connection, rows[0].entry.id, extent)
             kept = await self._kept(connection, rows, number, extent)
             fresh = await _stored(connection, kept, number) if kept else 0
+            if fresh:
+                await connection.execute("UPDATE checkpoint SET imports = imports + 1")
         self.done.events += len(rows)
         self.done.fresh += fresh
         self.on_progress(self.done.events)
@@ -193,17 +196,22 @@ class Importer:
         """The rows that may go in; moves the checkpoint behind them where it has to."""
         holder = await (await connection.execute("SELECT holder FROM checkpoint")).fetchone()
         last = rows[-1].entry
+        is_all = self._is_whole and self._is_from_start
         if extent is None or holder is None:
             await connection.execute(
                 "INSERT INTO checkpoint (stream, epoch, id_ms, id_seq, n, holder, heard_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, 'epoch')",
-                (self._stream, number, *last.id, last.n, HOLDER),
+                (self._stream, number, *last.id, last.n, HOLDER if is_all else OF_A_PART),
             )
+            self._has_met_checkpoint = True
             return rows
         self._has_met_checkpoint |= Place(number, rows[0].entry.id) <= extent.end
+        if is_all and Place(number, last.id) >= extent.end:
+            await connection.execute("UPDATE checkpoint SET holder = %s WHERE holder = %s", (HOLDER, OF_A_PART))
         if Place(number, last.id) <= extent.end:
             return rows
-        if holder[0] != HOLDER and not (self._is_whole and self._has_met_checkpoint):
+        goes_on = self._is_whole and self._has_met_checkpoint
+        if not goes_on and holder[0] not in (HOLDER, OF_A_PART):
             if number > extent.end.epoch:
                 raise BroadcastError(
                     f"the log {self._epoch!r} is not what this archive's archiver goes on with, and is newer than what "
@@ -215,6 +223,8 @@ class Importer:
         await connection.execute(
             "UPDATE checkpoint SET epoch = %s, id_ms = %s, id_seq = %s, n = %s", (number, *last.id, last.n)
         )
+        if not goes_on:  # nobody archives into it: it has what was imported
+            await connection.execute("UPDATE checkpoint SET holder = %s", (OF_A_PART,))
         return rows
 
 

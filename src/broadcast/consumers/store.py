@@ -30,6 +30,8 @@ STATEMENT_TIMEOUT_MS: Final = 60_000
 CLAIM_LOCK_TIMEOUT_MS: Final = 3_000
 SILENT_S: Final = 10.0
 """An archiver that was not heard of for so long may be replaced by one that waits."""
+OF_A_PART: Final = "import of a part"
+"""Who holds an archive that lacks what the stream may still have in front of its checkpoint."""
 PRODUCERS_CACHED: Final = 20_000
 PARTITION_TRIES: Final = 3
 
@@ -131,6 +133,7 @@ class Store:
 
         Raises:
             FencedError: another archiver holds it, and lives.
+            SettingError: only a part of a log was imported here.
             psycopg.Error: PostgreSQL does not answer, or refuses.
         """
         connection = self.connection
@@ -150,10 +153,11 @@ class Store:
         )
 
     async def _take(self, *, at_once: bool) -> Checkpoint | None:
-        values = {"me": self.holder, "at_once": at_once, "silent_s": SILENT_S}
+        values = {"me": self.holder, "at_once": at_once, "silent_s": SILENT_S, "part": OF_A_PART}
         row = await self._one(
-            "UPDATE checkpoint SET holder = %(me)s, heard_at = clock_timestamp() WHERE %(at_once)s OR holder = %(me)s "
-            "OR heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s) RETURNING epoch, id_ms, id_seq, n",
+            "UPDATE checkpoint SET holder = %(me)s, heard_at = clock_timestamp() WHERE holder <> %(part)s AND "
+            "(%(at_once)s OR holder = %(me)s OR heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s)) "
+            "RETURNING epoch, id_ms, id_seq, n",
             values,
         )
         if row is not None:
@@ -161,6 +165,12 @@ class Store:
             assert name is not None, "a foreign key says so"
             return Checkpoint(row[0], name[0], EntryId(row[1], row[2]), row[3])
         holder = await self._one("SELECT holder FROM checkpoint")
+        if holder is not None and holder[0] == OF_A_PART:
+            raise SettingError(
+                "DATABASE_URL: this archive was begun with a part of a log (an export with --types or --since, or a "
+                "recorded file), and would lack the rest for ever. Import a whole export; or archive into another "
+                "database first, and import the part there"
+            )
         if holder is not None:
             raise FencedError(f"another archiver is at work: {holder[0]}")
         return None

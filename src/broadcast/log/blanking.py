@@ -1,13 +1,13 @@
 """Erasing in the archive: a blank takes the row's place, and whatever was counted is counted anew.
 
 In batches, each a transaction of its own: an archive may hold millions of what shall go, and the archiver must go on.
+Where times are named, only the rows are read that can have them: an event is in the log soon after its `ts`, or it is
+in the index of those that came late.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
@@ -17,7 +17,9 @@ from psycopg.types.json import Jsonb
 
 from broadcast.errors import SettingError, UnreachableError
 from broadcast.log.archive import Place, read_extent
-from broadcast.log.erasure import BLANK, ERASED, Erasure, blank
+from broadcast.log.blanks import Blanked, blank_out
+from broadcast.log.erasure import BLANK, ERASED, Erasure
+from broadcast.log.places import LATE_MS, milliseconds
 from broadcast.log.position import START, EntryId
 
 __all__ = ["ArchiveEraser"]
@@ -25,18 +27,21 @@ __all__ = ["ArchiveEraser"]
 BATCH_EVENTS: Final = 5_000
 CONNECT_TIMEOUT_S: Final = 5
 TRIES_MAX: Final = 5
+BIGINT_MAX: Final = 2**63 - 1
 RETRY_S: Final = 0.2
-SPANS_MS: Final = (60_000, 3_600_000)
+EARLY_MS: Final = 86_400_000
+"""So far ahead of the time in its id an event's `ts` may be, by another machine's clock; wide, so that none is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Blanked:
-    """One row that was blanked."""
+@dataclass(slots=True)
+class _Question:
+    """Conditions on a row, and their values."""
 
-    place: Place
-    type: str
-    ts_ms: int
-    partition: str
+    parts: list[LiteralString]
+    values: dict[str, Any]
+
+    def where(self, *more: LiteralString) -> sql.Composed:
+        return sql.SQL(" AND ").join([sql.SQL(part) for part in (*self.parts, *more)])
 
 
 class ArchiveEraser:
@@ -49,10 +54,13 @@ class ArchiveEraser:
 
     def __init__(self, url: str, erasure: Erasure) -> None:
         self._url, self._erasure = url, erasure
-        self.end: tuple[str | None, EntryId] = (None, START)
-        """The log's epoch and its newest event when the question was asked: what came later is not meant."""
+        self.epoch: str | None = None
+        """The log when the question was asked; what came into it later is not meant."""
+        self.end: EntryId | None = START
+        """Its last id then; None if there was no stream: then all that the archive has of it is meant."""
+        self.newest = START
+        """The newest event that the stream had then, which the archiver has to come past."""
         self._row: int | None = None
-        self._partitions: set[str] = set()
 
     async def count(self) -> int:
         """How many events are meant.
@@ -63,10 +71,12 @@ class ArchiveEraser:
         """
         async with await self._connected() as connection:
             await self._refuse_strangers(connection)
-            where, values = await self._question(connection)
-            query = sql.SQL("SELECT count(*) FROM events WHERE {}").format(where)
-            row = await (await connection.execute(query, values)).fetchone()
-            return int(row[0]) if row else 0
+            total = 0
+            for question in self._parted(await self._question(connection)):
+                query = sql.SQL("SELECT count(*) FROM events WHERE {}").format(question.where())
+                row = await (await connection.execute(query, question.values)).fetchone()
+                total += int(row[0]) if row else 0
+            return total
 
     async def erase(self) -> int:
         """Blank everything that is meant, and what was parked of it.
@@ -78,33 +88,53 @@ class ArchiveEraser:
             UnreachableError: PostgreSQL does not answer, or refuses.
             SettingError: the database holds no archive.
         """
-        total, after = 0, Place(-(2**31), START)
+        total = 0
         async with await self._connected() as connection:
-            where, values = await self._question(connection)
-            while batch := await self._patiently(connection, where, values, after):
-                total, after = total + len(batch), batch[-1].place
+            for question in self._parted(await self._question(connection)):
+                after = Place(-(2**31), START)
+                while batch := await self._patiently(connection, question, after):
+                    total, after = total + len(batch), batch[-1].place
         return total
 
     async def has_all(self) -> bool:
         """Whether everything up to the end is archived, so that nothing of it is on the way any more."""
         async with await self._connected() as connection:
             extent = await read_extent(connection)
-        epoch, entry_id = self.end
-        return extent is None or extent.name_of(extent.end.epoch) != epoch or extent.end.id >= entry_id
+        if self.newest == START:
+            return True
+        number = None if extent is None else extent.number_of(self.epoch or "")
+        return extent is not None and number is not None and Place(number, self.newest) <= extent.end
 
     async def purge(self) -> str:
-        """Clean the pages that held what is gone.
+        """Clean the pages that held what is gone, and what the planner had noted of it.
 
         Returns:
             What is said of it.
         """
         try:
             async with await self._connected() as connection:
-                for name in sorted(self._partitions):
-                    await connection.execute(sql.SQL("VACUUM {}").format(sql.SQL(name)))  # pyright: ignore
+                for name in await self._tables(connection):
+                    await connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.SQL(name)))  # pyright: ignore
+                # Nobody but a person lets the whole be analysed: it then has samples of its own.
+                noted = "SELECT 1 FROM pg_statistic WHERE starelid = 'events'::regclass LIMIT 1"
+                if await (await connection.execute(noted)).fetchone():
+                    await connection.execute("ANALYZE events")
         except UnreachableError as error:
             return f"not vacuumed ({error})"
         return "vacuumed"
+
+    async def _tables(self, connection: psycopg.AsyncConnection[Any]) -> list[str]:
+        """Where something may have been erased, now or by a run that came no further."""
+        found = {"parked"}
+        question = await self._question(connection)
+        question.parts = [part for part in question.parts if not part.startswith("type ")]
+        for each in self._parted(question):
+            query = sql.SQL("SELECT DISTINCT tableoid::regclass::text FROM events WHERE {}").format(
+                each.where("type = %(blank)s")
+            )
+            rows = await connection.execute(query, each.values | {"blank": BLANK})
+            found |= {name for (name,) in await rows.fetchall()}
+        return sorted(found)
 
     # --- one connection
 
@@ -115,14 +145,14 @@ class ArchiveEraser:
 
     async def _refuse_strangers(self, connection: psycopg.AsyncConnection[Any]) -> None:
         # Two addresses that do not belong together: what is erased cannot be brought back.
-        extent, (epoch, entry_id) = await read_extent(connection), self.end
-        if extent is not None and entry_id != START and (epoch or "") not in [each.name for each in extent.epochs]:
+        extent, epoch = await read_extent(connection), self.epoch
+        if extent is not None and self.end not in (None, START) and extent.number_of(epoch or "") is None:
             raise SettingError(
                 "REDIS_URL and DATABASE_URL name two logs: the archive has never met the one in Redis "
                 f"({epoch or 'without a name'}). Name those that belong together, or let the archiver come this far"
             )
 
-    async def _question(self, connection: psycopg.AsyncConnection[Any]) -> tuple[sql.Composed, dict[str, Any]]:
+    async def _question(self, connection: psycopg.AsyncConnection[Any]) -> _Question:
         erasure = self._erasure
         parts: list[LiteralString] = ["type <> ALL(%(kept)s)"]
         values: dict[str, Any] = {"kept": [BLANK, ERASED]}
@@ -134,27 +164,38 @@ class ArchiveEraser:
             parts.append("type = ANY(%(types)s)")
             values["types"] = [name for (name,) in there if erasure.types.matches(name)]
         if erasure.ts_from is not None:
-            parts.append("ts >= %(ts_from)s::timestamptz")
-            values["ts_from"] = erasure.ts_from
+            parts.append("ts >= %(ts_from)s::timestamptz AND id_ms >= %(from_ms)s")
+            values |= {"ts_from": erasure.ts_from, "from_ms": milliseconds(erasure.ts_from) - EARLY_MS}
         if erasure.ts_to is not None:
             # Readers compare milliseconds, which is all that an event tells; the column may hold more.
             parts.append("ts < %(ts_to)s::timestamptz + interval '1 ms'")
             values["ts_to"] = erasure.ts_to
         extent = await read_extent(connection)
-        epoch, entry_id = self.end
-        for known in () if extent is None else extent.epochs:
-            if known.name == epoch:
-                parts.append("(epoch, id_ms, id_seq) <= (%(end_epoch)s, %(end_ms)s, %(end_seq)s)")
-                values |= {"end_epoch": known.number, "end_ms": entry_id.ms, "end_seq": entry_id.seq}
-        return sql.SQL(" AND ").join([sql.SQL(part) for part in parts]), values
+        number = None if extent is None else extent.number_of(self.epoch or "")
+        if number is not None:
+            end = self.end or EntryId(BIGINT_MAX, BIGINT_MAX)
+            parts.append("(epoch, id_ms, id_seq) <= (%(end_epoch)s, %(end_ms)s, %(end_seq)s)")
+            values |= {"end_epoch": number, "end_ms": end.ms, "end_seq": end.seq}
+        return _Question(parts, values)
+
+    def _parted(self, question: _Question) -> tuple[_Question, ...]:
+        """The same question in parts that an index answers each: what came in time, and what came late."""
+        if self._erasure.ts_to is None:
+            return (question,)
+        values = question.values | {"late_ms": milliseconds(self._erasure.ts_to) + LATE_MS}
+        late: LiteralString = "ts < to_timestamp((id_ms - 60000) / 1000.0::double precision)"
+        return (
+            _Question([*question.parts, "id_ms <= %(late_ms)s"], values),
+            _Question([*question.parts, "id_ms > %(late_ms)s", late], values),
+        )
 
     async def _patiently(
-        self, connection: psycopg.AsyncConnection[Any], where: sql.Composed, values: dict[str, Any], after: Place
-    ) -> list[_Blanked]:
+        self, connection: psycopg.AsyncConnection[Any], question: _Question, after: Place
+    ) -> list[Blanked]:
         for turn in range(TRIES_MAX):
             try:
                 async with connection.transaction():
-                    return await self._batch(connection, where, values, after)
+                    return await self._batch(connection, question, after)
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 if turn == TRIES_MAX - 1:
                     raise
@@ -162,22 +203,20 @@ class ArchiveEraser:
         return []
 
     async def _batch(
-        self, connection: psycopg.AsyncConnection[Any], where: sql.Composed, values: dict[str, Any], after: Place
-    ) -> list[_Blanked]:
+        self, connection: psycopg.AsyncConnection[Any], question: _Question, after: Place
+    ) -> list[Blanked]:
         query = sql.SQL(
-            "SELECT epoch, id_ms, id_seq, type, (extract(epoch FROM ts) * 1000)::bigint, tableoid::regclass::text "
+            "SELECT epoch, id_ms, id_seq, type, (extract(epoch FROM ts) * 1000)::bigint "
             "FROM events WHERE {} AND (epoch, id_ms, id_seq) > (%(epoch)s, %(ms)s, %(seq)s) "
             "ORDER BY epoch, id_ms, id_seq LIMIT %(count)s FOR UPDATE"
-        ).format(where)
+        ).format(question.where())
         more = {"epoch": after.epoch, "ms": after.id.ms, "seq": after.id.seq, "count": BATCH_EVENTS}
-        rows = await (await connection.execute(query, values | more)).fetchall()
-        batch = [_Blanked(Place(row[0], EntryId(row[1], row[2])), *row[3:]) for row in rows]
+        rows = await (await connection.execute(query, question.values | more)).fetchall()
+        batch = [Blanked(Place(row[0], EntryId(row[1], row[2])), *row[3:]) for row in rows]
         if batch:
-            await _blank(connection, [each.place for each in batch])
-            await _count_anew(connection, batch)
+            await blank_out(connection, batch)
         if batch or self._row is None:
             await self._note(connection, len(batch))
-        self._partitions |= {each.partition for each in batch}
         return batch
 
     async def _note(self, connection: psycopg.AsyncConnection[Any], number: int) -> None:
@@ -219,57 +258,3 @@ class _Connection:
         await self._connection.close()
         if isinstance(error, psycopg.Error):
             raise UnreachableError(f"PostgreSQL: {type(error).__name__}: {error}"[:300]) from error
-
-
-async def _blank(connection: psycopg.AsyncConnection[Any], places: list[Place]) -> None:
-    keys = ([each.epoch for each in places], [each.id.ms for each in places], [each.id.seq for each in places])
-    named = "SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS gone (epoch, id_ms, id_seq)"
-    same = "e.epoch = gone.epoch AND e.id_ms = gone.id_ms AND e.id_seq = gone.id_seq"
-    await connection.execute(
-        sql.SQL(
-            "UPDATE events e SET type = {blank}, cycle = 0, day = 0, data = {data}, extra = NULL "
-            "FROM ({named}) gone WHERE {same}"
-        ).format(
-            blank=sql.Literal(BLANK),
-            data=sql.Literal(Jsonb(blank("")["data"])),
-            named=sql.SQL(named),
-            same=sql.SQL(same),
-        ),
-        keys,
-    )
-    await connection.execute(
-        sql.SQL("DELETE FROM parked e USING ({named}) gone WHERE {same}").format(
-            named=sql.SQL(named), same=sql.SQL(same)
-        ),
-        keys,
-    )
-
-
-async def _count_anew(connection: psycopg.AsyncConnection[Any], batch: list[_Blanked]) -> None:
-    types: Counter[str] = Counter()
-    counts: Counter[tuple[int, int, str]] = Counter()
-    for each in batch:
-        for name, step in ((each.type, -1), (BLANK, 1)):
-            types[name] += step
-            for span_ms in SPANS_MS:
-                counts[span_ms, each.ts_ms - each.ts_ms % span_ms, name] += step
-    async with connection.cursor() as cursor:
-        # In one order, as everybody who counts: so two of them do not wait for each other.
-        await cursor.executemany(
-            "INSERT INTO types AS t (type, events) VALUES (%s, %s) ON CONFLICT (type) "
-            "DO UPDATE SET events = t.events + excluded.events",
-            sorted(types.items()),
-        )
-        await cursor.executemany(
-            "INSERT INTO counts AS c (span_ms, begin_ms, type, events) VALUES (%s, %s, %s, %s) "
-            "ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = c.events + excluded.events",
-            _rows(counts),
-        )
-    await connection.execute("DELETE FROM types WHERE events <= 0")
-    await connection.execute(
-        "DELETE FROM counts WHERE events <= 0 AND type = ANY(%s)", ([name for name in types if name != BLANK],)
-    )
-
-
-def _rows(counts: Counter[tuple[int, int, str]]) -> Iterable[tuple[int, int, str, int]]:
-    return [(*key, number) for key, number in sorted(counts.items())]

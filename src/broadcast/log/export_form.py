@@ -36,6 +36,8 @@ class Header:
     """The logs in it, in their order; the numbers are those of the archive it comes from."""
     is_whole: bool
     """Whether it holds every type."""
+    is_from_start: bool
+    """Whether it begins where the archive did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ def _told(event: Event) -> Header | Mark | Exported | Unplaced:
         match event["type"]:
             case "broadcast.export":
                 listed = cast("list[dict[str, Any]]", data["epochs"])
-                return Header(tuple(_epoch(number, each) for number, each in enumerate(listed)), data["types"] is None)
+                epochs = tuple(_epoch(number, each) for number, each in enumerate(listed))
+                return Header(epochs, data["types"] is None, data["since"] is None)
             case "broadcast.epoch":
                 return Mark(str(data["name"]))
             case "broadcast.exported":

@@ -44,8 +44,10 @@ class StreamEraser:
         self._servers = Servers(url, stream, name="erase", timeout_s=TIMEOUT_S)
         self._stream, self._log_key = stream, f"{{{stream}}}:log"
         self._erasure = erasure
-        self.end = START
-        """The newest entry of the last look: what comes behind it is not meant."""
+        self.end: EntryId | None = None
+        """The stream's last id at the last look: what comes behind it is not meant. None: there was no stream."""
+        self.newest = START
+        """The newest entry that was there."""
         self.epoch: str | None = None
         """The log that was looked at."""
 
@@ -76,7 +78,7 @@ class StreamEraser:
         """
         try:
             for _ in range(TRIES_MAX):
-                doomed = await self._meant(self.end)
+                doomed = {} if self.end is None else await self._meant(self.end)
                 if not doomed or await self._rewritten(doomed):
                     return len(doomed)
         except (RedisError, OSError) as error:
@@ -93,11 +95,11 @@ class StreamEraser:
         said: list[str] = []
         for setting, command, name in (
             ("appendonly", "BGREWRITEAOF", "append-only file"),
-            ("save", "BGSAVE", "snapshot"),
+            ("save", "BGSAVE SCHEDULE", "snapshot"),  # behind the one before it: only one is written at a time
         ):
             try:
                 if _value(await client.execute_command("CONFIG", "GET", setting)) not in ("no", ""):
-                    await client.execute_command(command)
+                    await client.execute_command(*command.split())
                     said.append(f"its {name} is being written anew")
             except (RedisError, OSError) as error:
                 said.append(f"its {name} may still hold it ({command}: {error})")
@@ -109,13 +111,24 @@ class StreamEraser:
         return (await self._servers.located()).client
 
     async def _look(self) -> dict[EntryId, str]:
-        """What is meant, up to the newest entry now; remembers both the log and that entry."""
+        """What is meant, up to the newest entry now; remembers both the log and how far it had come."""
         client = await self._client()
         last = cast("list[Any]", await client.execute_command("XREVRANGE", self._stream, "+", "-", "COUNT", 1))
-        self.end = parse_id(last[0][0].decode()) if last else START
+        self.newest = parse_id(last[0][0].decode()) if last else START
+        self.end = await self._last_id(client)
         epoch = await client.execute_command("HGET", self._log_key, "epoch")
         self.epoch = None if epoch is None else _text(epoch)
-        return await self._meant(self.end)
+        return {} if self.end is None else await self._meant(self.end)
+
+    async def _last_id(self, client: Any) -> EntryId | None:
+        # Not the newest entry's: that, and all of them, may have been trimmed and be in the archive.
+        try:
+            facts = cast("dict[str, Any]", await client.xinfo_stream(self._stream))
+        except ResponseError as error:
+            if "no such key" in str(error).lower():
+                return None
+            raise
+        return parse_id(_text(facts["last-generated-id"]))
 
     async def _meant(self, end: EntryId) -> dict[EntryId, str]:
         """The ids of what is meant, each with its `ts`."""

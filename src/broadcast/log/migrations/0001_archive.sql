@@ -46,7 +46,8 @@ CREATE TABLE checkpoint (
     id_seq bigint NOT NULL,
     n bigint,
     holder text NOT NULL,               -- the archiver that may write; another one's transaction finds itself fenced off
-    heard_at timestamptz NOT NULL DEFAULT now()
+    heard_at timestamptz NOT NULL DEFAULT now(),
+    imports bigint NOT NULL DEFAULT 0   -- how often `broadcast import` has put something in: part of every ETag
 );
 CREATE UNIQUE INDEX checkpoint_is_one ON checkpoint ((true));
 
@@ -100,7 +101,7 @@ CREATE TABLE counts (
     PRIMARY KEY (span_ms, begin_ms, type)
 ) WITH (fillfactor = 50);
 
--- What was taken out by `broadcast erase`; their number is part of every ETag.
+-- What was taken out by `broadcast erase`; how many, and of how many events, is part of every ETag.
 CREATE TABLE erasures (
     erasure bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     erased_at timestamptz NOT NULL DEFAULT now(),
