@@ -319,6 +319,20 @@ def test_the_latest_cycles_come_page_by_page(reader: Reader) -> None:
         assert (whole["duration_ms"], whole["cycle"]) == (each["duration_ms"], each["cycle"])
 
 
+def test_pages_of_large_events_are_cut_and_say_that_there_are_more(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadcast.log.archive.BYTES_MAX", 1500)
+    monkeypatch.setattr("broadcast.bridge.tiers.PAGE_BYTES_MAX", 1000)
+    log = reader.world.log
+    for order, expected in (("asc", log), ("desc", log[::-1])):
+        answer = reader.ask("/history", order=order, limit=1000)
+        assert len(answer.body) < 1500 and answer.json["next"]
+        assert expected == reader.walk(order=order, limit=1000)
+    starts = [e["id"] for e in log if e["type"] == "cycle.start"]
+    assert starts[::-1] == [each["id"] for each in reader.ask("/cycles", limit=100).json["cycles"]]
+
+
 def test_without_an_archive_there_is_what_the_stream_holds(valkey_server: RedisServer) -> None:
     events = list(_plain(0, 30))
     with valkey_server.client() as client, asyncio.Runner() as runner:

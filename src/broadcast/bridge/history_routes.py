@@ -88,8 +88,7 @@ class HistoryRoutes:
             return Response(None, 200, headers, NDJSON)
         if as_lines:
             return ExportResponse(await self._exports.begin(question, question.matches), headers)
-        events = await self._tiers.page(question, question.matches, count=question.count + 1)
-        is_more, events = len(events) > question.count, events[: question.count]
+        events, is_more = await self._tiers.page(question, question.matches, count=question.count)
         following = write_cursor(events[-1].position) if is_more else None
         return Response(_body(events, following, self._tiers.archive is not None), 200, headers, "application/json")
 
