@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 from broadcast.bridge import exports, moment
 from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
+from broadcast.bridge.past_events import PastEvent, identity
+from broadcast.consumers import rows
 from broadcast.filters import parse_filter
+from broadcast.log.position import START, Position
 from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.pasts import BEGAN_MS, TYPES, Answer, World, append, ask, bridge_over, event, make_world
@@ -371,6 +374,36 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
         assert time.monotonic() - began < 2.5
         runner.run(context.__aexit__(None, None, None))
+
+
+def test_what_the_archiver_has_seen_before_the_bridge_is_given_once(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    events = list(_plain(0, 20))
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events)
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        ms = BEGAN_MS + 20_000
+        unnumbered = event(ms, 0, "a counter that begins with nothing:0", "error", ts_ms=ms, cycle=4)
+        for entry in (*events, unnumbered):
+            append(client, entry)
+        context = bridge_over(valkey_server, url)
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World(events), url)
+        assert [*events, unnumbered] == reader.walk(limit=1000)
+        of_the_next_log = list(_plain(30, 5))
+        fill(url, [unnumbered], epoch="e1")
+        with ThreadPoolExecutor() as pool:
+            pool.submit(fill, url, of_the_next_log, epoch="e2").result()
+        assert [*events, unnumbered, *of_the_next_log] == reader.walk(limit=1000)
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_a_producer_and_its_seq_are_what_the_archiver_takes_them_for() -> None:
+    for by in ("a:0", "a:9223372036854775807", "a:9223372036854775808", "a:b:7", ":7", "a:", "a:x", "a\0:1", "7"):
+        row = rows._identity(by)
+        found = identity(PastEvent(Position(START), "x", "", orjson.dumps({"by": by})))
+        assert (row or ("", 0)) == found, by
 
 
 def test_without_redis_there_is_what_is_archived(postgresql_server: PostgresqlServer) -> None:

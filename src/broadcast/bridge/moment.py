@@ -69,6 +69,9 @@ class Moment:
             self.here = number or extent.end.epoch + 1
             if self.here == extent.end.epoch:
                 self._begin = extent.end.id
+            elif self.here < extent.end.epoch:
+                # The archiver has met the next log already, before this bridge has: of this one it has everything.
+                self._begin = self.head.id
             elif self._bounds.parent == extent.epochs[-1].name and self._bounds.forked_at is not None:
                 self._begin = min(extent.end.id, self._bounds.forked_at)
 
@@ -327,5 +330,5 @@ class Moment:
         rows = await self.connection.execute("SELECT name, last_seq FROM producers WHERE name = ANY(%s)", (names,))
         last: dict[str, int] = dict(await rows.fetchall())
         return [
-            event for event, (name, seq) in zip(events, identities, strict=True) if not name or seq > last.get(name, 0)
+            event for event, (name, seq) in zip(events, identities, strict=True) if not name or seq > last.get(name, -1)
         ]
