@@ -384,18 +384,19 @@ def test_what_the_archiver_has_seen_before_the_bridge_is_given_once(
         fill(url, events)
         client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
         ms = BEGAN_MS + 20_000
-        unnumbered = event(ms, 0, "a counter that begins with nothing:0", "error", ts_ms=ms, cycle=4)
-        for entry in (*events, unnumbered):
+        foreign = [
+            event(ms, at, by, "error", ts_ms=ms, cycle=4) for at, by in enumerate(("a counter from nothing:0", None))
+        ]
+        for entry in (*events, *foreign):
             append(client, entry)
         context = bridge_over(valkey_server, url)
         bridge = runner.run(context.__aenter__())
         reader = Reader(runner, bridge, World(events), url)
-        assert [*events, unnumbered] == reader.walk(limit=1000)
+        assert [*events, *foreign] == reader.walk(limit=1000)
         of_the_next_log = list(_plain(30, 5))
-        fill(url, [unnumbered], epoch="e1")
-        with ThreadPoolExecutor() as pool:
-            pool.submit(fill, url, of_the_next_log, epoch="e2").result()
-        assert [*events, unnumbered, *of_the_next_log] == reader.walk(limit=1000)
+        fill(url, foreign, epoch="e1")
+        fill(url, of_the_next_log, epoch="e2")
+        assert [*events, *foreign, *of_the_next_log] == reader.walk(limit=1000)
         runner.run(context.__aexit__(None, None, None))
 
 
