@@ -376,6 +376,22 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         runner.run(context.__aexit__(None, None, None))
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+def test_so_much_of_the_past_a_minute_holds_over_http_too(valkey_server: RedisServer, accept: str) -> None:
+    with valkey_server.client() as client, asyncio.Runner() as runner:
+        for entry in _plain(0, 30):
+            append(client, entry)
+        context = bridge_over(valkey_server, "", replay_events_per_minute=40)
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World([]), "")
+        assert [200, 200] == [reader.ask("/history", {"Accept": accept}, limit=30).status for _ in range(2)]
+        for path in ("/history", "/cycles"):
+            answer = reader.ask(path, {"Accept": accept})
+            assert (429, "too_many_requests") == (answer.status, answer.json["code"])
+            assert int(answer.headers["retry-after"]) >= 1
+        runner.run(context.__aexit__(None, None, None))
+
+
 def test_what_the_archiver_has_seen_before_the_bridge_is_given_once(
     postgresql_server: PostgresqlServer, valkey_server: RedisServer
 ) -> None:
