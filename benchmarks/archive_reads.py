@@ -76,7 +76,7 @@ class Reading:
 def run(redis_url: str) -> Table:
     with running_postgresql(options=("shared_buffers=256MB", "max_wal_size=4GB")) as server, database(server) as url:
         asyncio.run(_fill(url, ROWS))
-        with bridge(redis_url, DATABASE_URL=url) as serving:
+        with bridge(redis_url, DATABASE_URL=url, BROADCAST_REPLAY_EVENTS_PER_MINUTE="0") as serving:
             figures = [*_pages(serving), *_exports(serving, url), *(_live(serving) if has_compiler() else [])]
         with server.connect() as connection:
             version = connection.info.server_version // 10_000

@@ -15,6 +15,7 @@ from broadcast.errors import PositionError, UnreachableError
 from broadcast.filters import parse_filter
 from broadcast.log.archive import Archive, Archived, Extent, Place
 from broadcast.log.position import START, EntryId, Position
+from broadcast.log.seam import Seam
 from tests.archives import database, fill
 from tests.postgresql import PostgresqlServer
 
@@ -136,3 +137,27 @@ def test_a_schema_in_the_address_is_heeded_and_nothing_is_written(url: str) -> N
     assert asyncio.run(look(url)) is None
     extent = asyncio.run(look(of_kai))
     assert extent is not None and 3 == extent.n
+
+
+def test_a_page_of_large_events_ends_at_so_many_bytes_and_goes_on_in_the_same_snapshot(url: str) -> None:
+    """What is five bytes in the log may be three hundred on its way: 40 events of a few kilobytes are 24 MiB."""
+    fill(url, [event(at, data={"big": [1e300] * 2000}) for at in range(40)])
+    assert list(range(1, 41)) == [row.n for row in asyncio.run(read(url, page=500))]
+
+    async def look() -> list[int]:
+        async with aclosing(Archive(url)) as archive:
+            seam = Seam(archive, "v5:stream")
+            sizes: list[int] = []
+            at: Position | Place = Position(START)
+            while True:
+                page = await seam.page(at, count=500)
+                assert page is not None
+                rows = [row for piece in page.pieces if isinstance(piece, list) for row in piece]
+                sizes.append(sum(len(row.json) for row in rows))
+                if page.is_last:
+                    assert [("mind", 40)] == page.producers
+                    return sizes
+                at = page.end
+
+    sizes = asyncio.run(look())
+    assert sum(sizes) > 20 * 2**20 and max(sizes) < 9 * 2**20

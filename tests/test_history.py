@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 from broadcast.bridge import exports, moment
 from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
+from broadcast.bridge.past_events import PastEvent, identity
+from broadcast.consumers import rows
 from broadcast.filters import parse_filter
+from broadcast.log.position import START, Position
 from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.pasts import BEGAN_MS, TYPES, Answer, World, append, ask, bridge_over, event, make_world
@@ -323,6 +326,20 @@ def test_the_latest_cycles_come_page_by_page(reader: Reader) -> None:
         assert (whole["duration_ms"], whole["cycle"]) == (each["duration_ms"], each["cycle"])
 
 
+def test_pages_of_large_events_are_cut_and_say_that_there_are_more(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadcast.log.archive.BYTES_MAX", 1500)
+    monkeypatch.setattr("broadcast.bridge.tiers.PAGE_BYTES_MAX", 1000)
+    log = reader.world.log
+    for order, expected in (("asc", log), ("desc", log[::-1])):
+        answer = reader.ask("/history", order=order, limit=1000)
+        assert len(answer.body) < 1500 and answer.json["next"]
+        assert expected == reader.walk(order=order, limit=1000)
+    starts = [e["id"] for e in log if e["type"] == "cycle.start"]
+    assert starts[::-1] == [each["id"] for each in reader.ask("/cycles", limit=100).json["cycles"]]
+
+
 def test_without_an_archive_there_is_what_the_stream_holds(valkey_server: RedisServer) -> None:
     events = list(_plain(0, 30))
     with valkey_server.client() as client, asyncio.Runner() as runner:
@@ -361,6 +378,53 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
         assert time.monotonic() - began < 2.5
         runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+def test_so_much_of_the_past_a_minute_holds_over_http_too(valkey_server: RedisServer, accept: str) -> None:
+    with valkey_server.client() as client, asyncio.Runner() as runner:
+        for entry in _plain(0, 30):
+            append(client, entry)
+        context = bridge_over(valkey_server, "", replay_events_per_minute=40)
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World([]), "")
+        assert [200, 200] == [reader.ask("/history", {"Accept": accept}, limit=30).status for _ in range(2)]
+        for path in ("/history", "/cycles"):
+            answer = reader.ask(path, {"Accept": accept})
+            assert (429, "too_many_requests") == (answer.status, answer.json["code"])
+            assert int(answer.headers["retry-after"]) >= 1
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_what_the_archiver_has_seen_before_the_bridge_is_given_once(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    events = list(_plain(0, 20))
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events)
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        ms = BEGAN_MS + 20_000
+        foreign = [
+            event(ms, at, by, "error", ts_ms=ms, cycle=4) for at, by in enumerate(("a counter from nothing:0", None))
+        ]
+        for entry in (*events, *foreign):
+            append(client, entry)
+        context = bridge_over(valkey_server, url)
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World(events), url)
+        assert [*events, *foreign] == reader.walk(limit=1000)
+        of_the_next_log = list(_plain(30, 5))
+        fill(url, foreign, epoch="e1")
+        fill(url, of_the_next_log, epoch="e2")
+        assert [*events, *foreign, *of_the_next_log] == reader.walk(limit=1000)
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_a_producer_and_its_seq_are_what_the_archiver_takes_them_for() -> None:
+    for by in ("a:0", "a:9223372036854775807", "a:9223372036854775808", "a:b:7", ":7", "a:", "a:x", "a\0:1", "7"):
+        row = rows._identity(by)
+        found = identity(PastEvent(Position(START), "x", "", orjson.dumps({"by": by})))
+        assert (row or ("", 0)) == found, by
 
 
 def test_without_redis_there_is_what_is_archived(postgresql_server: PostgresqlServer) -> None:

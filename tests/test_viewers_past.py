@@ -18,9 +18,10 @@ from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, READS_AT_ONCE
 from broadcast.bridge.requests import parse_handshake, utc_now
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
+from broadcast.bridge.walk import Walk
 from broadcast.errors import UnreachableError
 from broadcast.filters import parse_filter
-from broadcast.log.position import EntryId, Gap, Position, Since
+from broadcast.log.position import START, EntryId, Gap, Position, Since
 from broadcast.log.stream import LinkUp
 from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
 from tests.test_cursors import Line
@@ -322,6 +323,17 @@ def test_an_archive_that_hangs_is_left_by_those_who_wait_and_by_those_in_the_que
     assert all(isinstance(each, UnreachableError) for each in found)
     assert world.loop.time() - began_s == pytest.approx(CATCHUP_PATIENCE_S, abs=0.1)
     world.loop.pass_time(200)
+
+
+def test_a_walk_up_to_a_time_ends_where_it_is_to_end_nevertheless(world: World) -> None:
+    stands = world.archive.rows[700]
+    until = Position(stands.place.id, stands.n, world.log.epoch)
+
+    async def walked() -> list[int]:
+        walk = Walk(world.fanout, Position(START), Wanted(ts_to=MemoryLog.ts_of(1400)), until=until)
+        return [event.n or 0 for page in [page async for page in walk.pages()] for event in page]
+
+    assert list(range(1, (stands.n or 0) + 1)) == world.loop.run_until_complete(walked())
 
 
 def test_what_is_rare_is_not_looked_for_in_all_of_the_stream() -> None:

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -42,8 +42,15 @@ class Exports:
         self._turn = asyncio.Semaphore(READS_AT_ONCE)
         self._places = asyncio.Semaphore(EXPORTS_MAX)
 
-    async def begin(self, question: Question, matches: Matches) -> Export:
+    async def begin(
+        self, question: Question, matches: Matches, *, on_read: Callable[[int], None] = lambda _: None
+    ) -> Export:
         """Begin an export; its first slice has been read, so what can go wrong with the question has.
+
+        Args:
+            question: the range.
+            matches: whether an event of a type is wanted, and may be seen.
+            on_read: told how many events each slice has.
 
         Raises:
             RequestError: it cannot be answered, or there are too many exports.
@@ -55,7 +62,7 @@ class Exports:
             raise RequestError(
                 "too_many_requests", f"{EXPORTS_MAX} long ranges are being read; come back when one has ended"
             ) from None
-        export = Export(self, question, matches)
+        export = Export(self, question, matches, on_read)
         try:
             await export.open()
         except BaseException:
@@ -80,12 +87,14 @@ class Export:
         exports: all of them.
         question: the range.
         matches: whether an event of a type is wanted, and may be seen.
+        on_read: told how many events each slice has.
     """
 
-    def __init__(self, exports: Exports, question: Question, matches: Matches) -> None:
+    def __init__(self, exports: Exports, question: Question, matches: Matches, on_read: Callable[[int], None]) -> None:
         self._exports = exports
         self._question = question
         self._matches = matches
+        self._on_read = on_read
         self._left = question.limit
         self._slice_events = SLICE_EVENTS
         self._first = Lines()
@@ -112,7 +121,9 @@ class Export:
 
     async def _read(self) -> Lines:
         count = self._slice_events if self._left is None else min(self._slice_events, self._left)
-        return await self._exports.read(self._question, self._matches, count=count)
+        lines = await self._exports.read(self._question, self._matches, count=count)
+        self._on_read(lines.rows)
+        return lines
 
     def _goes_on_behind(self, lines: Lines) -> bool:
         """Put the question behind what was read; True if there is no more of it."""

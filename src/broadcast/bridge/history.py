@@ -41,7 +41,7 @@ class History:
         self._ring = ring
         self._reader = reader
         self.past = past
-        self._pages: SharedReads[Page] = SharedReads(turns=Turns(READS_AT_ONCE), kept_max=PAGES_MAX)
+        self._pages: SharedReads[Page] = SharedReads(turns=Turns(READS_AT_ONCE), kept_max=PAGES_MAX, size=_bytes)
         self.was_loaded_whole = False
         """Whether the stream held nothing older than the ring when that was loaded."""
 
@@ -172,6 +172,10 @@ class History:
         self._pages.clear()
         if self.past is not None:
             self.past.forget()
+
+
+def _bytes(page: Page) -> int:
+    return sum(len(event.json) for event in page[0])
 
 
 def _events(entries: list[Entry]) -> list[RingEvent]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from broadcast.bridge.history_requests import Question, parse_number, parse_plac
 from broadcast.bridge.past_events import PastEvent
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import utc_now
+from broadcast.bridge.rights import holder_of
 from broadcast.bridge.seals import is_held, seal
 from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError, UnreachableError
@@ -36,7 +38,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     # What one viewer may see, another may not; and what was erased is not to be shown again. So nothing is shown from
     # a cache that was not asked for anew, with a token.
     "Cache-Control": "private, no-cache",
-    "Vary": "Authorization, Accept",
+    "Vary": "Authorization, Cookie, Accept",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -63,6 +65,8 @@ class HistoryRoutes:
 
     def _question(self, request: Request) -> Question:
         grant = self._door.grant_of(request, only_reads=True)
+        request.state.holder = holder_of(grant, request.client.host if request.client else "")
+        self._door.rights.refuse_past(request.state.holder)
         if grant.replay_count_max == 0:
             raise RequestError("forbidden", "this token gives nothing of the past")
         question = parse_question(request.query_params, now=utc_now())
@@ -87,11 +91,15 @@ class HistoryRoutes:
         if as_lines and request.method == "HEAD":
             return Response(None, 200, headers, NDJSON)
         if as_lines:
-            return ExportResponse(await self._exports.begin(question, question.matches), headers)
-        events = await self._tiers.page(question, question.matches, count=question.count + 1)
-        is_more, events = len(events) > question.count, events[: question.count]
+            note = partial(self._door.rights.note_past, request.state.holder)
+            return ExportResponse(await self._exports.begin(question, question.matches, on_read=note), headers)
+        events, is_more = await self._tiers.page(question, question.matches, count=question.count)
+        self._note(request, len(events))
         following = write_cursor(events[-1].position) if is_more else None
         return Response(_body(events, following, self._tiers.archive is not None), 200, headers, "application/json")
+
+    def _note(self, request: Request, events: int) -> None:
+        self._door.rights.note_past(request.state.holder, events)
 
     async def _seal(self, request: Request, question: Question, *, as_lines: bool) -> str | None:
         if self._tiers.archive is None or question.until.is_open:
@@ -113,6 +121,7 @@ class HistoryRoutes:
             cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, start))
         except UnreachableError as error:
             raise _unavailable(error) from None
+        self._note(request, len(cycle.events))
         return _told(request, cycle.body())
 
     async def _cycles(self, request: Request) -> Response:
@@ -123,12 +132,14 @@ class HistoryRoutes:
         try:
             if number is not None:
                 cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, number))
+                self._note(request, len(cycle.events))
                 return _told(request, cycle.body())
             found = await self._tiers.at_one_moment(
                 lambda moment: latest_cycles(moment, question, before, count=count + 1)
             )
         except UnreachableError as error:
             raise _unavailable(error) from None
+        self._note(request, min(count, len(found)))
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
         return _told(request, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following}))
 

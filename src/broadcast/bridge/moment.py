@@ -69,6 +69,9 @@ class Moment:
             self.here = number or extent.end.epoch + 1
             if self.here == extent.end.epoch:
                 self._begin = extent.end.id
+            elif self.here < extent.end.epoch:
+                # The archiver has met the next log already, before this bridge has: of this one it has everything.
+                self._begin = self.head.id
             elif self._bounds.parent == extent.epochs[-1].name and self._bounds.forked_at is not None:
                 self._begin = min(extent.end.id, self._bounds.forked_at)
 
@@ -175,11 +178,31 @@ class Moment:
             UnreachableError: a tier that is needed does not answer.
             TrimmedError: see `heeds_trimming`.
         """
+        found, is_cut = await self.some(asked, matches, newest_first=newest_first, count=count)
+        while is_cut:
+            last = self.place_of(found[-1].position)
+            asked = replace(asked, until=in_front_of(last)) if newest_first else replace(asked, after=last)
+            more, is_cut = await self.some(asked, matches, newest_first=newest_first, count=count - len(found))
+            found += more
+        return found
+
+    async def some(
+        self, asked: Range, matches: Matches, *, newest_first: bool, count: int
+    ) -> tuple[list[PastEvent], bool]:
+        """The same; it may be fewer where events are large, and then says that there may be more.
+
+        Raises:
+            UnreachableError: a tier that is needed does not answer.
+            TrimmedError: see `heeds_trimming`.
+        """
         if newest_first:
             found = await self.tail(asked, matches, newest_first=True, count=count)
-            return found + await self._archived(asked, matches, newest_first=True, count=count - len(found))
-        found = await self._archived(asked, matches, newest_first=False, count=count)
-        return found + await self.tail(asked, matches, newest_first=False, count=count - len(found))
+            more, is_cut = await self._archived(asked, matches, newest_first=True, count=count - len(found))
+            return found + more, is_cut
+        found, is_cut = await self._archived(asked, matches, newest_first=False, count=count)
+        if not is_cut:
+            found += await self.tail(asked, matches, newest_first=False, count=count - len(found))
+        return found, is_cut
 
     async def lines(self, asked: Range, matches: Matches, *, newest_first: bool, count: int) -> Lines:
         """The same as lines; it may be fewer than `count`, and not the last.
@@ -210,15 +233,18 @@ class Moment:
         found.is_last = found.rows < count
         return found
 
-    async def _archived(self, asked: Range, matches: Matches, *, newest_first: bool, count: int) -> list[PastEvent]:
+    async def _archived(
+        self, asked: Range, matches: Matches, *, newest_first: bool, count: int
+    ) -> tuple[list[PastEvent], bool]:
         archived = self._in_archive(asked)
         if self.connection is None or archived is None or count <= 0:
-            return []
+            return [], False
         from broadcast.log.archive import read_range, wanted_types
 
         types = await wanted_types(self.connection, matches)
-        rows = await read_range(self.connection, archived, types, count, newest_first=newest_first)
-        return [PastEvent(self._position(row.place, row.n), row.type, row.ts, row.json) for row in rows]
+        found = await read_range(self.connection, archived, types, count, newest_first=newest_first)
+        is_cut = found.is_cut and len(found.rows) < count
+        return [PastEvent(self._position(row.place, row.n), row.type, row.ts, row.json) for row in found.rows], is_cut
 
     def _in_archive(self, asked: Range) -> Range | None:
         """What of a range lies in the archive."""
@@ -304,5 +330,5 @@ class Moment:
         rows = await self.connection.execute("SELECT name, last_seq FROM producers WHERE name = ANY(%s)", (names,))
         last: dict[str, int] = dict(await rows.fetchall())
         return [
-            event for event, (name, seq) in zip(events, identities, strict=True) if not name or seq > last.get(name, 0)
+            event for event, (name, seq) in zip(events, identities, strict=True) if not name or seq > last.get(name, -1)
         ]

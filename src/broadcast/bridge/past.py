@@ -82,6 +82,11 @@ class PastPage:
     producers: list[tuple[str, int]]
     """With the last page: the last seq of each producer that is archived."""
 
+    @property
+    def bytes(self) -> int:
+        """Of its events' JSON."""
+        return sum(_bytes(piece[1]) for piece in self.pieces if not isinstance(piece, Gap))
+
 
 @dataclass(frozen=True, slots=True)
 class Newest:
@@ -113,8 +118,12 @@ class Past:
     def __init__(self, seam: Seam) -> None:
         self.seam = seam
         turns = Turns(READS_AT_ONCE)
-        self._pages: SharedReads[PastPage | None] = SharedReads(turns=turns, kept_max=PAGES_MAX)
-        self._newest: SharedReads[Newest] = SharedReads(turns=turns, kept_max=PAGES_MAX)
+        self._pages: SharedReads[PastPage | None] = SharedReads(
+            turns=turns, kept_max=PAGES_MAX, size=lambda page: 0 if page is None else page.bytes
+        )
+        self._newest: SharedReads[Newest] = SharedReads(
+            turns=turns, kept_max=PAGES_MAX, size=lambda found: _bytes(found.events)
+        )
         self._cycles: SharedReads[PastCycle] = SharedReads(turns=turns, kept_max=PAGES_MAX)
         self._rests_until_s = 0.0
         self._failure = ""
@@ -226,6 +235,10 @@ class Past:
     def _rest(self, reason: str) -> None:
         self._failure = reason
         self._rests_until_s = asyncio.get_running_loop().time() + REST_S
+
+
+def _bytes(events: list[RingEvent]) -> int:
+    return sum(len(event.json) for event in events)
 
 
 def _as_page(page: ArchivePage) -> PastPage:

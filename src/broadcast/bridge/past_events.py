@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
 
@@ -14,6 +15,8 @@ from broadcast.log.position import Position
 
 __all__ = ["Lines", "Matches", "PastEvent", "identity", "in_front_of", "in_ring", "is_start", "past_event"]
 
+SEQ_MAX: Final = 2**63 - 1
+"""What the archive keeps of a producer goes no further."""
 Matches = Callable[[str], bool]
 """Whether an event of a type is wanted, and may be seen."""
 
@@ -99,5 +102,6 @@ def identity(event: PastEvent) -> tuple[str, int]:
     """Its producer and seq; no name where its `by` is none of ours."""
     by = orjson.loads(event.json).get("by")
     name, _, digits = (by if isinstance(by, str) else "").rpartition(":")
-    is_number = name and len(digits) <= 18 and digits.isascii() and digits.isdigit()
-    return (name, int(digits)) if is_number else ("", 0)
+    # As the archiver reads it: see `consumers/rows.py`.
+    is_number = name and "\0" not in name and len(digits) <= 19 and digits.isascii() and digits.isdigit()
+    return (name, int(digits)) if is_number and int(digits) <= SEQ_MAX else ("", 0)

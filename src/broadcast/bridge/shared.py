@@ -46,11 +46,23 @@ class SharedReads(Generic[Page]):
     Args:
         turns: each is read in its turn.
         kept_max: so many answers are kept for who asks a moment later.
+        kept_bytes_max: so much of them, whichever is reached first.
+        size: how large an answer is, bytes; None where they are small.
     """
 
-    def __init__(self, *, turns: Turns, kept_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        turns: Turns,
+        kept_max: int,
+        kept_bytes_max: int = 32 * 1024 * 1024,
+        size: Callable[[Page], int] | None = None,
+    ) -> None:
         self._turns = turns
         self._kept_max = kept_max
+        self._kept_bytes_max = kept_bytes_max
+        self._size = size
+        self._sizes: dict[Hashable, int] = {}
         self._reads: OrderedDict[Hashable, asyncio.Task[Page]] = OrderedDict()
         """What is being read, or was lately."""
         self._begun_s: dict[asyncio.Task[Page], float] = {}
@@ -71,9 +83,8 @@ class SharedReads(Generic[Page]):
         reading = self._reads.get(key)
         if reading is None:
             reading = self._reads[key] = asyncio.create_task(self._in_turn(read))
-            reading.add_done_callback(lambda done: self._forget_failed(key, done))
-            while len(self._reads) > self._kept_max:
-                self._reads.popitem(last=False)
+            reading.add_done_callback(lambda done: self._keep(key, done))
+            self._make_room()
         # One who leaves takes nothing away from the others.
         return await asyncio.shield(reading) if patience_s is None else await self._patiently(reading, patience_s)
 
@@ -90,10 +101,12 @@ class SharedReads(Generic[Page]):
     def drop(self, key: Hashable) -> None:
         """The answer is of this moment only."""
         self._reads.pop(key, None)
+        self._sizes.pop(key, None)
 
     def clear(self) -> None:
         """What was read may be so no more."""
         self._reads.clear()
+        self._sizes.clear()
 
     async def _in_turn(self, read: Callable[[], Awaitable[Page]]) -> Page:
         reading = asyncio.current_task()
@@ -105,6 +118,20 @@ class SharedReads(Generic[Page]):
             finally:
                 del self._begun_s[reading]
 
-    def _forget_failed(self, key: Hashable, done: asyncio.Task[Page]) -> None:
-        if (done.cancelled() or done.exception() is not None) and self._reads.get(key) is done:
+    def _keep(self, key: Hashable, done: asyncio.Task[Page]) -> None:
+        has_failed = done.cancelled() or done.exception() is not None
+        if self._reads.get(key) is not done:
+            return
+        if has_failed:
             del self._reads[key]
+        elif self._size is not None:
+            self._sizes[key] = self._size(done.result())
+            self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._reads) > self._kept_max or (len(self._reads) > 1 and self._bytes > self._kept_bytes_max):
+            self.drop(next(iter(self._reads)))
+
+    @property
+    def _bytes(self) -> int:
+        return sum(self._sizes.values())

@@ -25,6 +25,7 @@ __all__ = ["Tiers"]
 
 REWOUND_MS: Final = 600_000
 """So long after Redis has lost a tail, events of it may come again: only the archive knows which it has."""
+PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
 LOOKS: Final = 3
 """So often one looks again where the stream was trimmed on the way from the archive to it."""
 _T = TypeVar("_T")
@@ -42,27 +43,29 @@ class Tiers:
         self.fanout = fanout
         self.archive = archive
 
-    async def page(self, question: Question, matches: Matches, *, count: int) -> list[PastEvent]:
-        """The first events of a question's answer, in its order.
+    async def page(self, question: Question, matches: Matches, *, count: int) -> tuple[list[PastEvent], bool]:
+        """The first events of a question's answer, in its order, and whether there are more.
 
         Args:
             question: which.
             matches: whether an event of a type is wanted, and may be seen.
-            count: at most so many.
+            count: at most so many, and fewer where these are large.
 
         Raises:
             RequestError: it cannot be answered.
             UnreachableError: a tier that is needed does not answer.
         """
-        found = self._in_ring(question, matches, count)
+        found = self._in_ring(question, matches, count + 1)
         if found is not None:
-            return found
+            return _cut(found, count)
 
-        async def read(moment: Moment) -> list[PastEvent]:
+        async def read(moment: Moment) -> tuple[list[PastEvent], bool]:
             asked = await moment.range(question)
-            return await moment.page(asked, matches, newest_first=question.newest_first, count=count)
+            return await moment.some(asked, matches, newest_first=question.newest_first, count=count + 1)
 
-        return await self.at_one_moment(read, question)
+        found, is_cut = await self.at_one_moment(read, question)
+        events, is_more = _cut(found, count)
+        return events, is_more or is_cut
 
     async def lines(self, question: Question, matches: Matches, *, count: int) -> Lines:
         """The same as lines of JSON; it may be fewer than `count`, and not the last.
@@ -144,6 +147,16 @@ class Tiers:
         places = (question.since.position, question.until.position, question.cursor)
         named = {place.epoch for place in places if place is not None} - {None, self.fanout.head.epoch}
         return not named and question.since.cycle is None and question.until.cycle is None
+
+
+def _cut(found: list[PastEvent], count: int) -> tuple[list[PastEvent], bool]:
+    """The first of them, no more than fit in a page, and whether that leaves some."""
+    size = 0
+    for at, event in enumerate(found[:count]):
+        size += len(event.json)
+        if size > PAGE_BYTES_MAX and at:
+            return found[:at], True
+    return found[:count], len(found) > count
 
 
 def _after(asked: Range) -> EntryId:

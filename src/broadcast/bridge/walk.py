@@ -113,13 +113,18 @@ class Walk:
             async for page in past.forward(self._at, self._wanted, until=until):
                 for piece in page.pieces:
                     if not isinstance(piece, Gap):
-                        yield piece[1]
+                        yield self._up_to_the_end(*piece)
                 self._at, self._seen = page.end, seen
                 for name, seq in page.producers:
                     seen.is_new(f"{name}:{seq}")
                 self._is_over = page.is_last and not page.is_at_checkpoint and self._wanted.ts_to is None
         except UnreachableError:
             self.lacks_archive = True
+
+    def _up_to_the_end(self, epoch: str | None, events: list[RingEvent]) -> list[RingEvent]:
+        # Where the end is a time, the archive is read further: its `ts` says little about where an event stands.
+        is_of_the_end = epoch == self._until.epoch
+        return [event for event in events if event.id <= self._until.id] if is_of_the_end else events
 
     def _chosen(self, events: list[RingEvent]) -> list[RingEvent]:
         seen, until = self._seen, self._until.id

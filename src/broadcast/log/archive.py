@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final, LiteralString
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, LiteralString, cast
 
 import psycopg
+from psycopg import capabilities, sql
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from broadcast.errors import UnreachableError
@@ -28,6 +30,7 @@ __all__ = [
     "Archived",
     "Epoch",
     "Extent",
+    "Found",
     "Place",
     "read_extent",
     "read_page",
@@ -40,6 +43,9 @@ QUERY_TIMEOUT_MS: Final = 30_000
 AWAY_S: Final = 2.0
 WINDOW: Final = 10
 """So many times what is wanted is read of all types, before each type is looked for on its own."""
+BYTES_MAX: Final = 8 * 1024 * 1024
+"""So much JSON is read at once. Events may be large: JSONB writes `1e300` with three hundred digits."""
+ROWS_AT_ONCE: Final = 8
 _COLUMNS: Final[LiteralString] = "epoch, id_ms, id_seq, n, type, " + TS + ", by, " + DELIVERED
 
 
@@ -133,7 +139,7 @@ class Archive:
         ts_from: str | None = None,
         ts_to: str | None = None,
     ) -> list[Archived]:
-        """Events behind a place, oldest first.
+        """Events behind a place, oldest first; fewer than there are where these are large.
 
         Args:
             after: exclusive.
@@ -148,7 +154,7 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await read_page(connection, after, until, count, types, (ts_from, ts_to))
+            return (await read_page(connection, after, until, count, types, (ts_from, ts_to))).rows
 
     async def page_before(
         self,
@@ -167,7 +173,19 @@ class Archive:
         """
         async with self.snapshot() as connection:
             types = await wanted_types(connection, matches)
-            return await read_page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
+            found = await read_page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
+            return found.rows
+
+
+@dataclass(slots=True)
+class Found:
+    """Events that follow on one another."""
+
+    rows: list[Archived] = field(default_factory=list[Archived])
+    is_cut: bool = False
+    """Whether there may be more, though they are fewer than were asked for: together they are large."""
+    bytes: int = 0
+    """Of their JSON."""
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -220,7 +238,7 @@ async def read_page(
     *,
     newest_first: bool = False,
     late_only: bool = False,
-) -> list[Archived]:
+) -> Found:
     """Events between two places, in the caller's snapshot.
 
     Args:
@@ -247,18 +265,41 @@ async def read_range(
     *,
     newest_first: bool = False,
     late_only: bool = False,
-) -> list[Archived]:
+) -> Found:
     """The first events of a range, in the caller's snapshot; the arguments as those of `read_page`."""
-    found: list[Archived] = []
+    found = Found()
     for stretch in stretches(asked, types, newest_first=newest_first, late_only=late_only):
         for step in stretch.steps(count * WINDOW):
-            begun = step.behind(found[-1].place if found else None, newest_first=newest_first)
-            query = select(_COLUMNS, begun, count=count - len(found), newest_first=newest_first)
-            rows = await connection.execute(query)
-            found += [_archived(row) for row in await rows.fetchall()]
-            if len(found) >= count:
+            begun = step.behind(found.rows[-1].place if found.rows else None, newest_first=newest_first)
+            query = select(_COLUMNS, begun, count=count - len(found.rows), newest_first=newest_first)
+            await _add(connection, query, found)
+            if len(found.rows) >= count or found.is_cut:
                 return found
     return found
+
+
+class _EnoughError(Exception):
+    """What is left of the query is called off."""
+
+
+async def _add(connection: psycopg.AsyncConnection[Any], query: sql.Composed, found: Found) -> None:
+    """Read the rows of a query, as many as fit."""
+    size = ROWS_AT_ONCE if capabilities.has_stream_chunked() else 1
+    try:
+        # A savepoint: after a query that was called off, the snapshot is there for the next one.
+        async with (
+            connection.transaction(),
+            connection.cursor() as cursor,
+            aclosing(cast("AsyncGenerator[tuple[Any, ...]]", cursor.stream(query, size=size))) as rows,
+        ):
+            async for row in rows:
+                found.rows.append(_archived(row))
+                found.bytes += len(found.rows[-1].json)
+                if found.bytes >= BYTES_MAX:
+                    found.is_cut = True
+                    raise _EnoughError
+    except _EnoughError:
+        pass
 
 
 def _archived(row: tuple[Any, ...]) -> Archived:

@@ -98,7 +98,7 @@ class Seam:
 
         Args:
             at: exclusive. Given as a position, what was never archived behind it is told as a gap.
-            count: at most so many events.
+            count: at most so many events; a page of large ones has fewer.
             until: inclusive; None for the checkpoint, which also is the most there is.
             matches: whether an event of a type is wanted; None for all.
             times: bounds of `ts`, both inclusive; None for no bound.
@@ -119,8 +119,9 @@ class Seam:
                 place, stands = await _entered(connection, extent, place)
             last = _least(extent, until)
             types = await wanted_types(connection, matches)
-            rows = await read_page(connection, place, last, count, types, times, late_only=late_only)
-            is_last = len(rows) < count
+            found = await read_page(connection, place, last, count, types, times, late_only=late_only)
+            rows = found.rows
+            is_last = len(rows) < count and not found.is_cut
             end = max(place, last) if is_last else rows[-1].place
             gaps = [] if late_only else await _gaps(connection, place, end)
             if isinstance(at, Position) and not stands:
@@ -135,7 +136,7 @@ class Seam:
 
         Args:
             at: exclusive.
-            count: at most so many events.
+            count: at most so many events, and fewer where these are large: 8 MiB at most.
             matches: whether an event of a type is wanted; None for all.
 
         Returns:
@@ -152,8 +153,8 @@ class Seam:
                 return [], None
             oldest = Place(extent.epochs[0].number, START)
             types = await wanted_types(connection, matches)
-            rows = await read_page(connection, oldest, place, count, types, newest_first=True)
-            return rows, at.id if place <= extent.end else extent.end.id
+            found = await read_page(connection, oldest, place, count, types, newest_first=True)
+            return found.rows, at.id if place <= extent.end else extent.end.id
 
     async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
         """Where the newest cycle of this number begins: in front of its `cycle.start`, and in front of the next one.
@@ -177,7 +178,7 @@ class Seam:
                 return None
             start = Place(row[0], EntryId(row[1], row[2]))
             following = await read_page(connection, start, extent.end, 1, ["cycle.start"])
-            ends = [_in_front_of(extent, found.place) for found in following]
+            ends = [_in_front_of(extent, found.place) for found in following.rows]
             return _in_front_of(extent, start), ends[0] if ends else None
 
     async def _extent(self, connection: psycopg.AsyncConnection[Any]) -> Extent | None:
