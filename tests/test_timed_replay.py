@@ -233,3 +233,25 @@ def test_a_cycle_is_a_place_in_whichever_tier_it_is(world: World) -> None:
     world.loop.pass_time(1)
     events = [data for name, _, data in late.frames() if name == "event"]
     assert ("cycle.start", 2, 1 + 50 + 51 + 51) == (events[0]["type"], events[0]["cycle"], len(events))
+
+
+@pytest.mark.parametrize(
+    ("grant", "code"),
+    [(Grant(parse_filter("a.*")), "forbidden"), (Grant(parse_filter("*"), replay_count_max=10), "not_found")],
+)
+def test_a_cycle_that_a_grant_does_not_let_be_seen_is_no_place(world: World, grant: Grant, code: str) -> None:
+    entries = [world.log.append("cycle.start", 0, "clock:1", 7), *world.append(15)]
+    world.loop.run_until_complete(world._take_in(entries))
+    line = viewer(world)
+    replay = start(world, line, 400)
+    world.loop.run_until_complete(_regrant(line, grant))
+    for name, data in (
+        ("replay", {"since": "cycle:7"}),
+        ("replay", {"since": "cycle:7", "speed": 1}),
+        ("replay.control", {"replay": replay, "action": "seek", "since": "cycle:7"}),
+    ):
+        assert code == ask(world, line, name, data)["error"]["code"]
+    late = world.come(grant=grant, since="cycle:7")
+    world.loop.pass_time(1)
+    assert ["bye"] == names(late)
+    assert code == told(late, "bye")[0]["code"]

@@ -76,14 +76,14 @@ class World:
         for item in (LinkUp(self.log.now(), self.log.now().end), Gap(stood, None, None, "reset")):
             self.loop.run_until_complete(self._take_in(item))
 
-    def come(self, **auth: Any) -> Room:
+    def come(self, *, grant: Grant | None = None, **auth: Any) -> Room:
         async def make() -> Room:
             line = Room()
             viewer = line.viewer = Viewer(
                 line,
                 self.fanout,
                 handshake=parse_handshake(auth, now=utc_now()),
-                grant=Grant(parse_filter("*")),
+                grant=grant or Grant(parse_filter("*")),
                 on_gone=lambda _: None,
             )
             viewer.begin()
