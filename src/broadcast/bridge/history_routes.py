@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +16,14 @@ from starlette.routing import Route
 from broadcast.bridge.census import census
 from broadcast.bridge.cycles import latest_cycles, one_cycle
 from broadcast.bridge.exporting import NDJSON, ExportResponse
-from broadcast.bridge.exports import Exports
+from broadcast.bridge.exports import Export, Exports
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.grant import Grant
 from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
 from broadcast.bridge.past_events import PastEvent
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import utc_now
+from broadcast.bridge.rights import holder_of
 from broadcast.bridge.seals import is_held, seal
 from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError, UnreachableError
@@ -62,7 +65,9 @@ class HistoryRoutes:
         ]
 
     def _question(self, request: Request) -> Question:
-        grant = self._door.grant_of(request, only_reads=True)
+        return self._asked(request, self._door.grant_of(request, only_reads=True))
+
+    def _asked(self, request: Request, grant: Grant) -> Question:
         if grant.replay_count_max == 0:
             raise RequestError("forbidden", "this token gives nothing of the past")
         question = parse_question(request.query_params, now=utc_now())
@@ -70,15 +75,16 @@ class HistoryRoutes:
         return replace(question, granted=grant.filter, earliest=self._fanout.earliest(grant))
 
     async def _history(self, request: Request) -> Response:
-        question = self._question(request)
+        grant = self._door.grant_of(request, only_reads=True)
+        question = self._asked(request, grant)
         try:
             if question.bucket_s is not None:
                 return await self._census(request, question)
-            return await self._events(request, question)
+            return await self._events(request, question, grant)
         except UnreachableError as error:
             raise _unavailable(error) from None
 
-    async def _events(self, request: Request, question: Question) -> Response:
+    async def _events(self, request: Request, question: Question, grant: Grant) -> Response:
         as_lines = NDJSON in request.headers.get("accept", "")
         etag = await self._seal(request, question, as_lines=as_lines)
         headers = {**_HEADERS, "ETag": etag} if etag else _HEADERS
@@ -87,11 +93,16 @@ class HistoryRoutes:
         if as_lines and request.method == "HEAD":
             return Response(None, 200, headers, NDJSON)
         if as_lines:
-            return ExportResponse(await self._exports.begin(question, question.matches), headers)
+            return ExportResponse(await self._export(request, question, grant), headers)
         events = await self._tiers.page(question, question.matches, count=question.count + 1)
         is_more, events = len(events) > question.count, events[: question.count]
         following = write_cursor(events[-1].position) if is_more else None
         return Response(_body(events, following, self._tiers.archive is not None), 200, headers, "application/json")
+
+    async def _export(self, request: Request, question: Question, grant: Grant) -> Export:
+        holder = holder_of(grant, request.client.host if request.client else "")
+        still = partial(self._door.refuse_ended, grant)
+        return await self._exports.begin(question, question.matches, holder=holder, refuse_ended=still)
 
     async def _seal(self, request: Request, question: Question, *, as_lines: bool) -> str | None:
         if self._tiers.archive is None or question.until.is_open:
