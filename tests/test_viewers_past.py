@@ -15,6 +15,7 @@ from broadcast.bridge.answers import Request
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, Past
 from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.rights import Rights
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
 from broadcast.filters import parse_filter
@@ -76,7 +77,7 @@ class World:
         for item in (LinkUp(self.log.now(), self.log.now().end), Gap(stood, None, None, "reset")):
             self.loop.run_until_complete(self._take_in(item))
 
-    def come(self, *, grant: Grant | None = None, **auth: Any) -> Room:
+    def come(self, *, grant: Grant | None = None, rights: Rights | None = None, **auth: Any) -> Room:
         async def make() -> Room:
             line = Room()
             viewer = line.viewer = Viewer(
@@ -84,6 +85,7 @@ class World:
                 self.fanout,
                 handshake=parse_handshake(auth, now=utc_now()),
                 grant=grant or Grant(parse_filter("*")),
+                rights=rights,
                 on_gone=lambda _: None,
             )
             viewer.begin()
