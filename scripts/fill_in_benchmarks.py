@@ -1,12 +1,12 @@
-"""Print `docs/benchmarks.md` with its results made anew from `docs/benchmarks.json`; a test compares the two.
+"""Make the results in the pages of benchmarks anew from what was measured; a test compares the two.
 
 .venv/bin/python -m benchmarks emit latency memory exits imports append --json docs/benchmarks.json
-.venv/bin/python scripts/fill_in_benchmarks.py > page && mv page docs/benchmarks.md
+.venv/bin/python -m benchmarks archive history filters --json docs/archive-benchmarks.json
+.venv/bin/python scripts/fill_in_benchmarks.py
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import sys
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "benchmarks.md"
-REPORT = ROOT / "docs" / "benchmarks.json"
+PAGES = [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "archive-benchmarks.md"]
+"""Each beside its report: the same name with `.json`, one run or a list of them."""
 BEGIN = "<!-- results: made by scripts/fill_in_benchmarks.py, not typed -->"
 
 
@@ -37,7 +37,10 @@ def results(report: dict[str, Any]) -> str:
 
 def meaning(part: str) -> str:
     """What the part itself says about what it measures."""
-    return inspect.cleandoc(importlib.import_module(f"benchmarks.{part}").__doc__ or "")
+    from benchmarks.__main__ import PARTS
+
+    module = inspect.getmodule(PARTS[part])
+    return inspect.cleandoc((module and module.__doc__) or "")
 
 
 def row(figure: dict[str, Any]) -> str:
@@ -48,19 +51,24 @@ def row(figure: dict[str, Any]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def page(text: str, report: dict[str, Any]) -> str:
+def page(text: str, *runs: dict[str, Any]) -> str:
     head, marker, _ = text.partition(BEGIN)
-    assert marker, f"{PAGE} has lost its marker: {BEGIN}"
-    return f"{head}{BEGIN}\n\n{results(report)}"
+    assert marker, f"the page has lost its marker: {BEGIN}"
+    return f"{head}{BEGIN}\n\n{chr(10).join(map(results, runs))}"
+
+
+def remade(path: Path) -> str:
+    found = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    return page(path.read_text("utf-8"), *(found if isinstance(found, list) else [found]))
 
 
 def main(arguments: list[str]) -> int:
     sys.path.insert(0, str(ROOT))  # for the parts, which are no package that is installed
-    there = PAGE.read_text("utf-8")
-    made = page(there, json.loads(REPORT.read_text("utf-8")))
+    made = {path: remade(path) for path in PAGES}
     if arguments == ["--check"]:
-        return int(made != there)
-    PAGE.write_text(made, "utf-8")
+        return int(any(text != path.read_text("utf-8") for path, text in made.items()))
+    for path, text in made.items():
+        path.write_text(text, "utf-8")
     return 0
 
 

@@ -16,7 +16,7 @@ from broadcast import Broadcaster
 from broadcast.cli import commands
 from broadcast.settings import Settings
 from tests.containers import NativeBuild, StepFailedError
-from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary, running_postgresql
+from tests.postgresql import MISSING, PostgresqlServer, postgresql_programs, running_postgresql
 from tests.programs import Command, environment
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
 
@@ -61,7 +61,7 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
     """A PostgreSQL for tests that do not stop it."""
-    if not (postgresql_binary("initdb") and postgresql_binary("postgres")):
+    if postgresql_programs() is None:
         pytest.skip(MISSING)
     with running_postgresql() as server:
         yield server

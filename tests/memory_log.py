@@ -250,14 +250,20 @@ class MemoryArchive:
         place = starts[-1].place
         return Position(place.id.before(), None, self.epochs[place.epoch - 1].name, is_moment=True), None
 
-    async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> list[Archived]:
+    async def before(
+        self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None
+    ) -> tuple[list[Archived], EntryId | None]:
         """As `Seam.before`."""
         extent = await self._answer()
         place = None if extent is None else extent.place_of(at)
-        if place is None:
-            return []
+        if extent is None or place is None:
+            return [], None
         found = [row for row in self.rows if row.place < place and (matches is None or matches(row.type))]
-        return found[: -count - 1 : -1]
+        return found[: -count - 1 : -1], at.id if place <= extent.end else extent.end.id
+
+    async def extent(self) -> Extent | None:
+        """As `Seam.extent`."""
+        return await self._answer()
 
     async def _answer(self) -> Extent | None:
         self.reads += 1

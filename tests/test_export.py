@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,9 +18,12 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.consumers.log_numbers import numbers_for
+from broadcast.consumers import store
+from broadcast.consumers.log_numbers import numbered, numbers_for
 from broadcast.consumers.recorder import Recorder
 from broadcast.errors import BroadcastError
+from broadcast.log.archive import Epoch
+from broadcast.log.position import EntryId
 from tests.archives import database, fill
 from tests.postgresql import PostgresqlServer
 from tests.programs import COMMAND, Command, environment
@@ -270,3 +274,16 @@ def test_logs_keep_their_order_or_are_refused(names: list[str], held_names: list
         assert is_older == (max(numbers.values()) < min(after.values()))
     if both == [name for name in names if name in known]:  # they agree about what they share
         assert sorted(names, key=numbers.__getitem__) == names
+
+
+async def test_an_archive_may_take_its_time_to_make_room_in_front(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "STATEMENT_TIMEOUT_MS", 250)
+    await asyncio.to_thread(fill, target, life(3, first=100), epoch="later")
+    async with await psycopg.AsyncConnection.connect(target) as other, await store.connect(target, "test") as ours:
+        await other.execute("SELECT 1 FROM events FOR UPDATE")
+        older = (Epoch(0, "older", None, None, EntryId(T0, 0)),)
+        numbering = asyncio.create_task(numbered(ours, older))
+        await asyncio.sleep(0.5)
+        await other.rollback()
+        assert {"older": 1} == await numbering
+    assert [("older",), ("later",)] == await asyncio.to_thread(query, target, "SELECT name FROM epochs ORDER BY epoch")

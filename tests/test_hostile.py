@@ -133,6 +133,37 @@ async def test_a_head_of_megabytes_is_refused(bridge: BridgeProcess) -> None:
     writer.close()
 
 
+async def test_some_requests_may_stand_in_line_and_many_are_cut(bridge: BridgeProcess) -> None:
+    reader, writer = await connected(bridge)
+    writer.write(request(bridge, "/healthz") * 8 + request(bridge, "/healthz", "Connection: close\r\n"))
+    assert 9 == (await reader.read()).count(b" 200 ")
+    writer.close()
+    reader, writer = await connected(bridge)
+    writer.write(request(bridge, "/healthz") * 3_000)
+    answered = b""
+    with contextlib.suppress(ConnectionError):
+        while some := await reader.read(65_536):
+            answered += some
+    assert answered.count(b" 200 ") < 20
+    writer.close()
+
+
+async def test_who_leaves_a_line_of_requests_is_gone_at_once_and_leaves_no_traceback(bridge: BridgeProcess) -> None:
+    async def viewers() -> str:
+        told = json.loads((await asyncio.to_thread(bridge.get, "/clients"))[1])
+        return str(told["clients"])
+
+    _, writer = await connected(bridge)
+    writer.write(request(bridge, "/events?types=in.line") + request(bridge, "/static/app.js") * 10)
+    async with asyncio.timeout(5):
+        while "in.line" not in await viewers():
+            await asyncio.sleep(0.02)
+        writer.transport.abort()
+        while "in.line" in await viewers():
+            await asyncio.sleep(0.02)
+    assert "Traceback" not in bridge.log.read_text()
+
+
 # --- how many
 
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,6 +195,48 @@ async def test_the_same_key_and_body_are_answered_alike_and_appended_once(
     assert 53 == len(entries(valkey_server))
 
 
+async def test_another_body_under_a_key_that_is_forgotten_is_news_to_every_reader(
+    bridge: BridgeProcess, valkey_server: RedisServer
+) -> None:
+    async with raw_viewer(bridge.url, "websocket", token=token_for(), catchup=0) as viewer:
+        await viewer.until("position")
+        for value in (1, 2):
+            assert 202 == (await post(bridge, {"type": "a", "data": {"i": value}}, key="monday"))[0]
+            with valkey_server.client() as client:
+                (kept,) = client.scan_iter("{v5:stream}:ingest:*")
+                client.delete(kept)  # its ten minutes are over
+        await viewer.until_event(2)
+    assert 2 == len({event["by"] for event in entries(valkey_server)})
+
+
+async def test_what_a_repeat_appends_is_what_the_first_try_let_pass(
+    bridge: BridgeProcess, valkey_server: RedisServer
+) -> None:
+    # As if a limit had withheld the second, and the first try had come as far as the first.
+    body = [{"type": "a", "data": {"i": i}} for i in range(3)]
+    await post(bridge, body, key="half")
+    with valkey_server.client() as client:
+        (kept,) = client.scan_iter("{v5:stream}:ingest:*")
+        answer: Any = client.get(kept)
+        digest, _, ids = answer.decode().split("\n")
+        client.set(kept, f"{digest}\n101\n{ids.split()[0]}", px=60_000)
+    status, again = await post(bridge, body, key="half")
+    assert (202, [True, False, True]) == (status, [entry_id is not None for entry_id in again["ids"]])
+    assert [0, 1, 2, 2] == [event["data"]["i"] for event in entries(valkey_server)]
+
+
+async def test_a_token_emits_no_more_than_its_share(shared_server: RedisServer, tmp_path: Path) -> None:
+    more = {"BROADCAST_SECRET": SECRET, "BROADCAST_EMIT_EVENTS_PER_MINUTE": "600"}
+    with serving(shared_server.url, tmp_path, constants=None, **more) as own:
+        before, token = len(entries(shared_server)), token_for()
+        first = await post(own, [{"type": "a"}] * 990, token=token)
+        second = await post(own, [{"type": "a"}] * 200, token=token)
+        other = await post(own, [{"type": "a"}], token=token_for("another"))
+    assert (202, 429, 202) == (first[0], second[0], other[0])
+    assert "too_many_requests" == second[1]["code"]
+    assert 991 == len(entries(shared_server)) - before
+
+
 async def test_a_repeat_is_known_to_another_bridge_when_the_first_was_killed_and_redis_restarted(
     own_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -314,6 +357,13 @@ def test_what_is_no_event_is_named_by_index_and_field(body: bytes, index: int, f
 def test_a_body_of_another_kind_is_refused(kind: str) -> None:
     with pytest.raises(RequestError, match="Content-Type: expected application/json or application/x-ndjson"):
         parse_events(b'{"type":"a"}', kind)
+
+
+def test_a_body_of_line_ends_alone_is_read_at_once() -> None:
+    began_s = time.process_time()
+    with pytest.raises(RequestError, match="expected 1 to 1000, got none"):
+        parse_events(b"\n" * (1024 * 1024), LINES)
+    assert time.process_time() - began_s < 0.03
 
 
 @pytest.mark.parametrize("body", [b"[]", b"\n\n"])

@@ -61,8 +61,10 @@ def test_logs_of_which_nothing_is_ever_there_are_one_gap_and_hold_nothing_up() -
         taken.take_in(LinkUp(Bounds(None, START, 0, 0, name), Position(START, 0, name)), now_s=0)
         taken.take_in(Gap(EntryId(5, 0) if name == "b" else START, None, None, "reset"), now_s=0)
         assert taken.due_in_s(9) is None
+        assert taken.is_done, "there is nothing to be archived"
     taken.take_in(LinkUp(Bounds(None, START, 0, 0, "d"), Position(START, 0, "d")), now_s=0)
     taken.take_in(entries(7, 1), now_s=9)
+    assert not taken.is_done
     batch = taken.take()
     assert ("d", EntryId(5, 0), "reset") == (
         batch.epoch.name,

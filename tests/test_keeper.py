@@ -10,10 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from broadcast.consumers import keeper
+from broadcast.consumers import keeper, store
+from broadcast.consumers.keeper import Keeper
 from broadcast.log.partitions import WEEK_MS, drop_before, make, name_of, week_of
+from broadcast.settings import Settings
 from tests.archivers import append, archive_once, archiving, ask, is_consistent, stored
-from tests.archives import database
+from tests.archives import database, fill
 from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer
 
@@ -103,6 +105,39 @@ async def test_a_long_read_puts_a_drop_off_and_holds_up_no_batch(
                 reading.rollback()
                 await work.until(lambda: work.said("dropped"))
     assert [1] == [each["data"]["i"] for each in stored(url)]
+
+
+async def test_what_fails_is_tried_again_after_a_pause_though_something_is_to_be_announced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "RETRY_S", 0.2)
+    notes: list[str] = []
+    settings = Settings(database_url="postgresql://127.0.0.1:1/nowhere")
+    work = asyncio.create_task(Keeper(settings, "me", keep_s=None, on_note=notes.append).run())
+    await asyncio.sleep(0.5)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    assert 1 <= len(notes) <= 3
+
+
+async def test_the_week_that_takes_long_to_count_goes_all_the_same(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "STATEMENT_TIMEOUT_MS", 250)
+    at_ms = weeks_ago(9)
+    await asyncio.to_thread(fill, url, [{**event(at_ms, 0), "id": f"{at_ms}-0"}])
+    notes: list[str] = []
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute(f"LOCK TABLE {name_of(week_of(at_ms))}".encode())
+        keeping = Keeper(Settings(database_url=url), "me", keep_s=7 * 86400, on_note=notes.append)
+        work = asyncio.create_task(keeping.run())
+        await asyncio.sleep(0.6)
+        await other.rollback()
+        async with asyncio.timeout(10):
+            while not notes:
+                await asyncio.sleep(0.01)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    assert notes[0].startswith("dropped"), notes
+    assert [] == ask(url, "SELECT * FROM counts")
 
 
 async def test_partitions_are_made_while_others_are_read_and_by_two_at_once(url: str) -> None:

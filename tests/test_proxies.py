@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 
 import pytest
 from hypothesis import given
@@ -103,6 +104,13 @@ def test_nothing_that_a_client_sends_hides_the_address_its_proxy_saw(
 def test_any_text_gives_an_address(x_forwarded_for: str, forwarded: str) -> None:
     ipaddress.ip_address(client(x_forwarded_for))
     ipaddress.ip_address(client(forwarded=forwarded))
+
+
+def test_quotation_marks_that_are_never_closed_are_read_in_no_time_and_hide_nothing() -> None:
+    began_s = time.process_time()
+    assert PEER == client(forwarded='\\"' * 2_000)
+    assert time.process_time() - began_s < 0.05
+    assert "203.0.113.9" == client(forwarded='for=", for=203.0.113.9')
 
 
 def test_lines_of_the_same_header_are_one_chain_and_the_scheme_is_told() -> None:

@@ -114,6 +114,9 @@ def _entries(client: redis.Redis) -> list[Any]:
         ("SUBSCRIBE", "v5:events"),
         ("PUBLISH", "another", "x"),
         ("GET", "another"),
+        ("SET", "v5:stream", "x"),
+        ("SET", "{v5:stream}:log", "x"),
+        ("SET", "{v5:stream}:presence", "x"),
         ("KEYS", "*"),
         ("CONFIG", "GET", "*"),
         ("FLUSHALL",),
@@ -143,6 +146,37 @@ def test_a_mind_only_appends(server: GuardedServer, command: tuple[Any, ...]) ->
 def test_a_bridge_only_reads(server: GuardedServer, command: tuple[Any, ...]) -> None:
     with server.as_role("bridge") as client, pytest.raises(redis.ResponseError, match=REFUSED):
         client.execute_command(*command)
+
+
+@pytest.mark.parametrize("role", ["warden", "archive"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SET", "v5:stream", "x"),
+        ("SET", "{v5:stream}:log", "x"),
+        ("SET", "{v5:stream}:revoked", "x"),
+        ("SET", "{v5:stream}:archive", "x"),
+        ("XADD", "another", "*", "event", "{}"),
+        ("DEL", "v5:stream"),
+        ("XTRIM", "v5:stream", "MAXLEN", 0),
+        ("XDEL", "v5:stream", "1-1"),
+        ("HSET", "another", "epoch", "x"),
+        ("PUBLISH", "another", "x"),
+        ("EVAL", "return redis.call('SET', KEYS[1], 'x')", 1, "v5:stream"),
+        ("FLUSHALL",),
+    ],
+)
+def test_whoever_appends_overwrites_nothing(server: GuardedServer, role: str, command: tuple[Any, ...]) -> None:
+    with server.as_role(role) as client, pytest.raises(redis.ResponseError, match=f"{REFUSED}|ACL failure"):
+        client.execute_command(*command)
+
+
+@pytest.mark.parametrize("key", ["{v5:stream}:revoked", "{v5:stream}:ingest:x"])
+def test_the_archiver_revokes_nothing_and_answers_for_nobody(server: GuardedServer, key: str) -> None:
+    with server.as_role("archive") as client:
+        for command in (("ZADD", key, "1", "x"), ("SET", key, "x"), ("HSET", key, "x", "y")):
+            with pytest.raises(redis.ResponseError, match=REFUSED):
+                client.execute_command(*command)
 
 
 async def test_the_archiver_stores_makes_room_and_tells_how_far_it_is(

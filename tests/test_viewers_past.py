@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from broadcast.bridge import cycle_start
 from broadcast.bridge.access import Grant
 from broadcast.bridge.answers import Request
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, Past
+from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, READS_AT_ONCE, Past, Wanted
 from broadcast.bridge.requests import parse_handshake, utc_now
 from broadcast.bridge.rights import Rights
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
+from broadcast.errors import UnreachableError
 from broadcast.filters import parse_filter
-from broadcast.log.position import Gap
+from broadcast.log.position import EntryId, Gap, Position, Since
 from broadcast.log.stream import LinkUp
 from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
 from tests.test_cursors import Line
@@ -281,3 +283,67 @@ def test_nor_is_anything_given_of_what_was_read_before_it_was_told_to_go(way: st
 
 async def _dismiss(viewer: Viewer) -> None:
     viewer.dismiss("expired")
+
+
+def test_a_long_queue_in_front_of_the_archive_is_no_failure(world: World) -> None:
+    """More of them, each from a place of its own, than the archive answers in its patience."""
+    count = 4 * int(CATCHUP_PATIENCE_S * READS_AT_ONCE / 0.1)
+    past: Any = world.fanout.history.past
+    answer = world.archive.before
+
+    async def take_time(*args: Any, **named: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await answer(*args, **named)
+
+    world.archive.before = take_time  # type: ignore[method-assign]
+
+    async def ask(i: int) -> int:
+        found = await past.newest(Position(EntryId(10_000 + i, 0)), Wanted(), count=1)
+        return len(found.events)
+
+    async def ask_all() -> list[Any]:
+        return await asyncio.gather(*(ask(i) for i in range(count)), return_exceptions=True)
+
+    assert [1] * count == world.loop.run_until_complete(ask_all())
+
+
+def test_an_archive_that_hangs_is_left_by_those_who_wait_and_by_those_in_the_queue(world: World) -> None:
+    past: Any = world.fanout.history.past
+
+    async def hang(*_: Any, **__: Any) -> None:
+        await asyncio.sleep(20)
+
+    world.archive.before = hang  # type: ignore[method-assign,assignment]
+
+    async def ask_all() -> list[Any]:
+        asked = (past.newest(Position(EntryId(10_000 + i, 0)), Wanted(), count=1) for i in range(20))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    began_s = world.loop.time()
+    found = world.loop.run_until_complete(ask_all())
+    assert all(isinstance(each, UnreachableError) for each in found)
+    assert world.loop.time() - began_s == pytest.approx(CATCHUP_PATIENCE_S, abs=0.1)
+    world.loop.pass_time(200)
+
+
+def test_what_is_rare_is_not_looked_for_in_all_of_the_stream() -> None:
+    world = World(archived=0, after=0)
+    rare = world.log.append("rare.z", 10**6, "rare:1", cycle=7)
+    first = world.log.append("cycle.start", 10**6 + 1, "rare:2", cycle=7)
+    world.append(4000)
+    world.archive.catch_up()
+    late = world.log.append("rare.z", 10**6 + 2, "rare:3")
+    for entry in world.append(600):
+        world.loop.run_until_complete(world._take_in([entry]))
+    world.loop.run_until_complete(world.fanout._load())
+    world.fanout.history.was_loaded_whole = False
+    before = world.log.reads
+    line = world.come(catchup=50, types="rare.*")
+    world.loop.pass_time(1)
+    assert [str(rare.id), str(late.id)] == [data["id"] for name, _, data in line.frames() if name == "event"]
+    assert world.log.reads - before <= 3, "no more than lies between the checkpoint and the ring"
+    before = world.log.reads
+    begun = world.loop.run_until_complete(cycle_start.found(world.fanout, Since(None, cycle=7)))
+    assert begun.position is not None and first.id.before() == begun.position.id
+    assert world.log.reads - before <= 2
+    world.close()

@@ -237,6 +237,13 @@ class Settings:
         "events of the past that one token (or, without one, one address) may ask for; 0 = no limit",
         _number,
     )
+    emit_events_per_minute: float = _setting(
+        60_000.0,
+        "BROADCAST_EMIT_EVENTS_PER_MINUTE",
+        "events that one token may `POST` to `/events`; a minute's worth may come at once, and a whole request always "
+        "may; 0 = no limit",
+        _number,
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         "BROADCAST_TRUSTED_PROXIES",

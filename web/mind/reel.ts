@@ -29,14 +29,15 @@ export class Reel {
     return this.#events[index];
   }
 
-  add(event: Event): void {
+  /** Adds the newest event; says how many of the oldest were let go for it. */
+  add(event: Event): number {
     this.#state = step(this.#state, event);
     this.#events.push(event);
     if (this.#events.length % this.#every === 0) this.#snapshots.push(this.#state);
-    if (this.#events.length >= this.#eventsMax + this.#every) {
-      this.#events = this.#events.slice(this.#every);
-      this.#snapshots.shift();
-    }
+    if (this.#events.length < this.#eventsMax + this.#every) return 0;
+    this.#events = this.#events.slice(this.#every);
+    this.#snapshots.shift();
+    return this.#every;
   }
 
   /** The state when the first `count` of the events kept had come; what is no longer kept counts as come. */

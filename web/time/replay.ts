@@ -17,6 +17,8 @@ export type Status = "loading" | "playing" | "paused" | "ended";
 const IDLE_MS = 2_000;
 /** Fewer events than this ahead, and more are wanted. */
 const AHEAD = 1_000;
+/** Behind what has been played so much stays; what is older is fetched again if one goes back to it. */
+const KEPT = 50_000;
 /** So many are given out at one tick, whatever is due: the rest comes with the next. */
 const TICK_EVENTS_MAX = 500;
 
@@ -34,9 +36,10 @@ export class Replay {
   #wants: "playing" | "paused" = "playing";
 
   /** `before` are events from before the place where it begins: what is known of the mind there. */
-  constructor(before: readonly Event[]) {
-    // Whole: a place may be gone back to as far as the events that were loaded reach.
-    this.#reel = new Reel({ eventsMax: Number.MAX_SAFE_INTEGER });
+  constructor(before: readonly Event[], keptMax = KEPT) {
+    // A place may be gone back to as far as the events that are kept reach; a night at 64 times is more than a page holds.
+    // What lies ahead, at most AHEAD events and the page that follows on them, counts besides.
+    this.#reel = new Reel({ eventsMax: keptMax + 3 * AHEAD });
     for (const event of before) this.#reel.add(event);
     this.#played = this.#reel.length;
     this.#state = this.#reel.state;
@@ -83,7 +86,7 @@ export class Replay {
 
   /** Events that follow what is there; `isLast` if none follow them. */
   load(events: readonly Event[], isLast: boolean): void {
-    for (const event of events) this.#reel.add(event);
+    for (const event of events) this.#played -= this.#reel.add(event);
     this.#isWhole ||= isLast;
     if (this.#status === "loading" && this.#hasNext) this.#status = this.#wants;
     else if (this.#status === "loading" && this.#isWhole) this.#status = "ended";

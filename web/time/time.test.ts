@@ -181,3 +181,25 @@ test("what was before is known, and is not played again", () => {
   assert.deepEqual(replay.state, fold(life.slice(0, 40)));
   assert.equal(replay.tick(0)[0], life[40]);
 });
+
+test("a long replay keeps the newest of what was played, and the mind is what all of it has made of it", () => {
+  const events = seconds(8_000);
+  const replay = new Replay([], 1_000);
+  let [at, most] = [0, 0];
+  replay.setSpeed(64, 0);
+  for (let now = 0; replay.status !== "ended"; now += 100) {
+    while (replay.wantsMore && at < events.length) {
+      replay.load(events.slice(at, at + 500), at + 500 >= events.length);
+      at += 500;
+    }
+    replay.tick(now);
+    most = Math.max(most, replay.loaded);
+  }
+
+  assert.ok(most <= 4_500, String(most));
+  assert.deepEqual(replay.state, fold(events));
+  assert.deepEqual(replay.recent(3), events.slice(-3));
+  assert.ok(replay.stepBack());
+  assert.deepEqual(replay.state, fold(events.slice(0, -1)));
+  assert.ok(!replay.seek(1_000)); // it is to be fetched again
+});

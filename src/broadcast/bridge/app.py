@@ -23,6 +23,7 @@ from broadcast.bridge.http import HttpRoutes, with_cors
 from broadcast.bridge.ingest import Ingest
 from broadcast.bridge.metrics import Metrics
 from broadcast.bridge.operator_routes import OperatorRoutes
+from broadcast.bridge.past import READS_AT_ONCE
 from broadcast.bridge.presence import Presence
 from broadcast.bridge.probe import Probe
 from broadcast.bridge.proxies import Proxies, is_proxied
@@ -71,7 +72,9 @@ class Bridge:
         ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
         self.archive = _archive(settings)
         """The third tier; None where `DATABASE_URL` names none."""
-        self.fanout = Fanout(self._reader, ring, waiting_bytes_max=settings.waiting_bytes_max, archive=self.archive)
+        # Whoever asks for /history takes no connection away from viewers who come back.
+        viewers = _archive(settings, "viewers", connections_max=READS_AT_ONCE)
+        self.fanout = Fanout(self._reader, ring, waiting_bytes_max=settings.waiting_bytes_max, archive=viewers)
         self.trace = Trace(self.fanout)
         self._proxies = Proxies(settings.trusted_proxies)
         self.admission = Admission(
@@ -193,8 +196,9 @@ class Bridge:
                 await follower
         await self._reader.aclose()
         await self._ingest.aclose()
-        if self.archive is not None:
-            await self.archive.aclose()
+        for archive in (self.archive, self.fanout.archive):
+            if archive is not None:
+                await archive.aclose()
 
     async def _say_good_bye(self) -> None:
         loop = asyncio.get_running_loop()
@@ -255,7 +259,7 @@ class Bridge:
         return len(self._engine.clients) + self._streams >= (self.settings.connections_max or float("inf"))
 
 
-def _archive(settings: Settings) -> Archive | None:
+def _archive(settings: Settings, name: str = "bridge", *, connections_max: int = 4) -> Archive | None:
     """The archive to read from.
 
     Raises:
@@ -267,4 +271,4 @@ def _archive(settings: Settings) -> Archive | None:
         from broadcast.log.archive import Archive
     except ImportError:
         raise SettingError("DATABASE_URL is set, and psycopg is not installed: install the extra `archive`") from None
-    return Archive(settings.database_url, name="bridge")
+    return Archive(settings.database_url, name=name, connections_max=connections_max)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from broadcast.errors import RequestError, UnreachableError
-from broadcast.log.position import Position, Since
+from broadcast.log.position import START, EntryId, Position, Since
 
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
@@ -49,10 +49,7 @@ async def found(fanout: Fanout, since: Since) -> Since:
     """
     if since.cycle is None:
         return since
-    position = _in_ring(fanout, since.cycle) or await _in_stream(fanout, since.cycle)
-    if position is None and fanout.history.past is not None:
-        archived = await fanout.history.past.cycle(since.cycle)
-        position = None if archived is None else archived[0]
+    position = _in_ring(fanout, since.cycle) or await _behind_the_ring(fanout, since.cycle)
     if position is None:
         raise _none(since.cycle)
     return replace(since, position=position, cycle=None)
@@ -65,18 +62,33 @@ def _in_ring(fanout: Fanout, number: int) -> Position | None:
     return None
 
 
-async def _in_stream(fanout: Fanout, number: int) -> Position | None:
+async def _behind_the_ring(fanout: Fanout, number: int) -> Position | None:
+    past = fanout.history.past
+    if past is None:
+        return await _in_stream(fanout, number, START)
+    try:
+        archived = await past.cycle(number)
+    except UnreachableError:
+        if (position := await _in_stream(fanout, number, START)) is None:
+            raise
+        return position
+    end = archived.checkpoint
+    down_to = START if end is None or end.epoch != fanout.head.epoch else end.id
+    try:
+        return await _in_stream(fanout, number, down_to) or archived.start
+    except UnreachableError:  # what there is, is better than nothing
+        return archived.start
+
+
+async def _in_stream(fanout: Fanout, number: int, down_to: EntryId) -> Position | None:
+    """What the stream has of it in front of the ring, and behind an id."""
     if fanout.history.is_ring_whole:
         return None
     first = fanout.ring.first_event()
     before = fanout.head.id.after() if first is None else first.id
-    try:
-        while entries := await fanout.reader.older(before, count=PAGE_EVENTS):
-            for entry in reversed(entries):
-                if entry.event["type"] == "cycle.start" and entry.event.get("cycle") == number:
-                    return Position(entry.id.before(), is_moment=True)
-            before = entries[0].id
-    except UnreachableError:
-        if fanout.history.past is None:
-            raise
+    while before > down_to.after() and (entries := await fanout.reader.older(before, count=PAGE_EVENTS)):
+        for entry in reversed(entries):
+            if entry.event["type"] == "cycle.start" and entry.event.get("cycle") == number:
+                return Position(entry.id.before(), is_moment=True)
+        before = entries[0].id
     return None

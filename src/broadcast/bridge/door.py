@@ -6,6 +6,7 @@ uvicorn's own HTTP protocol knows no limit for a request that is never finished,
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from functools import partial
 from typing import Any, Final, cast
 
@@ -22,6 +23,8 @@ CUT: Final = "broadcast.cut"
 REQUEST_TIMEOUT_S: Final = 15.0
 """By then a request has to be there, body and all."""
 HEAD_BYTES_MAX: Final = 32 * 1024
+PIPELINED_MAX: Final = 16
+"""So many requests may stand on one connection, unanswered; no browser sends a second one."""
 
 
 class HttpDoor(HttpToolsProtocol):
@@ -35,6 +38,7 @@ class HttpDoor(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._is_inside = False
+        self._unanswered: deque[Any] = deque()
 
     def connection_made(self, transport: Any) -> None:
         """Somebody knocks."""
@@ -47,6 +51,7 @@ class HttpDoor(HttpToolsProtocol):
         """He is gone."""
         self._disarm()
         self._leave()
+        self._drop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -63,13 +68,21 @@ class HttpDoor(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins; another one, on a connection that is kept."""
         super().on_message_begin()
-        cast("dict[str, Any]", self.scope)[CUT] = self.transport.abort
+        cast("dict[str, Any]", self.scope)[CUT] = self._cut
         self._arm()
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
         self._head_bytes = 0
         super().on_headers_complete()
+        while self._unanswered and self._unanswered[0].response_complete:
+            self._unanswered.popleft()
+        cycle = cast("Any", self.cycle)  # None where the first request is a WebSocket's
+        if cycle is not None and cycle not in self._unanswered:
+            self._unanswered.append(cycle)
+        if len(self._unanswered) > PIPELINED_MAX:
+            self._cut()
+            raise ConnectionAbortedError  # the parser stops at this; what else came at once is not read
 
     def on_body(self, body: bytes) -> None:
         """A part of its body is there."""
@@ -95,6 +108,23 @@ class HttpDoor(HttpToolsProtocol):
         socket.upgrade(self.transport, self.scope["method"], self.url.decode("latin-1"), headers)
         self.parser = None  # type: ignore[assignment]  # it holds us, as uvicorn knows where a connection ends
 
+    def send_400_response(self, msg: str) -> None:
+        """It cannot be read; who has been cut hears nothing of it."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _cut(self) -> None:
+        self._drop()
+        self.transport.abort()
+
+    def _drop(self) -> None:
+        """Tell all that are at work that nobody listens; uvicorn tells the last one alone."""
+        self.pipeline.clear()
+        while self._unanswered:
+            cycle = self._unanswered.popleft()
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     @property
     def _address(self) -> str:
         return self.client[0] if self.client else ""
@@ -115,7 +145,7 @@ class HttpDoor(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        self.transport.abort()
+        self._cut()
 
     def _answer(self, status: int, title: str, code: str, detail: str) -> None:
         if self.transport.is_closing():

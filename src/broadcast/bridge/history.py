@@ -7,16 +7,15 @@ an index that is a multiple of `ALIGN_EVENTS`, and not at its very start, which 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from itertools import islice
 from typing import Final
 
 from broadcast.bridge.past import Past, Wanted
 from broadcast.bridge.ring import Ring, RingEvent
-from broadcast.bridge.shared import SharedReads
+from broadcast.bridge.shared import SharedReads, Turns
 from broadcast.errors import UnreachableError
 from broadcast.log.entry import Entry, numbered
-from broadcast.log.position import EntryId, Gap, Position
+from broadcast.log.position import START, EntryId, Gap, Position
 from broadcast.log.stream import StreamReader
 
 __all__ = ["History"]
@@ -42,7 +41,7 @@ class History:
         self._ring = ring
         self._reader = reader
         self.past = past
-        self._pages: SharedReads[Page] = SharedReads(at_once=READS_AT_ONCE, kept_max=PAGES_MAX)
+        self._pages: SharedReads[Page] = SharedReads(turns=Turns(READS_AT_ONCE), kept_max=PAGES_MAX)
         self.was_loaded_whole = False
         """Whether the stream held nothing older than the ring when that was loaded."""
 
@@ -59,13 +58,39 @@ class History:
     async def newest(self, wanted: Wanted, *, count: int, until: Position) -> list[RingEvent]:
         """The newest events wanted up to a position, oldest first.
 
+        What is rare lies far back: behind the ring, the archive is asked for it, and of the stream only that is read
+        which is not archived yet. Where the archive cannot be read, all of the stream is.
+
         Raises:
-            UnreachableError: the stream is needed and cannot be read; what the archive has is left out then.
+            UnreachableError: the stream is needed and cannot be read.
         """
-        found = await self.newest_in_stream(wanted.matches, count=count, until=until.id)
-        if len(found) < count and self.past is not None:
-            found += (await self._archived(self.past, wanted, count, found, until))[: count - len(found)]
-        return found[::-1]
+        found = self._in_ring(wanted.matches, count=count, until=until.id)
+        if len(found) >= count or self.is_all_there_is:
+            return found[::-1]
+        joined = None if self.past is None else await self._joined(self.past, wanted, count, found, until)
+        if joined is None:
+            joined = await self.newest_in_stream(wanted.matches, count=count, until=until.id)
+        return joined[::-1]
+
+    async def _joined(
+        self, past: Past, wanted: Wanted, count: int, in_ring: list[RingEvent], until: Position
+    ) -> list[RingEvent] | None:
+        """The newest of ring, stream and archive; None if the archive cannot be read, or does not know this log."""
+        edge = self._edge()
+        before = Position(until.id.after(), None, until.epoch)
+        if edge is not None and edge.id <= until.id:
+            before = Position(edge.id, edge.n, until.epoch)
+        found = [event for event in in_ring if event.id >= before.id]
+        try:
+            archived = await past.newest(before, wanted, count=count)
+        except UnreachableError:
+            return None
+        if archived.reach is None:
+            return None
+        found += await self._older(wanted.matches, count - len(found), before, down_to=archived.reach)
+        # What was appended again after a rewind is archived once, where it was first: here, it has come already.
+        had = {event.by for event in found if event.by}
+        return (found + [event for event in archived.events if event.by not in had])[:count]
 
     async def newest_in_stream(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
         """The newest events of ring and stream up to an id, newest first.
@@ -81,16 +106,6 @@ class History:
             found += await self._older(matches, count - len(found), before)
         return found
 
-    async def _archived(
-        self, past: Past, wanted: Wanted, count: int, found: list[RingEvent], until: Position
-    ) -> list[RingEvent]:
-        oldest = Position(found[-1].id, found[-1].n) if found else Position(until.id.after())
-        before = replace(oldest, epoch=until.epoch)
-        try:
-            return await past.newest(before, wanted, count=count)
-        except UnreachableError:  # what there is, is better than nothing
-            return []
-
     def newest_in_ring(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
         """As `newest`, without what the stream alone has."""
         return self._in_ring(matches, count=count, until=until)[::-1]
@@ -104,11 +119,14 @@ class History:
         items = self._ring.read(aligned, ALIGN_EVENTS) if aligned < self._ring.end else []
         return next((item for item in items if isinstance(item, RingEvent)), None) or self._ring.first_event()
 
-    async def _older(self, matches: Callable[[str], bool], count: int, before: Position) -> list[RingEvent]:
+    async def _older(
+        self, matches: Callable[[str], bool], count: int, before: Position, *, down_to: EntryId = START
+    ) -> list[RingEvent]:
+        """What the stream has between two places, both exclusive, newest first."""
         found: list[RingEvent] = []
-        while len(found) < count:
+        while len(found) < count and before.id > down_to.after():
             page = await self._page_before(before)
-            found += [event for event in reversed(page) if matches(event.type)]
+            found += [event for event in reversed(page) if event.id > down_to and matches(event.type)]
             if len(page) < PAGE_EVENTS:
                 break
             before = Position(page[0].id, page[0].n)

@@ -3,9 +3,9 @@
 -- KEYS  1 the stream   2 the log's hash (epoch, maxlen)   3 what was answered under this key; absent without one
 -- ARGV  1 the pub/sub channel                2 maxlen where the log's hash names none
 --       3 an epoch, should the log have none 4 a digest of the request
---       5 how long the answer is kept, ms    6 the producer, from the key; empty without one
+--       5 how long the answer is kept, ms    6 the producer, from the key and the digest; empty without one
 --       7 which of the request's events pass: a digit for each, 1 or 0
---       8… the JSON of those that pass
+--       8… the JSON of all of them; of a repeat, those pass that did the first time
 --
 -- Returns {"appended" or "conflict" or the error, ARGV 7 as it was the first time, the ids}.
 -- Lua does not roll back: what was reached before a failure is kept under the key, and a repeat goes on from there.
@@ -48,9 +48,10 @@ local failure = not head[1] and error_of(redis.pcall("HSET", log, "epoch", ARGV[
 failure = failure or keep()
 if failure then return {failure, passes, ids} end
 
-local _, due = string.gsub(passes, "1", "")
-for i = #ids + 1, math.min(due, #ARGV - 7) do
-  local payload = ARGV[7 + i]
+local due = {}
+for at in string.gmatch(passes, "()1") do due[#due + 1] = ARGV[7 + at] end
+for i = #ids + 1, #due do
+  local payload = due[i]
   local id, by
   if producer == "" then
     id = redis.pcall("XADD", stream, "MAXLEN", "~", maxlen, "*", "event", payload)

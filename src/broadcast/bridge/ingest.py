@@ -1,8 +1,9 @@
 """`POST /events`: events of producers that are not Python, with the limits and the sanitizing of `emit()`.
 
 What is answered is in the log. A request with an Idempotency-Key may be sent again, to any bridge, for ten minutes: it
-gets the same answer, and nothing comes twice. Its events carry an identity made of the key, so that readers know them
-again, too, should Redis lose them and the producer send them once more.
+gets the same answer, and nothing comes twice. Its events carry an identity made of key and body, so that readers know
+them again, too, should Redis lose them and the producer send them once more; another body under an old key is news to
+them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import MutableMapping
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from broadcast.bridge.grant import Grant
-from broadcast.bridge.posted import Posted, PostedError, parse_events, parse_key
+from broadcast.bridge.posted import EVENTS_MAX, Posted, PostedError, parse_events, parse_key
+from broadcast.bridge.quotas import Quotas
 from broadcast.emitter.cutting import TYPE_CHARS_MAX, bounded_size, cut_to_size
 from broadcast.emitter.screen import screen_of
 from broadcast.errors import RequestError, UnreachableError
@@ -33,8 +37,10 @@ __all__ = ["Ingest"]
 BODY_BYTES_MAX: Final = 1024 * 1024
 ANSWER_TTL_MS: Final = 10 * 60 * 1000
 TIMEOUT_S: Final = 5.0
-EVENTS_AT_ONCE: Final = 8
-"""So many are made ready before others have their turn."""
+TURN_S: Final = 0.002
+"""For so long events are made ready before others have their turn."""
+AT_ONCE_MAX: Final = 16
+"""Requests with one token that are worked on at a time; the others wait, their bodies with them."""
 
 
 class Ingest:
@@ -52,6 +58,9 @@ class Ingest:
         self._servers = Servers(settings.redis_url, settings.stream, name="ingest", timeout_s=TIMEOUT_S)
         self._script = (files("broadcast.bridge") / "ingest.lua").read_text("utf-8")
         self._bytes_max = bounded_size(settings.event_bytes_max)
+        rate = settings.emit_events_per_minute
+        self._quotas = Quotas(rate, burst=max(rate, float(EVENTS_MAX)))
+        self._turns: MutableMapping[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -68,25 +77,39 @@ class Ingest:
             RequestError: it is refused; nothing of it is in the log then, but for `unavailable`: that may be, and a
                 repeat under the same key tells.
         """
-        if grant.emits is None:
+        if grant.emits is None or grant.token_id is None:
             code = "unauthorized" if grant.token_id is None else "forbidden"
             raise RequestError(code, "to emit, a token is needed that may: `broadcast token issue --emit`")
         key = parse_key(request.headers.get("idempotency-key"))
-        body = await _body(request)
-        content_type = request.headers.get("content-type", "")
-        payloads = await self._payloads(parse_events(body, content_type), grant)
-        digest = sha256(content_type.encode() + b"\n" + body).hexdigest()
-        ids = await self._append(payloads, _producer(grant, key), digest)
+        async with self._turns.setdefault(grant.token_id, asyncio.Semaphore(AT_ONCE_MAX)):
+            body = await _body(request)
+            content_type = request.headers.get("content-type", "")
+            events = parse_events(body, content_type)
+            self._refuse_flood(grant.token_id, len(events))
+            payloads = await self._payloads(events, grant)
+            digest = sha256(content_type.encode() + b"\n" + body).hexdigest()
+            ids = await self._append(payloads, _answer_name(grant, key), digest)
         return JSONResponse({"ids": ids}, status_code=202, headers={"Cache-Control": "no-store"})
 
-    async def _payloads(self, events: list[Posted], grant: Grant) -> list[bytes | None]:
-        """Their JSON as the log holds it; None for what a limit withholds."""
-        made: list[bytes | None] = []
+    def _refuse_flood(self, token_id: str, count: int) -> None:
+        wait_s = self._quotas.wait_s(token_id, time.monotonic(), cost=count)
+        if wait_s > 0:
+            told = f"too many events with this token; again in {wait_s:.1f} s"
+            raise RequestError("too_many_requests", told, retry_after_s=wait_s)
+
+    async def _payloads(self, events: list[Posted], grant: Grant) -> list[tuple[bytes, bool]]:
+        """Their JSON as the log holds it, and whether the limits let it pass.
+
+        What does not pass is made, too: of a repeat, those pass that did so the first time, which the log alone knows.
+        """
+        made: list[tuple[bytes, bool]] = []
         cleaned = [self._clean(index, posted, grant) for index, posted in enumerate(events)]
-        for index, (posted, clean) in enumerate(zip(events, cleaned, strict=True)):
-            made.append(self._payload(posted, clean))
-            if index % EVENTS_AT_ONCE == 0:
+        turn_ends_s = 0.0
+        for posted, clean in zip(events, cleaned, strict=True):
+            if time.monotonic() > turn_ends_s:
                 await asyncio.sleep(0)
+                turn_ends_s = time.monotonic() + TURN_S
+            made.append((self._payload(posted, clean), self._passes(clean)))
         return made
 
     def _clean(self, index: int, posted: Posted, grant: Grant) -> Event:
@@ -96,23 +119,23 @@ class Ingest:
         ts = posted.ts or timestamp(time.time_ns())
         return {"type": event_type, "ts": ts, "cycle": posted.cycle, "day": posted.day, "data": None}
 
-    def _payload(self, posted: Posted, clean: Event) -> bytes | None:
-        screen = self._screen
-        limiter = screen.limiter if screen else None
-        if limiter is not None and not limiter.takes(clean["type"], clean["ts"], time.monotonic_ns()):
-            return None
-        redactor = screen.redaction if screen else None
+    def _passes(self, clean: Event) -> bool:
+        limiter = self._screen.limiter if self._screen else None
+        return limiter is None or limiter.takes(clean["type"], clean["ts"], time.monotonic_ns())
+
+    def _payload(self, posted: Posted, clean: Event) -> bytes:
+        redactor = self._screen.redaction if self._screen else None
         return cut_to_size(clean, posted.data, bytes_max=self._bytes_max, redactor=redactor)
 
-    async def _append(self, payloads: list[bytes | None], producer: str, digest: str) -> list[str | None]:
+    async def _append(self, payloads: list[tuple[bytes, bool]], name: str, digest: str) -> list[str | None]:
         stream, settings = self.settings.stream, self.settings
         keys = [stream, f"{{{stream}}}:log"]
-        if producer:
-            keys.append(f"{{{stream}}}:ingest:{producer}")
-        passes = "".join("0" if payload is None else "1" for payload in payloads)
-        kept = [payload for payload in payloads if payload is not None]
+        if name:
+            keys.append(f"{{{stream}}}:ingest:{name}")
+        producer = name and f"http-{sha256(f'{name} {digest}'.encode()).hexdigest()[:32]}"
+        passes = "".join("1" if does_pass else "0" for _, does_pass in payloads)
         arguments = (settings.channel, settings.stream_events_max, os.urandom(8).hex(), digest, ANSWER_TTL_MS, producer)
-        outcome, had, ids = await self._run(keys, [*arguments, passes, *kept])
+        outcome, had, ids = await self._run(keys, [*arguments, passes, *(payload for payload, _ in payloads)])
         if outcome == b"conflict":
             raise RequestError("conflict", "Idempotency-Key: it came with another body before")
         if outcome != b"appended":
@@ -136,12 +159,9 @@ def _unavailable(reason: str) -> RequestError:
     return RequestError("unavailable", f"the log cannot be written: {reason}"[:200])
 
 
-def _producer(grant: Grant, key: str | None) -> str:
-    """Who says what comes under this key: the same name for the same subject, whatever its token; empty without key."""
-    if key is None:
-        return ""
-    named = sha256(f"{grant.subject}\n{key}".encode()).hexdigest()
-    return f"http-{named[:32]}"
+def _answer_name(grant: Grant, key: str | None) -> str:
+    """Under what the answer is kept: the same for the same subject, whatever its token; empty without key."""
+    return "" if key is None else sha256(f"{grant.subject}\n{key}".encode()).hexdigest()[:32]
 
 
 async def _body(request: Request) -> bytes:

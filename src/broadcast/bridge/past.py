@@ -3,33 +3,34 @@
 Rules:
 1. Viewers who left a moment apart come back to places a few events apart. So a page ends, where it can, at a milestone,
    which is a property of the event alone: from the first one on, they want the same pages.
-2. The archive is no part of what a viewer needs to live: whoever waits for it waits seconds at the most, and after
-   a failure nobody asks it for `REST_S`.
+2. The archive is no part of what a viewer needs to live: whoever waits for it while it does not answer waits seconds
+   at the most, and after a failure nobody asks it for `REST_S`. A queue in front of it is no failure.
 3. Only its whole pages are kept; its end moves.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from broadcast.bridge.ring import RingEvent
-from broadcast.bridge.shared import SharedReads
+from broadcast.bridge.shared import SharedReads, Turns
 from broadcast.errors import UnreachableError
 from broadcast.filters import ALL, Filter
-from broadcast.log.position import Gap, Position
+from broadcast.log.position import EntryId, Gap, Position
 
 if TYPE_CHECKING:
     from broadcast.log.archive import Archived, Place
     from broadcast.log.seam import ArchivePage, Seam
 
-__all__ = ["Past", "PastPage", "Wanted"]
+__all__ = ["READS_AT_ONCE", "Newest", "Past", "PastCycle", "PastPage", "Wanted"]
 
 Answer = TypeVar("Answer")
 
 READS_AT_ONCE: Final = 3
+"""Its `Archive` has as many connections, and nobody else uses them: who has a turn has one."""
 PAGE_EVENTS: Final = 500
 PAGE_EVENTS_MIN: Final = 200
 MILESTONE_ONE_IN: Final = 64
@@ -82,6 +83,26 @@ class PastPage:
     """With the last page: the last seq of each producer that is archived."""
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What the archive has in front of a position."""
+
+    events: list[RingEvent]
+    """The newest first."""
+    reach: EntryId | None
+    """Everything up to here, and in front of the position, is archived; None if the archive does not know its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastCycle:
+    """A cycle as the archive knows it."""
+
+    start: Position | None
+    """In front of the newest `cycle.start` of its number; None if it has none."""
+    checkpoint: Position | None
+    """What lies behind this may not have been looked at; None if nothing is archived."""
+
+
 class Past:
     """Reads the archive for viewers.
 
@@ -91,8 +112,10 @@ class Past:
 
     def __init__(self, seam: Seam) -> None:
         self.seam = seam
-        self._pages: SharedReads[PastPage | None] = SharedReads(at_once=READS_AT_ONCE, kept_max=PAGES_MAX)
-        self._newest: SharedReads[list[RingEvent]] = SharedReads(at_once=READS_AT_ONCE, kept_max=PAGES_MAX)
+        turns = Turns(READS_AT_ONCE)
+        self._pages: SharedReads[PastPage | None] = SharedReads(turns=turns, kept_max=PAGES_MAX)
+        self._newest: SharedReads[Newest] = SharedReads(turns=turns, kept_max=PAGES_MAX)
+        self._cycles: SharedReads[PastCycle] = SharedReads(turns=turns, kept_max=PAGES_MAX)
         self._rests_until_s = 0.0
         self._failure = ""
 
@@ -118,32 +141,45 @@ class Past:
             late_only = late_only or page.is_last
             at = page.place
 
-    async def newest(self, before: Position, wanted: Wanted, *, count: int) -> list[RingEvent]:
-        """The newest events in front of a position, newest first.
+    async def newest(self, before: Position, wanted: Wanted, *, count: int) -> Newest:
+        """The newest events in front of a position.
 
         Raises:
             UnreachableError: it cannot be read.
         """
 
-        async def read() -> list[RingEvent]:
-            return [
-                RingEvent.archived(row) for row in await self.seam.before(before, count=count, matches=wanted.types)
-            ]
+        async def read() -> Newest:
+            rows, reach = await self.seam.before(before, count=count, matches=wanted.types)
+            return Newest([RingEvent.archived(row) for row in rows], reach)
 
-        return await self._patiently(lambda: self._newest.get((before, wanted, count), read), CATCHUP_PATIENCE_S)
+        key = (before, wanted, count)
+        found = await self._patiently(self._newest, key, read, CATCHUP_PATIENCE_S)
+        if found.reach != before.id:
+            self._newest.drop(key)
+        return found
 
-    async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
-        """As `Seam.cycle`.
+    async def cycle(self, number: int) -> PastCycle:
+        """Look for the newest cycle of a number.
 
         Raises:
             UnreachableError: it cannot be read.
         """
-        return await self._patiently(lambda: self.seam.cycle(number), PATIENCE_S)
+
+        async def read() -> PastCycle:
+            extent = await self.seam.extent()
+            found = await self.seam.cycle(number)
+            return PastCycle(found and found[0], extent and extent.position())
+
+        try:
+            return await self._patiently(self._cycles, number, read, PATIENCE_S)
+        finally:
+            self._cycles.drop(number)
 
     def forget(self) -> None:
         """Something was taken out of the archive: what was read of it is so no more."""
         self._pages.clear()
         self._newest.clear()
+        self._cycles.clear()
 
     async def _page(
         self, at: Position | Place, wanted: Wanted, until: Position | None, *, late_only: bool
@@ -160,23 +196,32 @@ class Past:
             return None if page is None else _as_page(page)
 
         key = (at, wanted, until, late_only)
-        page = await self._patiently(lambda: self._pages.get(key, read), PATIENCE_S)
+        page = await self._patiently(self._pages, key, read, PATIENCE_S)
         if page is None or page.is_last:
             self._pages.drop(key)
         return page
 
-    async def _patiently(self, read: Callable[[], Awaitable[Answer]], patience_s: float) -> Answer:
-        if asyncio.get_running_loop().time() < self._rests_until_s:
-            raise UnreachableError(self._failure)
-        try:
-            async with asyncio.timeout(patience_s):
+    async def _patiently(
+        self, reads: SharedReads[Answer], key: Hashable, read: Callable[[], Awaitable[Answer]], patience_s: float
+    ) -> Answer:
+        async def read_in_turn() -> Answer:
+            self._refuse_while_it_rests()  # it may have failed while this one waited for its turn
+            try:
                 return await read()
+            except UnreachableError as error:
+                self._rest(f"the archive: {error}")
+                raise
+
+        self._refuse_while_it_rests()
+        try:
+            return await reads.get(key, read_in_turn, patience_s=patience_s)
         except TimeoutError:
             self._rest("the archive does not answer")
             raise UnreachableError(self._failure) from None
-        except UnreachableError as error:
-            self._rest(f"the archive: {error}")
-            raise
+
+    def _refuse_while_it_rests(self) -> None:
+        if asyncio.get_running_loop().time() < self._rests_until_s:
+            raise UnreachableError(self._failure)
 
     def _rest(self, reason: str) -> None:
         self._failure = reason

@@ -22,6 +22,8 @@ HOPS_MAX: Final = 32
 CHARS_MAX: Final = 4096
 
 # An element of RFC 7239, and a pair in it; a text in quotation marks may hold commas and semicolons.
+# Both are fed only what leaves them no second way to read it: a `"` that is never closed would have them try from each.
+_CLOSED: Final = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*")*')
 _ELEMENT: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+')
 _PAIR: Final = re.compile(r'\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^";,\s]*)\s*(?:;|$)')
 
@@ -111,7 +113,15 @@ def _hops(forwarded: str) -> list[str]:
     """What `for` says in each element; nothing readable for an element without it."""
     if len(forwarded) > CHARS_MAX or not forwarded:
         return []
-    return [_for(element) for element in _ELEMENT.findall(forwarded)]
+    return [_for(element) for element in _elements(forwarded)]
+
+
+def _elements(forwarded: str) -> list[str]:
+    """What stands between the commas; a quotation mark that is never closed parts, too."""
+    found = _CLOSED.match(forwarded)
+    end = found.end() if found else 0
+    rest = forwarded[end:].replace('"', ",").split(",")
+    return [*_ELEMENT.findall(forwarded[:end]), *(element for element in rest if element)]
 
 
 def _for(element: str) -> str:

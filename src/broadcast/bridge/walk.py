@@ -66,10 +66,15 @@ class Walk:
 
     def _from_ring(self) -> list[RingEvent]:
         ring = self._fanout.ring
-        items = ring.read(max(ring.index_after(self._at.id), ring.start), RING_EVENTS)
-        events = [item for item in items if isinstance(item, RingEvent) and not item.is_forgotten]
-        self._pass(events)
-        return self._chosen(events)
+        at = max(ring.index_after(self._at.id), ring.start)
+        while items := ring.read(at, RING_EVENTS):
+            at += len(items)
+            events = [item for item in items if isinstance(item, RingEvent) and not item.is_forgotten]
+            if events:  # else the log has lost them all; it goes on behind them
+                self._pass(events)
+                return self._chosen(events)
+        self._is_over = True
+        return []
 
     async def _from_stream(self) -> AsyncGenerator[list[RingEvent]]:
         async with aclosing(self._fanout.history.forward(self._at, until=self._until.id)) as pages:

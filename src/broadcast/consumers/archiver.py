@@ -128,8 +128,8 @@ class Archiver:
                 continue
             except (psycopg.Error, OSError) as error:
                 self._waits(f"PostgreSQL: {type(error).__name__}: {error}"[:300].partition("\n")[0])
-            backoff_s = BACKOFF_FIRST_S if self.progress.batches > batches else min(BACKOFF_MAX_S, backoff_s * 2)
-            await asyncio.sleep(max(BACKOFF_FIRST_S, backoff_s))
+            backoff_s = _next_backoff_s(backoff_s, has_worked=self.progress.batches > batches)
+            await asyncio.sleep(backoff_s)
 
     def _waits(self, error: str, *, is_holder: bool = True) -> None:
         if not self.progress.error:
@@ -274,6 +274,10 @@ class Archiver:
             await asyncio.gather(task, return_exceptions=True)
             raise asyncio.CancelledError
         return task.result()
+
+
+def _next_backoff_s(backoff_s: float, *, has_worked: bool) -> float:
+    return BACKOFF_FIRST_S if has_worked else min(BACKOFF_MAX_S, max(BACKOFF_FIRST_S, backoff_s * 2))
 
 
 def _ignore(note: str) -> None:

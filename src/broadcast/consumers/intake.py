@@ -43,7 +43,8 @@ class Intake:
     @property
     def is_done(self) -> bool:
         """Whether everything that was in the stream at the last contact was read, and taken."""
-        return self.target is not None and self.position.id >= self.target and not self._batches
+        is_read = self.target is not None and self.position.id >= self.target
+        return is_read and all(_lacks_a_place(batch) for batch in self._batches)
 
     def take_in(self, item: TailItem, *, now_s: float) -> None:
         """Take in what the tail gave."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import sql
 
+from broadcast.consumers.batch import HOUR_MS, MINUTE_MS
 from broadcast.consumers.store import connect
 from broadcast.log.partitions import begin_ms, make, older_than, week_of
 from broadcast.log.position import EntryId
@@ -64,22 +66,22 @@ class Keeper:
         round_at_s = 0.0
         self._wanted.set()  # a run before this one may have left some
         while True:
-            pause_s = RETRY_S
             try:
                 if time.monotonic() >= round_at_s:
                     await self._round()
                     round_at_s = time.monotonic() + ROUND_S
-                pause_s = round_at_s - time.monotonic()
-                if self._wanted.is_set() and not await self._announce():
-                    pause_s = ANNOUNCE_RETRY_S
+                is_told = not self._wanted.is_set() or await self._announce()
             except (psycopg.Error, OSError) as error:
                 self._on_note(f"the archive was not looked after, next try in {RETRY_S:g} s: {error}"[:300].strip())
-            try:
-                async with asyncio.timeout(max(0.1, pause_s)):
+                self._wanted.set()  # what it was about to announce was perhaps not
+                await asyncio.sleep(RETRY_S)  # whatever is wanted: each try may hold up whoever reads
+                continue
+            if not is_told:
+                await asyncio.sleep(ANNOUNCE_RETRY_S)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.1, round_at_s - time.monotonic())):
                     await self._wanted.wait()
-                    await asyncio.sleep(ANNOUNCE_RETRY_S if pause_s == ANNOUNCE_RETRY_S else 0)
-            except TimeoutError:
-                pass
 
     async def _round(self) -> None:
         async with await connect(self._settings.database_url, f"broadcast-keeper-{self._holder}") as connection:
@@ -92,8 +94,9 @@ class Keeper:
         for name in await older_than(connection, before_ms):
             async with connection.transaction():
                 await connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(LOCK_TIMEOUT_MS),))
+                # Nobody waits for the count, and that of a large week takes its time: the lock is asked for after it.
+                await connection.execute("SELECT set_config('statement_timeout', '0', true)")
                 table = sql.Identifier(name)
-                # Counted before the lock is asked for: nobody waits for that.
                 count = sql.SQL("SELECT type, count(*) FROM {} GROUP BY type").format(table)
                 gone = dict(await (await connection.execute(count)).fetchall())
                 # In the order in which a batch takes its locks: the events, then the types.
@@ -107,7 +110,10 @@ class Keeper:
             self._on_note(f"dropped {name}: older than is to be kept")
         # As far back as the events that are left.
         oldest_ms = begin_ms(week_of(before_ms))
-        await connection.execute("DELETE FROM counts WHERE begin_ms < %s", (oldest_ms,))
+        spans = (MINUTE_MS, HOUR_MS)
+        await connection.execute(
+            "DELETE FROM counts WHERE span_ms = ANY(%s) AND begin_ms < %s", (list(spans), oldest_ms)
+        )
         await connection.execute("DELETE FROM parked WHERE id_ms < %s", (oldest_ms,))
         await connection.execute(
             "DELETE FROM gaps WHERE coalesce(before_ms, after_ms) < %s AND announced", (oldest_ms,)

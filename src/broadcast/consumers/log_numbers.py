@@ -47,6 +47,8 @@ async def numbered(connection: psycopg.AsyncConnection[Any], epochs: tuple[Epoch
 
 async def _shift(connection: psycopg.AsyncConnection[Any], numbers: list[int], shift: int) -> None:
     """Give the archive's logs greater numbers, the greatest first, to make room in front of them."""
+    # Every row of them is written anew, which takes as long as it takes.
+    await connection.execute("SELECT set_config('statement_timeout', '0', true)")
     for number in numbers:
         row = await connection.execute(
             "UPDATE epochs SET name = '~' || name WHERE epoch = %s RETURNING name", (number,)

@@ -128,13 +128,19 @@ class Seam:
             producers = await _producers(connection) if is_last and last == extent.end else []
             return ArchivePage(extent, _pieces(rows, gaps), end, is_last, producers)
 
-    async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> list[Archived]:
-        """What lies in front of a position, newest first; nothing if the archive does not know its log.
+    async def before(
+        self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None
+    ) -> tuple[list[Archived], EntryId | None]:
+        """What lies in front of a position, newest first.
 
         Args:
             at: exclusive.
             count: at most so many events.
             matches: whether an event of a type is wanted; None for all.
+
+        Returns:
+            With it the id up to which, in front of the position, everything is archived; None if the archive does not
+            know its log.
 
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
@@ -143,10 +149,11 @@ class Seam:
             extent = await self._extent(connection)
             place = None if extent is None else extent.place_of(at)
             if extent is None or place is None:
-                return []
+                return [], None
             oldest = Place(extent.epochs[0].number, START)
             types = await wanted_types(connection, matches)
-            return await read_page(connection, oldest, place, count, types, newest_first=True)
+            rows = await read_page(connection, oldest, place, count, types, newest_first=True)
+            return rows, at.id if place <= extent.end else extent.end.id
 
     async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
         """Where the newest cycle of this number begins: in front of its `cycle.start`, and in front of the next one.
