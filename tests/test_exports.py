@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,6 +14,7 @@ import psycopg
 import pytest
 
 from broadcast.bridge import exporting, exports
+from broadcast.bridge.access import Access, issue_token
 from broadcast.bridge.app import Bridge
 from broadcast.bridge.door import CUT
 from broadcast.bridge.exports import Export, Exports
@@ -21,6 +24,7 @@ from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError
 from broadcast.log import slices
 from broadcast.log.questions import DELIVERED
+from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.pasts import BEGAN_MS, ask, bridge_over, event
 from tests.postgresql import PostgresqlServer
@@ -64,7 +68,7 @@ def hostile(count: int, *, size: int = 0) -> list[dict[str, Any]]:
 
 async def export(bridge: Bridge, **query: str) -> Export:
     question = parse_question(query, now=utc_now())
-    return await Exports(Tiers(bridge.fanout, bridge.archive)).begin(question, question.matches)
+    return await Exports(Tiers(bridge.fanout, bridge.archive)).begin(question, question.matches, holder="x")
 
 
 async def test_the_lines_are_the_values_whatever_they_hold(url: str, valkey_server: RedisServer) -> None:
@@ -102,17 +106,43 @@ async def test_there_are_so_many_at_once_and_one_more_is_refused(
     async with bridge_over(valkey_server, url) as bridge:
         every = Exports(Tiers(bridge.fanout, bridge.archive))
         question = parse_question({}, now=utc_now())
-        begun = [await every.begin(question, question.matches) for _ in range(exports.EXPORTS_MAX)]
+        begun = [await every.begin(question, question.matches, holder=f"{i // 2}") for i in range(exports.EXPORTS_MAX)]
+        with pytest.raises(RequestError, match="of yours"):
+            await every.begin(question, question.matches, holder="0")
         with pytest.raises(RequestError) as refused:
-            await every.begin(question, question.matches)
+            await every.begin(question, question.matches, holder="other")
         assert ("too_many_requests", 429) == (refused.value.code.name, refused.value.code.http_status)
         await begun[0].aclose()
         await begun[0].aclose()  # gives back its place once
-        begun[0] = await every.begin(question, question.matches)
+        begun[0] = await every.begin(question, question.matches, holder="0")
         with pytest.raises(RequestError):
-            await every.begin(question, question.matches)
+            await every.begin(question, question.matches, holder="other")
         for each in begun:
             await each.aclose()
+
+
+async def test_it_ends_with_the_token_it_was_asked_for_with(
+    url: str, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "SLICE_EVENTS", 2)
+    await asyncio.to_thread(fill, url, hostile(20))
+    secret = "0123456789abcdef0123456789abcdef"
+    revoked: set[str] = set()
+    access = Access(Settings(secret=secret), revoked.__contains__)
+    grant = access.grant(issue_token(secret, subject="kai", types=None, ttl_s=60))
+    async with bridge_over(valkey_server, url) as bridge:
+        question, every = parse_question({}, now=utc_now()), Exports(Tiers(bridge.fanout, bridge.archive))
+        ended = partial(access.refuse_ended, grant)
+        reading = await every.begin(question, question.matches, holder="kai", refuse_ended=ended)
+        had = 0
+        with pytest.raises(RequestError) as refused:
+            async for chunk in reading.chunks():
+                had += chunk.count(b"\n")
+                revoked.add(grant.token_id or "")
+        await reading.aclose()
+    assert ("revoked", 2) == (refused.value.code.name, had)
+    with pytest.raises(RequestError, match="expired"):
+        access.refuse_ended(replace(grant, expires_at=time.time() - 1))
 
 
 async def test_who_waits_for_its_client_holds_no_connection(url: str, valkey_server: RedisServer) -> None:

@@ -196,6 +196,10 @@ def test_a_grant_holds_whatever_is_asked(postgresql_server: PostgresqlServer, va
         for path, query in questions:
             answer = reader.ask(path, headers, **query)
             assert (403, "forbidden") == (answer.status, answer.json["code"]), path
+        few = issue_token(SECRET, subject="ada", types=None, ttl_s=60, replay={"count": 1})
+        for query in ({"since": f"cycle:{start['cycle']}"}, {"until": f"cycle:{start['cycle']}", "bucket": "auto"}):
+            answer = reader.ask("/history", {"Authorization": f"Bearer {few}"}, **query)
+            assert (404, "not_found") == (answer.status, answer.json["code"]), query
         assert 401 == reader.ask("/history").status
         assert "private, no-cache" == reader.ask("/history", headers).headers["cache-control"]
         assert "Authorization" in reader.ask("/history", headers).headers["vary"]

@@ -177,6 +177,9 @@ def test_revoking_what_has_ended_or_a_bare_jti(valkey_server: RedisServer, comma
         end = client.zscore(revocation_keys("v5:stream")[0], "some-id")
         assert isinstance(end, float)
         assert 3590 < end - time.time() < 3610
+    assert 0 == command("token", "revoke", "other-id", redis_url=valkey_server.url)[0]
+    with valkey_server.client() as client:  # nobody knows when its token ends: not before that
+        assert (client.zscore(revocation_keys("v5:stream")[0], "other-id") or 0) > time.time() + 9 * 365 * 86_400
     code, _, err = command("token", "revoke", "x", redis_url="redis://127.0.0.1:1")
     assert (1, 1) == (code, err.count("\n"))
 

@@ -157,14 +157,20 @@ async def test_nor_does_a_websocket_begin_with_one(bridge: BridgeProcess) -> Non
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await session.ws_connect(f"{bridge.url}{HANDSHAKE}websocket&token=x")
+        assert 400 == refused.value.status
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"{bridge.url}{HANDSHAKE}websocket&auth={token_for()}")
     assert 400 == refused.value.status
 
 
 def test_other_words_are_no_tokens() -> None:
-    harmless = ["", "types=token.*", "types=a&since=5m", "tokens=1", "%zz", "a=token"]
+    harmless = ["", "types=token.*", "types=a&since=5m", "tokens=1", "%zz", "a=token", "types=eyJ.a.b"]
     assert not any(has_secret_in_address(query) for query in harmless)
     assert all(has_secret_in_address(query) for query in ["token", "token=", "a=b&Access_Token=x", "jwt=x", "%6Awt=x"])
     assert has_secret_in_address(b"token=x")
+    for name in ("auth", "key", "Authorization", "x"):  # what looks like one is one, under any name
+        assert has_secret_in_address(f"types=a&{name}={token_for()}")
+    assert has_secret_in_address(f"a=Bearer+{token_for()}")
 
 
 # --- who comes through a proxy while nobody has said who may read

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from broadcast.bridge.answers import Request
 from broadcast.bridge.grant import Grant
+from broadcast.bridge.rights import TIMED_PER_HOLDER_MAX, Rights
 from broadcast.bridge.timed import PER_BRIDGE_MAX, PER_VIEWER_MAX
 from broadcast.filters import parse_filter
 from tests.memory_log import MemoryLog
@@ -188,6 +190,20 @@ def test_there_are_so_many_per_viewer_and_per_bridge_and_all_end_with_their_view
     start(world, late, 100)
 
 
+def test_one_token_has_so_many_over_all_its_viewers(world: World) -> None:
+    rights, mine = Rights(), Grant(parse_filter("*"), token_id="mine")
+    lines = [viewer(world, grant=mine, rights=rights) for _ in range(TIMED_PER_HOLDER_MAX // 2 + 1)]
+    other = viewer(world, grant=replace(mine, token_id="other"), rights=rights)
+    begun = [start(world, line, 10) for line in lines[:-1] for _ in range(2)]
+    asked = {"since": place(world, 9), "speed": 1}
+    assert "too_many_requests" == ask(world, lines[-1], "replay", asked)["error"]["code"]
+    assert start(world, other, 10)
+    world.loop.run_until_complete(_regrant(lines[0], replace(mine, token_id="fresh")))
+    control(world, lines[0], begun[0], "cancel")  # gives back the place of the token that it was begun with
+    assert start(world, lines[-1], 10)
+    assert "error" in ask(world, lines[-1], "replay", asked)
+
+
 def test_it_outlives_the_ring_and_the_stream_it_began_in(world: World) -> None:
     """Slow enough, what was in memory when it began is in the archive alone when it comes there."""
     line = viewer(world)
@@ -233,3 +249,25 @@ def test_a_cycle_is_a_place_in_whichever_tier_it_is(world: World) -> None:
     world.loop.pass_time(1)
     events = [data for name, _, data in late.frames() if name == "event"]
     assert ("cycle.start", 2, 1 + 50 + 51 + 51) == (events[0]["type"], events[0]["cycle"], len(events))
+
+
+@pytest.mark.parametrize(
+    ("grant", "code"),
+    [(Grant(parse_filter("a.*")), "forbidden"), (Grant(parse_filter("*"), replay_count_max=10), "not_found")],
+)
+def test_a_cycle_that_a_grant_does_not_let_be_seen_is_no_place(world: World, grant: Grant, code: str) -> None:
+    entries = [world.log.append("cycle.start", 0, "clock:1", 7), *world.append(15)]
+    world.loop.run_until_complete(world._take_in(entries))
+    line = viewer(world)
+    replay = start(world, line, 400)
+    world.loop.run_until_complete(_regrant(line, grant))
+    for name, data in (
+        ("replay", {"since": "cycle:7"}),
+        ("replay", {"since": "cycle:7", "speed": 1}),
+        ("replay.control", {"replay": replay, "action": "seek", "since": "cycle:7"}),
+    ):
+        assert code == ask(world, line, name, data)["error"]["code"]
+    late = world.come(grant=grant, since="cycle:7")
+    world.loop.pass_time(1)
+    assert ["bye"] == names(late)
+    assert code == told(late, "bye")[0]["code"]

@@ -16,6 +16,7 @@ from broadcast.bridge.answers import Request
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, READS_AT_ONCE, Past, Wanted
 from broadcast.bridge.requests import parse_handshake, utc_now
+from broadcast.bridge.rights import Rights
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.walk import Walk
@@ -79,14 +80,15 @@ class World:
         for item in (LinkUp(self.log.now(), self.log.now().end), Gap(stood, None, None, "reset")):
             self.loop.run_until_complete(self._take_in(item))
 
-    def come(self, **auth: Any) -> Room:
+    def come(self, *, grant: Grant | None = None, rights: Rights | None = None, **auth: Any) -> Room:
         async def make() -> Room:
             line = Room()
             viewer = line.viewer = Viewer(
                 line,
                 self.fanout,
                 handshake=parse_handshake(auth, now=utc_now()),
-                grant=Grant(parse_filter("*")),
+                grant=grant or Grant(parse_filter("*")),
+                rights=rights,
                 on_gone=lambda _: None,
             )
             viewer.begin()

@@ -70,10 +70,23 @@ class Access:
             raise RequestError("unauthorized", "token: BROADCAST_SECRET is not set here, so no token is valid")
         return self._verified(token)
 
-    def _verified(self, token: str) -> Grant:
-        grant = read_token(token, self._secrets, now_s=time.time())
+    def refuse_ended(self, grant: Grant) -> None:
+        """For whoever goes on for long: look whether a grant still holds.
+
+        Raises:
+            RequestError: it has expired, or was revoked.
+        """
+        if grant.expires_at is not None and grant.expires_at <= time.time():
+            raise RequestError("expired", "auth.token: it has expired")
+        self._refuse_revoked(grant)
+
+    def _refuse_revoked(self, grant: Grant) -> None:
         if grant.token_id is not None and self._is_revoked(grant.token_id):
             raise RequestError("revoked", "auth.token: it was revoked")
+
+    def _verified(self, token: str) -> Grant:
+        grant = read_token(token, self._secrets, now_s=time.time())
+        self._refuse_revoked(grant)
         return grant
 
 

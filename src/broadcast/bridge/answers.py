@@ -94,13 +94,13 @@ async def _start(cursor: Cursor, request: TimedRequest) -> dict[str, Any]:
     _refuse_past(cursor)
     if cursor.timed is None:
         cursor.timed = TimedReplays(cursor)
-    timed = cursor.timed.start(request, await cycle_start.found(cursor.fanout, request.since))
+    timed = cursor.timed.start(request, await cycle_start.allowed(cursor.fanout, request.since, cursor.grant))
     return {"replay": timed.name, "speed": request.speed, "idle_s": request.idle_s}
 
 
 async def _control(cursor: Cursor, control: Control) -> dict[str, Any]:
     timed = (cursor.timed or TimedReplays(cursor)).named(control.replay)
-    timed.control(control, await cycle_start.found(cursor.fanout, control.since))
+    timed.control(control, await cycle_start.allowed(cursor.fanout, control.since, cursor.grant))
     return timed.state()
 
 
@@ -126,7 +126,7 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     _refuse_unloaded(cursor)
     _refuse_past(cursor)
     earliest = fanout.earliest(cursor.grant)
-    since = await cycle_start.found(fanout, replay.since)
+    since = await cycle_start.allowed(fanout, replay.since, cursor.grant)
     asked = Wanted(wanted, granted, since.ts, replay.until_ts)
     lacks_archive = False
     if since.position is None and replay.until_ts is None:

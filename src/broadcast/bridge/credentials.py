@@ -7,28 +7,45 @@ may connect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
 from broadcast.bridge.requests import bearer_token
 from broadcast.errors import RequestError
 
-__all__ = ["IN_ADDRESS", "TOKEN_NAMES", "cleared_cookie", "cookie_of", "has_secret_in_address", "token_of"]
+__all__ = [
+    "IN_ADDRESS",
+    "TOKEN_NAMES",
+    "cleared_cookie",
+    "cookie_of",
+    "has_secret_in_address",
+    "holds_token",
+    "token_of",
+]
 
 COOKIE: Final = "broadcast_token"
 SECURE_COOKIE: Final = f"__Host-{COOKIE}"
 """Browsers take this name only over https, for one host alone, and so from no neighbour of its domain."""
 IN_ADDRESS: Final = "token: never in an address, which logs keep; send `Authorization: Bearer …`, or `auth.token`"
 TOKEN_NAMES: Final = frozenset({"token", "access_token", "auth_token", "jwt"})
+TOKEN: Final = re.compile(r"\s*(?:[Bb]earer\s+)?eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}")
+"""What is a token under whatever name: its first part begins with `{"`."""
 
 
 def has_secret_in_address(query: str | bytes) -> bool:
     """Whether a query carries what looks like a token."""
     text = query.decode("latin-1") if isinstance(query, bytes) else query
-    if "tok" not in text.lower() and "jwt" not in text.lower() and "%" not in text:
+    lowered = text.lower()
+    if not any(part in lowered for part in ("tok", "jwt", "eyj", "%")):
         return False
-    return any(name.lower() in TOKEN_NAMES for name, _ in parse_qsl(text, keep_blank_values=True))
+    return holds_token(parse_qsl(text, keep_blank_values=True))
+
+
+def holds_token(fields: Iterable[tuple[str, str]]) -> bool:
+    """Whether one of a query's fields has a token's name, or looks like one."""
+    return any(name.lower() in TOKEN_NAMES or TOKEN.match(value) is not None for name, value in fields)
 
 
 def token_of(headers: Mapping[str, str], *, may_be_cookie: bool) -> str | None:

@@ -12,10 +12,32 @@ from broadcast.log.position import START, EntryId, Position, Since
 
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
+    from broadcast.bridge.grant import Grant
 
-__all__ = ["found"]
+__all__ = ["allowed", "found"]
 
 PAGE_EVENTS: Final = 500
+
+
+async def allowed(fanout: Fanout, since: Since, grant: Grant) -> Since:
+    """As `found`, for whoever may see what a grant allows; what it may not is not told to be there.
+
+    Raises:
+        RequestError: there is no such cycle, or it may not be seen.
+        UnreachableError: it is to be looked for where nothing can be read.
+    """
+    if since.cycle is None:
+        return since
+    if not grant.filter.matches("cycle.start"):
+        raise RequestError("forbidden", "cycle: the grant leaves out 'cycle.start', where one begins")
+    begin = await found(fanout, since)
+    if begin.position is not None and begin.position.id < fanout.earliest(grant).before():
+        raise _none(since.cycle)
+    return begin
+
+
+def _none(cycle: int) -> RequestError:
+    return RequestError("not_found", f"cycle: there is none of the number {cycle} in what is kept of the log")
 
 
 async def found(fanout: Fanout, since: Since) -> Since:
@@ -29,7 +51,7 @@ async def found(fanout: Fanout, since: Since) -> Since:
         return since
     position = _in_ring(fanout, since.cycle) or await _behind_the_ring(fanout, since.cycle)
     if position is None:
-        raise RequestError("not_found", f"cycle: there is none of the number {since.cycle} in what is kept of the log")
+        raise _none(since.cycle)
     return replace(since, position=position, cycle=None)
 
 

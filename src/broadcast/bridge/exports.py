@@ -5,6 +5,7 @@ Rules:
    time.
 2. An export holds two slices at most. There are so many exports at once; one more waits a while, and is refused.
 3. A client that leaves, or takes nothing for too long, ends its export and the query that is under way for it.
+4. Nobody has more than its share of them, and an export ends with the token that it was asked for with.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 from broadcast.bridge.history_requests import Question
 from broadcast.bridge.past_events import Lines, Matches
+from broadcast.bridge.quotas import Places
 from broadcast.bridge.tiers import Tiers
 from broadcast.errors import RequestError
 
@@ -27,6 +29,8 @@ SLICE_BYTES: Final = 6 * 1024 * 1024
 """Of large events, a slice holds fewer."""
 READS_AT_ONCE: Final = 2
 EXPORTS_MAX: Final = 8
+PER_HOLDER_MAX: Final = 2
+"""Of one token, or of one address that has none."""
 TURN_TIMEOUT_S: Final = 5.0
 
 
@@ -41,38 +45,56 @@ class Exports:
         self._tiers = tiers
         self._turn = asyncio.Semaphore(READS_AT_ONCE)
         self._places = asyncio.Semaphore(EXPORTS_MAX)
+        self._held = Places(PER_HOLDER_MAX)
 
     async def begin(
-        self, question: Question, matches: Matches, *, on_read: Callable[[int], None] = lambda _: None
+        self, question: Question, matches: Matches, *, holder: str, refuse_ended: Callable[[], None] = lambda: None
     ) -> Export:
         """Begin an export; its first slice has been read, so what can go wrong with the question has.
 
         Args:
             question: the range.
             matches: whether an event of a type is wanted, and may be seen.
-            on_read: told how many events each slice has.
+            holder: whose it is: a token or an address.
+            refuse_ended: raises a `RequestError` once what allows it has ended.
 
         Raises:
             RequestError: it cannot be answered, or there are too many exports.
             UnreachableError: a tier that is needed does not answer.
         """
+        if not self._held.enter(holder):
+            self._held.leave(holder)
+            raise RequestError(
+                "too_many_requests",
+                f"{PER_HOLDER_MAX} long ranges of yours are being read; come back when one has ended",
+            )
+        try:
+            return await self._begin(question, matches, holder, refuse_ended)
+        except BaseException:
+            self._held.leave(holder)
+            raise
+
+    async def _begin(
+        self, question: Question, matches: Matches, holder: str, refuse_ended: Callable[[], None]
+    ) -> Export:
         try:
             await asyncio.wait_for(self._places.acquire(), TURN_TIMEOUT_S)
         except TimeoutError:
             raise RequestError(
                 "too_many_requests", f"{EXPORTS_MAX} long ranges are being read; come back when one has ended"
             ) from None
-        export = Export(self, question, matches, on_read)
+        export = Export(self, question, matches, holder=holder, refuse_ended=refuse_ended)
         try:
             await export.open()
         except BaseException:
-            self.leave()
+            self._places.release()
             raise
         return export
 
-    def leave(self) -> None:
+    def leave(self, holder: str) -> None:
         """An export has ended."""
         self._places.release()
+        self._held.leave(holder)
 
     async def read(self, question: Question, matches: Matches, *, count: int) -> Lines:
         """Read one slice, in its turn."""
@@ -87,14 +109,24 @@ class Export:
         exports: all of them.
         question: the range.
         matches: whether an event of a type is wanted, and may be seen.
-        on_read: told how many events each slice has.
+        holder: whose it is.
+        refuse_ended: see `Exports.begin`.
     """
 
-    def __init__(self, exports: Exports, question: Question, matches: Matches, on_read: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        exports: Exports,
+        question: Question,
+        matches: Matches,
+        *,
+        holder: str,
+        refuse_ended: Callable[[], None],
+    ) -> None:
         self._exports = exports
+        self._holder = holder
+        self._refuse_ended = refuse_ended
         self._question = question
         self._matches = matches
-        self._on_read = on_read
         self._left = question.limit
         self._slice_events = SLICE_EVENTS
         self._first = Lines()
@@ -106,7 +138,12 @@ class Export:
         self._first = await self._read()
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """All of it."""
+        """All of it.
+
+        Raises:
+            RequestError: what allows it has ended.
+            UnreachableError: a tier that is needed does not answer any more.
+        """
         lines = self._first
         self._first = Lines()
         while True:
@@ -114,16 +151,16 @@ class Export:
             if not is_last:
                 self._reading = asyncio.create_task(self._read(), name="read ahead of an export")
             for chunk in lines.chunks:
+                self._refuse_ended()
                 yield chunk
             if is_last or self._reading is None:
                 return
             lines = await self._reading
 
     async def _read(self) -> Lines:
+        self._refuse_ended()
         count = self._slice_events if self._left is None else min(self._slice_events, self._left)
-        lines = await self._exports.read(self._question, self._matches, count=count)
-        self._on_read(lines.rows)
-        return lines
+        return await self._exports.read(self._question, self._matches, count=count)
 
     def _goes_on_behind(self, lines: Lines) -> bool:
         """Put the question behind what was read; True if there is no more of it."""
@@ -145,4 +182,4 @@ class Export:
             self._reading.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await self._reading
-        self._exports.leave()
+        self._exports.leave(self._holder)

@@ -82,13 +82,13 @@ async def greet(cursor: Cursor, handshake: Handshake) -> None:
     """Bring a viewer to where the ring goes on; the log has been read.
 
     Raises:
-        RequestError: it wants to begin with a cycle that there is not.
+        RequestError: it wants to begin with a cycle that there is not, or that it may not see.
         UnreachableError: it stands where only the stream reaches, which cannot be read.
         TooSlowError: it takes too little of it.
         DismissedError: it is told to go meanwhile.
     """
     fanout = cursor.fanout
-    since = (await cycle_start.found(fanout, handshake.since)).position
+    since = (await cycle_start.allowed(fanout, handshake.since, cursor.grant)).position
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))

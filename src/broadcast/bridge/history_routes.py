@@ -16,8 +16,9 @@ from starlette.routing import Route
 from broadcast.bridge.census import census
 from broadcast.bridge.cycles import latest_cycles, one_cycle
 from broadcast.bridge.exporting import NDJSON, ExportResponse
-from broadcast.bridge.exports import Exports
+from broadcast.bridge.exports import Export, Exports
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.grant import Grant
 from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
 from broadcast.bridge.past_events import PastEvent
 from broadcast.bridge.request_door import RequestDoor
@@ -63,26 +64,26 @@ class HistoryRoutes:
             Route("/cycles/{id}", self._cycle),
         ]
 
-    def _question(self, request: Request) -> Question:
+    def _asked(self, request: Request) -> tuple[Grant, Question]:
         grant = self._door.grant_of(request, only_reads=True)
-        request.state.holder = holder_of(grant, request.client.host if request.client else "")
-        self._door.rights.refuse_past(request.state.holder)
+        if grant.token_id is not None:  # nobody's share can be counted who has no name
+            self._door.rights.refuse_past(holder_of(grant, ""))
         if grant.replay_count_max == 0:
             raise RequestError("forbidden", "this token gives nothing of the past")
         question = parse_question(request.query_params, now=utc_now())
         # The one place that narrows what is asked by what is granted: it holds for every route here.
-        return replace(question, granted=grant.filter, earliest=self._fanout.earliest(grant))
+        return grant, replace(question, granted=grant.filter, earliest=self._fanout.earliest(grant))
 
     async def _history(self, request: Request) -> Response:
-        question = self._question(request)
+        grant, question = self._asked(request)
         try:
             if question.bucket_s is not None:
                 return await self._census(request, question)
-            return await self._events(request, question)
+            return await self._events(request, question, grant)
         except UnreachableError as error:
             raise _unavailable(error) from None
 
-    async def _events(self, request: Request, question: Question) -> Response:
+    async def _events(self, request: Request, question: Question, grant: Grant) -> Response:
         as_lines = NDJSON in request.headers.get("accept", "")
         etag = await self._seal(request, question, as_lines=as_lines)
         headers = {**_HEADERS, "ETag": etag} if etag else _HEADERS
@@ -91,15 +92,20 @@ class HistoryRoutes:
         if as_lines and request.method == "HEAD":
             return Response(None, 200, headers, NDJSON)
         if as_lines:
-            note = partial(self._door.rights.note_past, request.state.holder)
-            return ExportResponse(await self._exports.begin(question, question.matches, on_read=note), headers)
+            return ExportResponse(await self._export(request, question, grant), headers)
         events, is_more = await self._tiers.page(question, question.matches, count=question.count)
-        self._note(request, len(events))
+        self._note(grant, len(events))
         following = write_cursor(events[-1].position) if is_more else None
         return Response(_body(events, following, self._tiers.archive is not None), 200, headers, "application/json")
 
-    def _note(self, request: Request, events: int) -> None:
-        self._door.rights.note_past(request.state.holder, events)
+    def _note(self, grant: Grant, events: int) -> None:
+        if grant.token_id is not None:
+            self._door.rights.note_past(holder_of(grant, ""), events)
+
+    async def _export(self, request: Request, question: Question, grant: Grant) -> Export:
+        holder = holder_of(grant, request.client.host if request.client else "")
+        still = partial(self._door.refuse_ended, grant)
+        return await self._exports.begin(question, question.matches, holder=holder, refuse_ended=still)
 
     async def _seal(self, request: Request, question: Question, *, as_lines: bool) -> str | None:
         if self._tiers.archive is None or question.until.is_open:
@@ -116,30 +122,30 @@ class HistoryRoutes:
 
     async def _cycle(self, request: Request) -> Response:
         start = parse_place("id", request.path_params["id"])
-        question = self._question(request)
+        grant, question = self._asked(request)
         try:
             cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, start))
         except UnreachableError as error:
             raise _unavailable(error) from None
-        self._note(request, len(cycle.events))
+        self._note(grant, len(cycle.events))
         return _told(request, cycle.body())
 
     async def _cycles(self, request: Request) -> Response:
-        query, question = request.query_params, self._question(request)
+        query, (grant, question) = request.query_params, self._asked(request)
         number = parse_number("cycle", query.get("cycle"), least=-(2**63))
         before = None if not query.get("before") else parse_place("before", query["before"])
         count = min(question.limit or CYCLES_DEFAULT, CYCLES_MAX)
         try:
             if number is not None:
                 cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, number))
-                self._note(request, len(cycle.events))
+                self._note(grant, len(cycle.events))
                 return _told(request, cycle.body())
             found = await self._tiers.at_one_moment(
                 lambda moment: latest_cycles(moment, question, before, count=count + 1)
             )
         except UnreachableError as error:
             raise _unavailable(error) from None
-        self._note(request, min(count, len(found)))
+        self._note(grant, min(count, len(found)))
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
         return _told(request, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following}))
 

@@ -87,10 +87,10 @@ class Moment:
         asked = self.plain_range(question)
         # Behind a cursor, it is known where it began; another run may have come to the same number meanwhile.
         if question.since.cycle is not None and (question.cursor is None or question.newest_first):
-            start, _ = await self.ends_of(question.since.cycle, question.granted.matches)
+            start, _ = await self.ends_of(question.since.cycle, question.granted.matches, question.earliest)
             asked = replace(asked, after=max(asked.after, start))
         if question.until.cycle is not None:
-            _, end = await self.ends_of(question.until.cycle, question.granted.matches)
+            _, end = await self.ends_of(question.until.cycle, question.granted.matches, question.earliest)
             asked = replace(asked, until=min(asked.until, end))
         return asked
 
@@ -132,7 +132,7 @@ class Moment:
         first = next((item.id for item in items if isinstance(item, RingEvent) and not item.is_forgotten), None)
         return first if is_known and first is not None else entry_id.after()
 
-    async def ends_of(self, cycle: int, granted: Matches) -> tuple[Place, Place]:
+    async def ends_of(self, cycle: int, granted: Matches, earliest: EntryId) -> tuple[Place, Place]:
         """In front of where the newest cycle of a number begins, and in front of where the next one does.
 
         Raises:
@@ -142,7 +142,7 @@ class Moment:
         if not granted("cycle.start"):
             raise RequestError("forbidden", "cycle: the grant leaves out 'cycle.start', where one begins")
         start = await self.start_of(cycle)
-        if start is None:
+        if start is None or start.id < earliest:
             raise RequestError("not_found", f"cycle: there is no cycle {cycle}")
         following = await self.page(Range(start, EVERYTHING.until), is_start, newest_first=False, count=1)
         end = self.place_of(following[0].position) if following else EVERYTHING.until

@@ -47,3 +47,7 @@ class RequestDoor:
         if grant.token_id is not None:
             refuse_flood(self._quotas, f"token {grant.token_id}", time.monotonic())
         return grant
+
+    def refuse_ended(self, grant: Grant) -> None:
+        """As `Access.refuse_ended`, for a request whose answer takes long."""
+        self._access.refuse_ended(grant)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.grant import Grant
@@ -14,7 +15,10 @@ from broadcast.errors import RequestError
 if TYPE_CHECKING:
     from broadcast.bridge.cursor import Cursor
 
-__all__ = ["Rights", "holder_of"]
+__all__ = ["TIMED_PER_HOLDER_MAX", "Rights", "holder_of"]
+
+TIMED_PER_HOLDER_MAX: Final = 8
+"""Timed replays of one token, or of one address that has none."""
 
 
 class Rights:
@@ -40,6 +44,7 @@ class Rights:
         self._access = access
         self._of_token = Places(per_token_max)
         self._of_address = Places(per_address_max)
+        self._timed = Places(TIMED_PER_HOLDER_MAX)
         self._replays = Quotas(replay_per_minute)
         self._now_s = now_s
 
@@ -93,6 +98,21 @@ class Rights:
         return grant
 
     # --- the past
+
+    def begin_timed(self, cursor: Cursor) -> Callable[[], None]:
+        """Count a timed replay of a viewer's.
+
+        Returns:
+            What ends it: it stays that of the token that it was begun with.
+
+        Raises:
+            RequestError: its token, or its address if it has none, has as many as it may.
+        """
+        holder = holder_of(cursor.grant, _address_of(cursor))
+        if not self._timed.has_room(holder):
+            raise RequestError("too_many_requests", f"there are {TIMED_PER_HOLDER_MAX} timed replays of yours already")
+        self._timed.enter(holder)
+        return partial(self._timed.leave, holder)
 
     def refuse_replay(self, cursor: Cursor) -> None:
         """Look whether it may have more of the past just now.

@@ -236,6 +236,7 @@ class TimedReplays:
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self._replays: dict[str, TimedReplay] = {}
+        self._leaves: dict[str, Callable[[], None]] = {}
         self._named = 0
 
     def start(self, request: TimedRequest, since: Since) -> TimedReplay:
@@ -251,9 +252,11 @@ class TimedReplays:
             raise RequestError(
                 "too_many_requests", "this bridge has as many timed replays as it gives; come back later"
             )
+        leave = self._cursor.rights.begin_timed(self._cursor)
         self._named += 1
         timed = TimedReplay(f"r{self._named}", self._cursor, request, since, self._ended)
         self._replays[timed.name] = timed
+        self._leaves[timed.name] = leave
         fanout.timed_replays += 1
         return timed
 
@@ -279,4 +282,5 @@ class TimedReplays:
 
     def _ended(self, timed: TimedReplay) -> None:
         if self._replays.pop(timed.name, None) is not None:
+            self._leaves.pop(timed.name)()
             self._cursor.fanout.timed_replays -= 1

@@ -205,8 +205,9 @@ def _filter(name: str, value: object) -> Filter:
 
 def _emits(value: object) -> Filter | None:
     if isinstance(value, str | list):
-        emits, given = _filter("emit", cast("Any", value)), value.split(",") if isinstance(value, str) else value
-        is_named = any(str(pattern).strip().startswith("broadcast.") for pattern in cast("list[object]", given))
+        emits = _filter("emit", cast("Any", value))
+        given = value.split(",") if isinstance(value, str) else cast("list[object]", value)
+        is_named = any(str(pattern).strip().startswith("broadcast.") for pattern in given)
         # `*` and `-x.*`, too, mean types of one's own: what the package itself says has to be named.
         return emits if is_named or "*" not in emits.patterns else parse_filter([*emits.patterns, "-broadcast.*"])
     return EMITS_ALL if _flag("emit", value) else None

@@ -62,7 +62,7 @@ def inspect(token: Token, *, redis_url: RedisUrl = None) -> None:
 def revoke(
     token: Annotated[str, typer.Argument(metavar="JTI|TOKEN|-", help="The token, or its jti; - reads standard input.")],
     *,
-    until: Annotated[str, typer.Option(help="How long a jti is kept; at least what is left of its token.")] = "30d",
+    until: Annotated[str, typer.Option(help="How long a jti is kept; at least what is left of its token.")] = "3650d",
     redis_url: RedisUrl = None,
 ) -> None:
     """Revoke a token: every bridge ends its viewers within two seconds."""
