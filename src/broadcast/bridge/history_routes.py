@@ -36,7 +36,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     # What one viewer may see, another may not; and what was erased is not to be shown again. So nothing is shown from
     # a cache that was not asked for anew, with a token.
     "Cache-Control": "private, no-cache",
-    "Vary": "Authorization, Accept",
+    "Vary": "Authorization, Cookie, Accept",
     "X-Content-Type-Options": "nosniff",
 }
 
