@@ -97,6 +97,21 @@ def test_a_health_check_needs_no_shell_and_no_curl(name: str) -> None:
     assert {"interval", "timeout", "retries", "start_period"} <= set(check)
 
 
+def test_the_proxy_in_front_is_believed_so_that_limits_count_its_visitors() -> None:
+    assert "172.16.0.0/12" == service("broadcast-server")["environment"]["BROADCAST_TRUSTED_PROXIES"]
+    opened = service("broadcast-server", {**DOT_ENV, "BROADCAST_TRUSTED_PROXIES": "127.0.0.1"})
+    assert "127.0.0.1" == opened["environment"]["BROADCAST_TRUSTED_PROXIES"]
+    assert "BROADCAST_TRUSTED_PROXIES: 127.0.0.1" in (ROOT / "deploy" / "compose.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["deploy/nginx.conf", "examples/flask_site/nginx.conf", "deploy/Caddyfile"])
+def test_what_a_client_says_of_itself_does_not_pass_the_proxy(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert 'proxy_set_header Forwarded "";' in text or text.count("header_up -Forwarded") == text.count(
+        "reverse_proxy {"
+    )
+
+
 def test_redis_keeps_the_log_in_a_volume_and_never_evicts_it() -> None:
     redis = service("redis")
     assert shlex.split(redis["command"]) == [

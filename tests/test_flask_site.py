@@ -92,7 +92,7 @@ def site(bridge: BridgeProcess, tmp_path_factory: pytest.TempPathFactory) -> Ite
     config = nginx_of(folder, port=front, site=port, bridge=bridge.port)
     gunicorn = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "app:app"]
     nginx = [binary, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config), "-g", "daemon off;"]
-    mine = {"SITE_PASSWORD": PASSWORD, "SITE_KEY": "k" * 32, "BROADCAST_SECRET": SECRET}
+    mine = {"SITE_PASSWORD": PASSWORD, "SITE_KEY": "k" * 32, "SITE_WITHOUT_TLS": "1", "BROADCAST_SECRET": SECRET}
     with (
         running(gunicorn, folder / "site.log", answers=f"http://127.0.0.1:{port}/", **mine),
         running(nginx, folder / "nginx.log", answers=f"http://127.0.0.1:{front}/"),
@@ -200,3 +200,13 @@ def test_the_ten_lines_are_ten() -> None:
     text = (FOLDER / "app.py").read_text()
     part = text.partition("# --- the mind: ten lines\n")[2].partition("# --- the site")[0]
     assert 10 >= len([line for line in part.splitlines() if line.strip()])
+
+
+def test_a_password_is_not_guessed_and_the_cookie_is_for_https(site: str) -> None:
+    """The last one here: nobody logs in for a while after it."""
+    answers = [status(f"{site}/login") for _ in range(20)]
+    assert 429 in answers and 429 == answers[-1]
+    command = [sys.executable, "-c", "import app; print(app.app.config['SESSION_COOKIE_SECURE'])"]
+    given = {**os.environ, "SITE_PASSWORD": PASSWORD, "BROADCAST_SECRET": SECRET}
+    done = subprocess.run(command, cwd=FOLDER, env=given, capture_output=True, text=True, check=True, timeout=60)
+    assert "True" == done.stdout.strip()

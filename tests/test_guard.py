@@ -23,6 +23,8 @@ OPEN = GuardPolicy(frozenset({"*"}))
         (CLOSED, None, None, "forbidden_host"),
         (CLOSED, "", None, "forbidden_host"),
         (CLOSED, "[::1", None, "forbidden_host"),
+        (CLOSED, "evil.example@127.0.0.1", None, "forbidden_host"),
+        (CLOSED, "127.0.0.1/evil.example", None, "forbidden_host"),
         (CLOSED, "evil.example:5001", None, "forbidden_host"),
         (CLOSED, "evil.example:5001", "http://evil.example:5001", "forbidden_host"),
         (CLOSED, "localhost.evil.example", None, "forbidden_host"),
@@ -45,3 +47,11 @@ OPEN = GuardPolicy(frozenset({"*"}))
 def test_host_and_origin_decide(policy: GuardPolicy, host: str | None, origin: str | None, code: str | None) -> None:
     refusal = policy.refusal(host=host, origin=origin)
     assert code == (refusal.name if refusal else None)
+
+
+def test_over_tls_a_page_of_the_same_name_without_tls_is_another_origin() -> None:
+    for origin, code in (("https://127.0.0.1:5001", None), ("http://127.0.0.1:5001", "forbidden_origin")):
+        refusal = CLOSED.refusal(host="127.0.0.1:5001", origin=origin, is_secure=True)
+        assert code == (refusal.name if refusal else None)
+    # A proxy may end TLS without a word.
+    assert CLOSED.refusal(host="127.0.0.1:5001", origin="https://127.0.0.1:5001") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import re
 import signal
@@ -149,6 +150,9 @@ async def test_who_comes_through_nginx_is_not_taken_for_this_machine(many: Clust
         for path in ("/", "/client.js", "/healthz", "/readyz"):
             async with session.get(many.url + path) as answer:
                 assert 200 == answer.status
+        # What producers may post comes through nginx; that they need a token is the bridge's to say.
+        async with session.post(f"{many.url}/events", data=io.BytesIO(b" " * 100_000)) as answer:
+            assert 401 == answer.status
 
 
 def test_the_configuration_names_settings_that_exist_and_waits_longer_than_silence_lasts() -> None:

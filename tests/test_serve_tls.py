@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import ssl
 import time
@@ -61,7 +62,8 @@ def bridge(valkey_server: RedisServer, tmp_path: Path) -> Iterator[TlsBridge]:
     make_certificate(tmp_path)
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
     log = tmp_path / "bridge.log"
-    bridge = TlsBridge(valkey_server.url, log, BROADCAST_TLS_CERT=cert, BROADCAST_TLS_KEY=key)
+    hasty = {"serve.TLS_HANDSHAKE_S": 1.0}
+    bridge = TlsBridge(valkey_server.url, log, constants=hasty, BROADCAST_TLS_CERT=cert, BROADCAST_TLS_KEY=key)
     bridge.start()
     yield bridge
     bridge.stop(signal.SIGKILL)
@@ -70,6 +72,14 @@ def bridge(valkey_server: RedisServer, tmp_path: Path) -> Iterator[TlsBridge]:
 
 def settings_of(bridge: TlsBridge) -> Settings:
     return Settings(port=bridge.port, tls_cert=str(bridge.folder / "cert.pem"), tls_key=str(bridge.folder / "key.pem"))
+
+
+async def test_who_begins_no_tls_is_let_go(bridge: TlsBridge) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            assert b"" == await reader.read()
+    writer.close()
 
 
 def test_events_come_by_wss_across_a_renewal_that_only_the_next_connection_sees(

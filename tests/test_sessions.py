@@ -22,6 +22,7 @@ from tests.servers import RedisServer
 from tests.viewers import HANDSHAKE, raw_viewer
 
 SECRET: Final = "0123456789abcdef0123456789abcdef"
+TOKENLIKE: Final = issue_token(SECRET, subject="x", types=None, ttl_s=1)
 
 
 def token_for(subject: str = "kai", types: str | None = None, ttl_s: float = 60, **more: Any) -> str:
@@ -171,6 +172,14 @@ def test_other_words_are_no_tokens() -> None:
     for name in ("auth", "key", "Authorization", "x"):  # what looks like one is one, under any name
         assert has_secret_in_address(f"types=a&{name}={token_for()}")
     assert has_secret_in_address(f"a=Bearer+{token_for()}")
+    for hidden in (
+        f"t={TOKENLIKE}",
+        f"since={TOKENLIKE}x",
+        f"q=Bearer+{TOKENLIKE}",
+        f"t={TOKENLIKE.replace('.', '%2E')}",
+    ):
+        assert has_secret_in_address(hidden), hidden
+    assert not has_secret_in_address("cursor=eyJhIjoxfQ&q=eyJ.")
 
 
 # --- who comes through a proxy while nobody has said who may read

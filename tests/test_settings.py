@@ -142,3 +142,8 @@ def test_the_emitter_reads_only_what_it_needs(tmp_path: Path) -> None:
 def test_no_environment_makes_the_emitters_settings_raise(environ: dict[str, str]) -> None:
     settings, _ = Settings.for_emitter(environ)
     assert isinstance(settings, Settings)
+
+
+def test_the_secret_of_an_example_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"^BROADCAST_SECRET: .*everybody knows"):
+        Settings(secret="CHANGE-ME-to-at-least-32-bytes-of-your-own")

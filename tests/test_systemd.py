@@ -47,8 +47,20 @@ def test_what_a_unit_starts_is_a_command_with_such_options(unit: Path) -> None:
     assert all(option in help_.stdout for option in options if option.startswith("--"))
 
 
-def test_every_name_in_the_environment_file_is_a_setting() -> None:
-    lines = (FOLDER / "broadcast.env.example").read_text().splitlines()
-    names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
-    assert len(names) > 3
-    assert set(names) <= set(VARIABLES)
+def environment(name: str) -> dict[str, str]:
+    lines = (FOLDER / f"{name}.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_every_name_in_a_units_environment_file_is_a_setting(unit: Path) -> None:
+    (path,) = re.findall(r"^EnvironmentFile=/etc/broadcast/(.+)$", unit.read_text(), re.MULTILINE)
+    given = environment(path)
+    assert len(given) > 1
+    assert set(given) <= set(VARIABLES)
+    assert not given.get("BROADCAST_SECRET"), "a secret that everybody knows is none"
+
+
+def test_the_archiver_holds_no_secret_and_nginx_is_believed() -> None:
+    assert {"REDIS_URL", "DATABASE_URL"} == set(environment("broadcast-archive.env"))
+    assert "127.0.0.1" == environment("broadcast.env")["BROADCAST_TRUSTED_PROXIES"]

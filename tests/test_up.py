@@ -62,6 +62,7 @@ def test_starts_everything_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> N
 
     assert [] == left_of(parts)
     assert "Traceback" not in (tmp_path / "err").read_text("utf-8")
+    assert 0o700 == (tmp_path / "state" / "v5-broadcast").stat().st_mode & 0o777, "others on this machine read nothing"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["terminated", "terminal closed"])

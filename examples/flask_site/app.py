@@ -24,6 +24,7 @@ app.config.update(
     SECRET_KEY=os.environ.get("SITE_KEY") or secrets.token_hex(32),
     SESSION_COOKIE_HTTPONLY=True,
     SESSION_COOKIE_SAMESITE="Strict",
+    SESSION_COOKIE_SECURE=os.environ.get("SITE_WITHOUT_TLS") != "1",  # to try it on one machine
 )
 PASSWORD = os.environ["SITE_PASSWORD"]
 

@@ -270,6 +270,10 @@ class Settings:
         ):
             if secret and len(secret.encode()) < 32:
                 raise SettingError(f"{variable}: expected at least 32 bytes; `openssl rand -hex 32` makes one")
+            if secret.startswith("CHANGE-ME"):
+                raise SettingError(
+                    f"{variable}: still as in the example, which everybody knows; `openssl rand -hex 32`"
+                )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:

@@ -237,7 +237,10 @@ class Bridge:
         if holds_token(query.items()):
             return (400, 3, IN_ADDRESS)
         code = self._policy.refusal(
-            host=headers.get("host"), origin=headers.get("origin"), is_proxied=is_proxied(headers)
+            host=headers.get("host"),
+            origin=headers.get("origin"),
+            is_proxied=is_proxied(headers),
+            is_secure=bool(self.settings.tls_cert),
         )
         if code is None and self._stopping:
             code = CODES["shutdown"]  # a proxy in front then asks another bridge

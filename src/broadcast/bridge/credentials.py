@@ -29,7 +29,7 @@ COOKIE: Final = "broadcast_token"
 SECURE_COOKIE: Final = f"__Host-{COOKIE}"
 """Browsers take this name only over https, for one host alone, and so from no neighbour of its domain."""
 IN_ADDRESS: Final = "token: never in an address, which logs keep; send `Authorization: Bearer …`, or `auth.token`"
-TOKEN_NAMES: Final = frozenset({"token", "access_token", "auth_token", "jwt"})
+TOKEN_NAMES: Final = frozenset({"token", "access_token", "auth_token", "id_token", "jwt", "bearer", "authorization"})
 TOKEN: Final = re.compile(r"\s*(?:[Bb]earer\s+)?eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}")
 """What is a token under whatever name: its first part begins with `{"`."""
 

@@ -23,6 +23,8 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]]
 
 
+NOT_IN_HOST: Final = frozenset("@/\\?#")
+"""Behind these, others read another name than we do."""
 STRICT: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
@@ -46,13 +48,17 @@ class GuardPolicy:
         """Whether every page may connect."""
         return "*" in self.origins
 
-    def refusal(self, *, host: str | None, origin: str | None, is_proxied: bool = False) -> Code | None:
+    def refusal(
+        self, *, host: str | None, origin: str | None, is_proxied: bool = False, is_secure: bool = False
+    ) -> Code | None:
         """Why a request is refused; None lets it in.
 
         Args:
             host: the Host header, None if there is none.
             origin: the Origin header; None for whoever is no browser, or asks its own origin.
             is_proxied: whether it has come through a proxy that says so.
+            is_secure: whether it came by TLS; who stands between could have sent a page without. That it did not, is
+                not known: a proxy may end TLS without a word.
         """
         if not self._serves(host):
             return CODES["forbidden_host"]
@@ -60,7 +66,8 @@ class GuardPolicy:
             return CODES["forbidden_proxy"]
         if origin is None or self.any_origin or origin in self.origins:
             return None
-        return None if _net_location(origin) == host else CODES["forbidden_origin"]
+        is_own = _net_location(origin) == host and (not is_secure or origin.lower().startswith("https://"))
+        return None if is_own else CODES["forbidden_origin"]
 
     def _serves(self, host: str | None) -> bool:
         name = _host_name(host)
@@ -85,7 +92,10 @@ class Guard:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         code = self._policy.refusal(
-            host=headers.get("host"), origin=headers.get("origin"), is_proxied=is_proxied(headers)
+            host=headers.get("host"),
+            origin=headers.get("origin"),
+            is_proxied=is_proxied(headers),
+            is_secure=scope.get("scheme") in ("https", "wss"),
         )
         send = _strict(send) if scope["type"] == "http" else send
         if code is not None:
@@ -130,7 +140,7 @@ def _net_location(origin: str) -> str | None:
 
 
 def _host_name(host: str | None) -> str | None:
-    if not host:
+    if not host or not NOT_IN_HOST.isdisjoint(host):
         return None
     try:
         return urlsplit(f"//{host}").hostname

@@ -1,8 +1,12 @@
-"""What whoever runs the bridge asks it: is it healthy, is it ready, who is connected, and all of it in numbers."""
+"""What whoever runs the bridge asks it: is it healthy, is it ready, who is connected, and all of it in numbers.
+
+Strangers learn whether, and not why: the reasons name addresses, accounts and places in the log.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +21,9 @@ from broadcast.bridge.trace import Trace, is_local
 from broadcast.errors import RequestError
 
 __all__ = ["OperatorRoutes"]
+
+UNREAD: Final = "the log cannot be read"
+STUCK: Final = "this bridge is stuck"
 
 
 class OperatorRoutes:
@@ -48,18 +55,24 @@ class OperatorRoutes:
 
     async def _healthz(self, request: Request) -> Response:
         """Whether it should go on running: a bridge that is stuck should be restarted."""
-        del request
         reasons = list(self._probe.reasons)
+        if reasons and not self._is_for_operators(request):
+            reasons = [STUCK]
         return JSONResponse({"healthy": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     async def _readyz(self, request: Request) -> Response:
         """Whether viewers should be sent here."""
-        del request
-        reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
-        reasons += self._probe.reasons
-        # Live viewers are served without it: an archive that lags or waits makes no bridge unready.
-        archive = await self._probe.archive.state() if self._fanout.is_up else None
-        body = {"ready": not reasons, "reasons": reasons} | ({} if archive is None else {"archive": archive})
+        body: dict[str, Any]
+        if self._is_for_operators(request):
+            reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
+            reasons += self._probe.reasons
+            # Live viewers are served without it: an archive that lags or waits makes no bridge unready.
+            archive = await self._probe.archive.state() if self._fanout.is_up else None
+            body = {"ready": not reasons, "reasons": reasons} | ({} if archive is None else {"archive": archive})
+        else:
+            reasons = [] if self._fanout.is_up else [UNREAD]
+            reasons += [STUCK] if self._probe.reasons else []
+            body = {"ready": not reasons, "reasons": reasons}
         return JSONResponse(body, status_code=503 if reasons else 200)
 
     async def _clients(self, request: Request) -> Response:
@@ -71,6 +84,13 @@ class OperatorRoutes:
         self._refuse_strangers(request)
         body, media_type = self._metrics.answer(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
+
+    def _is_for_operators(self, request: Request) -> bool:
+        try:
+            self._refuse_strangers(request)
+        except RequestError:
+            return False
+        return True
 
     def _refuse_strangers(self, request: Request) -> None:
         if is_local(request.client.host if request.client else "", request.headers):

@@ -24,6 +24,8 @@ __all__ = ["serve"]
 STALLED_MS: Final = 30_000
 BACKLOG: Final = 4096
 """Connections that the kernel holds for us: everybody comes back at once after a restart."""
+TLS_HANDSHAKE_S: Final = 5.0
+"""By then TLS has to stand; until it does, a connection is not at the door, where it would be counted and timed."""
 
 _log: Any = structlog.get_logger("broadcast.bridge")
 
@@ -72,11 +74,21 @@ def _raise_descriptor_limit(settings: Settings) -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
+    kind: Any = asyncio.SelectorEventLoop
+    with contextlib.suppress(ImportError):
         import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+
+        kind = uvloop.Loop
+
+    class Hasty(kind):
+        """uvicorn gives no way to say how long a TLS handshake may take; asyncio's own limit is a minute."""
+
+        async def create_server(self, *arguments: Any, **options: Any) -> Any:
+            if options.get("ssl") is not None:
+                options.setdefault("ssl_handshake_timeout", TLS_HANDSHAKE_S)
+            return await kind.create_server(self, *arguments, **options)
+
+    return Hasty
 
 
 async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> None:

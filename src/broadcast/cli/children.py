@@ -20,7 +20,7 @@ from broadcast.embedded.process import stop_process
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.settings import Settings
 
-__all__ = ["example_mind", "start_archiver", "start_bridge", "start_mind", "state_folder"]
+__all__ = ["example_mind", "private_state_folder", "start_archiver", "start_bridge", "start_mind", "state_folder"]
 
 READY_TIMEOUT_S: Final = 30.0
 CHILD_STOP_S: Final = 10.0
@@ -31,6 +31,15 @@ def state_folder() -> Path:
     """Where this user's programs keep what must outlive them (XDG base directories)."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "v5-broadcast"
+
+
+def private_state_folder() -> Path:
+    """The same, made if missing, for this user's eyes alone: there are logs in it, and the archive's address."""
+    folder = state_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # somebody else's, who lets us write: his to say
+        folder.chmod(0o700)  # an earlier version has made it for all to see
+    return folder
 
 
 def start_bridge(
@@ -91,9 +100,7 @@ def _missing_for(settings: Settings) -> str:
 
 
 def _log_path(name: str, settings: Settings) -> Path:
-    path = state_folder() / f"{name}-{settings.port}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return private_state_folder() / f"{name}-{settings.port}.log"
 
 
 def start_archiver(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from broadcast.cli.children import state_folder
+from broadcast.cli.children import private_state_folder, state_folder
 
 __all__ = ["Running", "forget_running", "note_running", "running_here"]
 
@@ -30,7 +30,7 @@ def _path() -> Path:
 
 def note_running(redis_url: str, database_url: str) -> None:
     """Write down what this process runs."""
-    _path().parent.mkdir(parents=True, exist_ok=True)
+    private_state_folder()
     fresh = _path().with_suffix(".new")
     fresh.write_bytes(orjson.dumps(asdict(Running(os.getpid(), redis_url, database_url))))
     fresh.replace(_path())
