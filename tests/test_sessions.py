@@ -22,7 +22,6 @@ from tests.servers import RedisServer
 from tests.viewers import HANDSHAKE, raw_viewer
 
 SECRET: Final = "0123456789abcdef0123456789abcdef"
-TOKENLIKE: Final = issue_token(SECRET, subject="x", types=None, ttl_s=1)
 
 
 def token_for(subject: str = "kai", types: str | None = None, ttl_s: float = 60, **more: Any) -> str:
@@ -166,14 +165,6 @@ def test_other_words_are_no_tokens() -> None:
     assert not any(has_secret_in_address(query) for query in harmless)
     assert all(has_secret_in_address(query) for query in ["token", "token=", "a=b&Access_Token=x", "jwt=x", "%6Awt=x"])
     assert has_secret_in_address(b"token=x")
-    for hidden in (
-        f"t={TOKENLIKE}",
-        f"since={TOKENLIKE}x",
-        f"q=Bearer+{TOKENLIKE}",
-        f"t={TOKENLIKE.replace('.', '%2E')}",
-    ):
-        assert has_secret_in_address(hidden), hidden
-    assert not has_secret_in_address("cursor=eyJhIjoxfQ&q=eyJ.")
 
 
 # --- who comes through a proxy while nobody has said who may read

@@ -13,7 +13,7 @@ import structlog
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
 from broadcast.bridge.archive_watch import ArchiveWatch
-from broadcast.bridge.credentials import IN_ADDRESS, is_secret
+from broadcast.bridge.credentials import IN_ADDRESS, TOKEN_NAMES
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
@@ -225,7 +225,7 @@ class Bridge:
                 viewer.dismiss("revoked")
 
     def _refuse(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Refusal | None:
-        if any(is_secret(name, value) for name, value in query.items()):
+        if any(name.lower() in TOKEN_NAMES for name in query):
             return (400, 3, IN_ADDRESS)
         code = self._policy.refusal(
             host=headers.get("host"),
