@@ -38,6 +38,7 @@ from broadcast.bridge.trace import Trace
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE
 from broadcast.errors import CODES, SettingError
+from broadcast.log.cancelling import end_tasks
 from broadcast.log.stream import StreamReader
 from broadcast.settings import Settings
 
@@ -190,10 +191,7 @@ class Bridge:
             viewer.cut()
         await self._engine.drain(min(LEAVE_S, self.settings.grace_s / 4))
         await self._engine.shutdown()
-        for follower in self._followers:
-            follower.cancel()
-            with suppress(asyncio.CancelledError):
-                await follower
+        await end_tasks(*self._followers)
         await self._reader.aclose()
         await self._ingest.aclose()
         for archive in (self.archive, self.fanout.archive):

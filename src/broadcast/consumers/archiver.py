@@ -23,6 +23,7 @@ from broadcast.consumers.intake import Intake
 from broadcast.consumers.keeper import Keeper
 from broadcast.consumers.store import FencedError, Store, is_refusal
 from broadcast.errors import SettingError
+from broadcast.log.cancelling import end_tasks
 from broadcast.log.position import START, Position
 from broadcast.log.stream import LinkDown, LinkUp, StreamReader
 from broadcast.settings import Settings
@@ -110,8 +111,7 @@ class Archiver:
         try:
             await self._run()
         finally:
-            headroom.cancel()
-            await asyncio.gather(headroom, return_exceptions=True)
+            await end_tasks(headroom)
             await self._headroom.aclose()
             await self._keeper.aclose()
 

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from broadcast.errors import UnreachableError
 from broadcast.log.archiving import Archiving, Room, archive_key, maxlen_of, room
+from broadcast.log.cancelling import heed_cancellation
 from broadcast.log.entry import Entry, numbered
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge
 from broadcast.log.replies import bounds_of, entry_of, placed, read_rows, rows_of
@@ -272,7 +273,7 @@ class StreamReader:
         at, n, self._epoch = position.id, position.n, position.epoch
         blocking = n is not None
         while True:
-            _heed_cancellation()
+            heed_cancellation()
             rows, bounds, epoch = await self._next_rows(server, at, blocking=blocking)
             if epoch != self._epoch:  # another log, or one that has just got its name: look at it anew
                 return
@@ -346,13 +347,6 @@ class StreamReader:
             if isinstance(result, Exception):
                 raise UnreachableError(f"{type(result).__name__}: {result}") from result
         return results
-
-
-def _heed_cancellation() -> None:
-    """Before Python 3.12, `asyncio.wait_for` inside redis-py may swallow a cancellation that comes as it returns."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _rewound(position: Position, bounds: Bounds, fork: EntryId) -> tuple[Position, Gap]:
