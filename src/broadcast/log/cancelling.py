@@ -1,7 +1,7 @@
 """Ending tasks for certain.
 
 Before Python 3.12, `asyncio.wait_for`, which redis-py uses, may swallow a cancellation that comes just as it returns:
-the task goes on as if nothing had been said. So a loop looks for it, and whoever ends a task says it until it has ended.
+the task goes on as if nothing had been said. So a loop looks for it, and whoever ends a task repeats it until it ends.
 """
 
 from __future__ import annotations
