@@ -23,6 +23,7 @@ from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
 from broadcast.bridge.past_events import PastEvent, identity
 from broadcast.consumers import rows
+from broadcast.event import timestamp
 from broadcast.filters import parse_filter
 from broadcast.log.position import START, Position
 from broadcast.settings import Settings
@@ -381,6 +382,23 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         began = time.monotonic()
         assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
         assert time.monotonic() - began < 2.5
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_what_a_token_may_not_read_of_the_past_is_not_counted_for_it_either(valkey_server: RedisServer) -> None:
+    token = issue_token(SECRET, subject="kai", types=None, ttl_s=600, replay={"count": 1})
+    with valkey_server.client() as client, asyncio.Runner() as runner:
+        for at, entry in enumerate(_plain(0, 8)):
+            # The clock of the mind that emitted the first ones is an hour ahead.
+            append(client, entry if at == 7 else {**entry, "ts": timestamp((BEGAN_MS + 3_600_000) * 1_000_000)})
+        context = bridge_over(valkey_server, "", secret=SECRET)
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World([]), "")
+        headers = {"Authorization": f"Bearer {token}"}
+        assert 1 == len(reader.ask("/history", headers).json["events"])
+        counted = reader.ask("/history", headers, bucket="1m").json
+        assert sum(bucket["count"] for bucket in counted["buckets"]) <= 1
+        assert 1 == counted["extent"]["events"]
         runner.run(context.__aexit__(None, None, None))
 
 

@@ -15,7 +15,7 @@ from broadcast.bridge.moment import Moment
 from broadcast.bridge.past_events import Matches
 from broadcast.errors import RequestError
 from broadcast.event import timestamp
-from broadcast.log.places import EVERYTHING, milliseconds
+from broadcast.log.places import EVERYTHING, Range, milliseconds
 from broadcast.log.position import START
 
 __all__ = ["census"]
@@ -60,7 +60,8 @@ async def census(moment: Moment, question: Question, matches: Matches) -> dict[s
         UnreachableError: a tier that is needed does not answer.
     """
     extent = await _extent(moment, question, matches)
-    begins_ms, ends_ms = await _span(moment, matches)
+    whole = replace(EVERYTHING, earliest=question.earliest)
+    begins_ms, ends_ms = await _span(moment, whole, matches)
     begin_ms = await _time(moment, question, question.since, begins_ms)
     end_ms = await _time(moment, question, question.until, ends_ms) + 1
     begin_ms, end_ms = max(0, begin_ms, question.earliest.ms), min(_YEARS_MS.stop, max(begin_ms + 1, end_ms))
@@ -68,13 +69,14 @@ async def census(moment: Moment, question: Question, matches: Matches) -> dict[s
     first_ms, last_ms = begin_ms // width_ms * width_ms, -(-end_ms // width_ms) * width_ms
     # Of a bucket that a grant does not reach back to with all of it, nothing is told.
     first_ms = max(first_ms, -(-question.earliest.ms // width_ms) * width_ms)
-    tally = await _tally(moment, matches, width_ms, first_ms, last_ms)
+    tally = _Tally(width_ms)
+    await _count(tally, moment, whole, matches, (first_ms, last_ms))
     return {"buckets": tally.buckets(), "bucket_s": width_ms // 1000, "extent": extent}
 
 
-async def _tally(moment: Moment, matches: Matches, width_ms: int, first_ms: int, last_ms: int) -> _Tally:
-    tally = _Tally(width_ms)
-    async with aclosing(moment.pages_of_tail(EVERYTHING, matches)) as pages:
+async def _count(tally: _Tally, moment: Moment, whole: Range, matches: Matches, times_ms: tuple[int, int]) -> None:
+    first_ms, last_ms = times_ms
+    async with aclosing(moment.pages_of_tail(whole, matches)) as pages:
         async for page in pages:
             for event in page:
                 if first_ms <= (ts_ms := milliseconds(event.ts)) < last_ms:
@@ -84,10 +86,9 @@ async def _tally(moment: Moment, matches: Matches, width_ms: int, first_ms: int,
         from broadcast.log.counts import read_counts
 
         types = await wanted_types(moment.connection, matches)
-        counts = await read_counts(moment.connection, first_ms, last_ms, bucket_ms=width_ms, types=types)
+        counts = await read_counts(moment.connection, first_ms, last_ms, bucket_ms=tally.width_ms, types=types)
         for count in counts:
             tally.add(count.begin_ms, count.type, count.events)
-    return tally
 
 
 async def _extent(moment: Moment, question: Question, matches: Matches) -> dict[str, Any]:
@@ -119,10 +120,10 @@ async def _extent(moment: Moment, question: Question, matches: Matches) -> dict[
     }
 
 
-async def _span(moment: Moment, matches: Matches) -> tuple[int, int]:
+async def _span(moment: Moment, whole: Range, matches: Matches) -> tuple[int, int]:
     """The times between which everything lies; not those of the first and the last, since a mind may have been late."""
     times: list[int] = []
-    async with aclosing(moment.pages_of_tail(EVERYTHING, matches)) as pages:
+    async with aclosing(moment.pages_of_tail(whole, matches)) as pages:
         async for page in pages:
             times += [milliseconds(event.ts) for event in page]
     if moment.connection is not None and moment.extent is not None:
