@@ -11,11 +11,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 import redis
+from playwright.sync_api import Browser
 
 from broadcast import Broadcaster
 from broadcast.cli import commands
 from broadcast.settings import Settings
 from tests.containers import NativeBuild, StepFailedError
+from tests.pages import launched
 from tests.postgresql import MISSING, PostgresqlServer, postgresql_programs, running_postgresql
 from tests.programs import Command, environment
 from tests.servers import RedisServer, redis_binary, running, valkey_binary
@@ -56,6 +58,13 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Valkey of this test's own, to be killed and restarted."""
     with running(valkey_binary(), tmp_path / "own-valkey") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium, for a module: while it runs, no other event loop can in this thread."""
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from broadcast import Broadcaster
 from tests.servers import free_port
@@ -108,6 +108,15 @@ def until(holds: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold in time"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def launched(*more_flags: str) -> Iterator[Browser]:
+    """A Chromium of its own."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_FLAGS, *more_flags])
+        yield browser
+        browser.close()
 
 
 def chromium() -> str | None:

@@ -116,6 +116,19 @@ class RedisServer:
             process.send_signal(number)
         process.wait(PATIENCE_S)
 
+    def copy_to(self, folder: Path) -> None:
+        """Keep its data as they are, and go on."""
+        self.stop()
+        shutil.copytree(self.folder, folder)
+        self.start()
+
+    def fall_back_to(self, folder: Path) -> None:
+        """Die, and come back with data that were kept before."""
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.folder)
+        shutil.copytree(folder, self.folder)
+        self.start()
+
     def restart(self, number: int = signal.SIGTERM, *, away_s: float = 0.0) -> None:
         self.stop(number)
         time.sleep(away_s)

@@ -11,7 +11,7 @@ import orjson
 import psycopg
 import pytest
 
-from broadcast.errors import PositionError, UnreachableError
+from broadcast.errors import UnreachableError
 from broadcast.filters import parse_filter
 from broadcast.log.archive import Archive, Archived, Extent, Place
 from broadcast.log.position import START, EntryId, Position
@@ -110,14 +110,6 @@ def test_a_position_is_found_by_its_log_or_by_its_time(url: str) -> None:
     assert extent.place_of(Position(at[12])) == Place(2, at[12])
     assert extent.place_of(Position(at[3], epoch="unheard of")) is None
     assert extent.position() == Position(at[14], 15, "second")
-
-
-def test_a_cursor_reads_back_what_it_wrote_and_refuses_the_rest() -> None:
-    place = Place(3, EntryId(1771095683456, 7))
-    assert Place.parse(str(place)) == place
-    for text in ("", "1", "1.2", "a.1-2", "1.1-2-3", "-1.1-2", "99999999999.1-2", "1.٣-2"):
-        with pytest.raises(PositionError, match="cursor: expected"):
-            Place.parse(text)
 
 
 def test_a_schema_in_the_address_is_heeded_and_nothing_is_written(url: str) -> None:

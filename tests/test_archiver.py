@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -234,15 +233,10 @@ async def test_a_lost_tail_that_is_appended_again_is_archived_once(
     async with archiving(own_server, url) as work:
         await asyncio.to_thread(emit, 0, 50)
         await work.until_stored(50)
-        await asyncio.to_thread(own_server.stop)
-        shutil.copytree(own_server.folder, tmp_path / "older")
-        await asyncio.to_thread(own_server.start)
+        await asyncio.to_thread(own_server.copy_to, tmp_path / "older")
         await asyncio.to_thread(emit, 50, 50)
         await work.until_stored(100)
-        await asyncio.to_thread(own_server.stop, signal.SIGKILL)
-        shutil.rmtree(own_server.folder)
-        shutil.copytree(tmp_path / "older", own_server.folder)
-        await asyncio.to_thread(own_server.start)
+        await asyncio.to_thread(own_server.fall_back_to, tmp_path / "older")
         await asyncio.to_thread(emit, 100, 10)
         await work.until_stored(110)
     emitter.close(1)

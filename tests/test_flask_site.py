@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from broadcast import Broadcaster
 from broadcast.settings import Settings
 from tests.bridges import ROOT, BridgeProcess, serving
-from tests.pages import CHROMIUM_FLAGS, Watch, chromium
+from tests.pages import Watch
 from tests.proxies import MISSING, TEMPORARY, nginx_binary
 from tests.servers import RedisServer, free_port
 
@@ -107,14 +107,6 @@ def mind(bridge: BridgeProcess) -> Iterator[Broadcaster]:
     broadcaster = Broadcaster(settings=Settings(redis_url=bridge.redis_url))
     yield broadcaster
     broadcaster.close(2)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from broadcast.bridge import exports, moment
 from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
-from broadcast.bridge.past_events import PastEvent, identity
-from broadcast.consumers import rows
+from broadcast.bridge.past_events import PastEvent, producer_of
 from broadcast.event import timestamp
 from broadcast.filters import parse_filter
+from broadcast.log.places import archived_identity
 from broadcast.log.position import START, Position
 from broadcast.settings import Settings
 from tests.archives import database, fill
@@ -448,8 +448,8 @@ def test_what_the_archiver_has_seen_before_the_bridge_is_given_once(
 
 def test_a_producer_and_its_seq_are_what_the_archiver_takes_them_for() -> None:
     for by in ("a:0", "a:9223372036854775807", "a:9223372036854775808", "a:b:7", ":7", "a:", "a:x", "a\0:1", "7"):
-        row = rows._identity(by)
-        found = identity(PastEvent(Position(START), "x", "", orjson.dumps({"by": by})))
+        row = archived_identity(by)
+        found = producer_of(PastEvent(Position(START), "x", "", orjson.dumps({"by": by})))
         assert (row or ("", 0)) == found, by
 
 

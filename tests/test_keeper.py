@@ -12,7 +12,7 @@ import pytest
 
 from broadcast.consumers import keeper, store
 from broadcast.consumers.keeper import Keeper
-from broadcast.log.partitions import WEEK_MS, drop_before, make, name_of, week_of
+from broadcast.log.partitions import WEEK_MS, make, name_of, older_than, week_of
 from broadcast.settings import Settings
 from tests.archivers import append, archive_once, archiving, ask, is_consistent, stored
 from tests.archives import database, fill
@@ -155,4 +155,4 @@ async def test_partitions_are_made_while_others_are_read_and_by_two_at_once(url:
             await asyncio.gather(make(one, range(5)), make(other, range(5)))
         assert [name_of(week) for week in range(5)] == partitions(url)
         await reading.rollback()
-        assert [name_of(0), name_of(1)] == await drop_before(one, 3 * WEEK_MS)
+        assert [name_of(0), name_of(1)] == await older_than(one, 3 * WEEK_MS)

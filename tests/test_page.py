@@ -10,16 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from broadcast import Broadcaster
 from broadcast.bridge.access import issue_token
 from broadcast.settings import Settings
 from tests.pages import (
-    CHROMIUM_FLAGS,
     Bridge,
     Watch,
-    chromium,
     digests,
     emit_numbers,
     expect_state,
@@ -34,14 +32,6 @@ pytestmark = pytest.mark.browser
 
 ARTIFACTS = Path(__file__).parent.parent / "test-artifacts"
 SECRET = "s" * 32
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

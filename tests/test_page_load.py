@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from broadcast import Broadcaster
 from broadcast.settings import Settings
 from tests.lives import life
-from tests.pages import CHROMIUM_FLAGS, Bridge, chromium, digests, emit_numbers, expect_state, moods, serving, until
+from tests.pages import Bridge, digests, emit_numbers, expect_state, launched, moods, serving, until
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.browser
@@ -34,11 +34,8 @@ WATCH_TASKS: Final = """
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = [*CHROMIUM_FLAGS, "--enable-precise-memory-info", "--js-flags=--expose-gc"]
-        browser = playwright.chromium.launch(executable_path=chromium(), args=flags)
+    with launched("--enable-precise-memory-info", "--js-flags=--expose-gc") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

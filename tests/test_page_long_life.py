@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.archives import database, fill
-from tests.pages import CHROMIUM_FLAGS, Bridge, Watch, chromium, digests, serving, until
+from tests.pages import Bridge, Watch, digests, serving, until
 from tests.postgresql import PostgresqlServer
 from tests.servers import running, valkey_binary
 from tests.story import LAST_CYCLE, Event, Story
@@ -53,14 +53,6 @@ def delivered(stories: list[Story]) -> Iterator[dict[str, Any]]:
         for seq, event in enumerate(story.events, start=1):
             told = {key: event[key] for key in ("type", "ts", "cycle", "day", "data")}
             yield {**told, "id": event["place"], "by": f"run-{number}:{seq}"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

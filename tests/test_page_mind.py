@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from broadcast import Broadcaster
 from broadcast.settings import Settings
-from tests.pages import CHROMIUM_FLAGS, Bridge, Watch, chromium, digests, expect_state, serving, settle, until
+from tests.pages import Bridge, Watch, digests, expect_state, serving, settle, until
 from tests.servers import RedisServer, running, valkey_binary
 from tests.story import FAILED_CYCLE, LAST_CYCLE, RATIONALE, TRACEBACK, Story
 
@@ -42,14 +42,6 @@ class Living(NamedTuple):
     server: RedisServer
     bridge: Bridge
     story: Story
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

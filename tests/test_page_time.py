@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from broadcast import Broadcaster
 from broadcast.settings import Settings
 from tests.archives import database, fill
-from tests.pages import CHROMIUM_FLAGS, Bridge, Watch, chromium, digests, serving, until
+from tests.pages import Bridge, Watch, digests, serving, until
 from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer, running, valkey_binary
 from tests.story import LAST_CYCLE, Event, Story
@@ -41,14 +41,6 @@ class Living(NamedTuple):
 
 def moment(event: Event) -> float:
     return datetime.fromisoformat(str(event["ts"])).timestamp()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -205,10 +205,7 @@ class Rewinder:
         shutil.copytree(server.folder, self.copy)
 
     def rewind(self) -> None:
-        self.server.stop(signal.SIGKILL)
-        shutil.rmtree(self.server.folder)
-        shutil.copytree(self.copy, self.server.folder)
-        self.server.start()
+        self.server.fall_back_to(self.copy)
 
 
 def test_a_lost_tail_is_appended_again(own_server: RedisServer, emitter: Broadcaster) -> None:

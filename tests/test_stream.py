@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -273,15 +272,10 @@ async def test_an_older_copy_of_the_data_is_rewound_and_what_is_appended_again_i
     async with tailing(own_server, Position(START)) as tail:
         await asyncio.to_thread(emit, 0, 50)
         await tail.until_has(50)
-        await asyncio.to_thread(own_server.stop)
-        shutil.copytree(own_server.folder, tmp_path / "older")
-        await asyncio.to_thread(own_server.start)
+        await asyncio.to_thread(own_server.copy_to, tmp_path / "older")
         await asyncio.to_thread(emit, 50, 50)
         await tail.until_has(100)
-        await asyncio.to_thread(own_server.stop, signal.SIGKILL)
-        shutil.rmtree(own_server.folder)
-        shutil.copytree(tmp_path / "older", own_server.folder)
-        await asyncio.to_thread(own_server.start)
+        await asyncio.to_thread(own_server.fall_back_to, tmp_path / "older")
         await tail.until(lambda: tail.gaps)
         await asyncio.to_thread(emit, 100, 10)
         await tail.until(lambda: tail.entries[-1].event["data"].get("i") == 109)

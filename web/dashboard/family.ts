@@ -1,20 +1,13 @@
 // What kinds of events there are for the eye: each has a word and a colour, never the colour alone. Pure.
 
-export const FAMILIES = [
-  "sense", "wave", "observe", "decide", "critics", "act", "write", "state", "error", "life", "other",
-] as const;
+import { LANE_OF, LANES } from "../mind/lanes.ts";
+
+export const FAMILIES = [...LANES, "state", "error", "life", "other"] as const;
 export type Family = (typeof FAMILIES)[number];
 
-const BY_PREFIX: ReadonlyMap<string, Family> = new Map([
-  ["sense", "sense"],
-  ["wave", "wave"],
-  ["window", "wave"],
-  ["observe", "observe"],
-  ["decision", "decide"],
-  ["critic", "critics"],
-  ["execute", "act"],
-  ["render", "act"],
-  ["context", "write"],
+/** The stages of a cycle, and what stands beside them. */
+const BY_PREFIX: ReadonlyMap<string, Family> = new Map<string, Family>([
+  ...LANE_OF,
   ["state", "state"],
   ["error", "error"],
   ["cycle", "life"],

@@ -3,7 +3,8 @@
 export const LANES = ["sense", "wave", "observe", "decide", "critics", "act", "write"] as const;
 export type Lane = (typeof LANES)[number];
 
-const FAMILIES: ReadonlyMap<string, Lane> = new Map([
+/** By the first word of an event's type. */
+export const LANE_OF: ReadonlyMap<string, Lane> = new Map([
   ["sense", "sense"],
   ["wave", "wave"],
   ["window", "wave"],
@@ -17,5 +18,5 @@ const FAMILIES: ReadonlyMap<string, Lane> = new Map([
 
 /** Null for what happens beside the stages: states, errors, the cycle's own ends, what a mind invents. */
 export function laneOf(type: string): Lane | null {
-  return FAMILIES.get(type.split(".", 1)[0] as string) ?? null;
+  return LANE_OF.get(type.split(".", 1)[0] as string) ?? null;
 }

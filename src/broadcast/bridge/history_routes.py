@@ -40,7 +40,6 @@ _HEADERS: Final[Mapping[str, str]] = {
     # a cache that was not asked for anew, with a token.
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Cookie, Accept",
-    "X-Content-Type-Options": "nosniff",
 }
 
 

@@ -77,7 +77,7 @@ class Ingest:
             RequestError: it is refused; nothing of it is in the log then, but for `unavailable`: that may be, and a
                 repeat under the same key tells.
         """
-        if grant.emits is None or grant.token_id is None:
+        if not grant.may_emit or grant.token_id is None:
             code = "unauthorized" if grant.token_id is None else "forbidden"
             raise RequestError(code, "to emit, a token is needed that may: `broadcast token issue --emit`")
         key = parse_key(request.headers.get("idempotency-key"))

@@ -18,7 +18,16 @@ import orjson
 
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.history_requests import Question
-from broadcast.bridge.past_events import Lines, Matches, PastEvent, identity, in_front_of, in_ring, is_start, past_event
+from broadcast.bridge.past_events import (
+    Lines,
+    Matches,
+    PastEvent,
+    in_front_of,
+    in_ring,
+    is_start,
+    past_event,
+    producer_of,
+)
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import RequestError, UnreachableError
 from broadcast.log.places import EVERYTHING, Extent, Place, Range
@@ -325,7 +334,7 @@ class Moment:
         """Without those that the archive has already, from before Redis lost them."""
         if self.connection is None or self.extent is None or not events:
             return events
-        identities = [identity(event) for event in events]
+        identities = [producer_of(event) for event in events]
         names = list({name for name, _ in identities if name})
         rows = await self.connection.execute("SELECT name, last_seq FROM producers WHERE name = ANY(%s)", (names,))
         last: dict[str, int] = dict(await rows.fetchall())

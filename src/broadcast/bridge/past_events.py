@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import orjson
 
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.ring import RingEvent
-from broadcast.log.places import Place, Range
+from broadcast.log.places import Place, Range, archived_identity
 from broadcast.log.position import Position
 
-__all__ = ["Lines", "Matches", "PastEvent", "identity", "in_front_of", "in_ring", "is_start", "past_event"]
+__all__ = ["Lines", "Matches", "PastEvent", "in_front_of", "in_ring", "is_start", "past_event", "producer_of"]
 
-SEQ_MAX: Final = 2**63 - 1
 """What the archive keeps of a producer goes no further."""
 Matches = Callable[[str], bool]
 """Whether an event of a type is wanted, and may be seen."""
@@ -98,10 +96,7 @@ def past_event(event: RingEvent, epoch: str | None) -> PastEvent:
     return PastEvent(event.position(epoch), event.type, event.ts, event.json)
 
 
-def identity(event: PastEvent) -> tuple[str, int]:
-    """Its producer and seq; no name where its `by` is none of ours."""
+def producer_of(event: PastEvent) -> tuple[str, int]:
+    """Its producer and seq, as the archiver reads them; no name where its `by` is none of ours."""
     by = orjson.loads(event.json).get("by")
-    name, _, digits = (by if isinstance(by, str) else "").rpartition(":")
-    # As the archiver reads it: see `consumers/rows.py`.
-    is_number = name and "\0" not in name and len(digits) <= 19 and digits.isascii() and digits.isdigit()
-    return (name, int(digits)) if is_number and int(digits) <= SEQ_MAX else ("", 0)
+    return archived_identity(by if isinstance(by, str) else None) or ("", 0)

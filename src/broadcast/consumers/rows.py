@@ -16,6 +16,7 @@ import orjson
 
 from broadcast.event import Event, malformed
 from broadcast.log.entry import Entry
+from broadcast.log.places import SEQ_MAX, archived_identity
 from broadcast.log.position import EntryId
 
 __all__ = ["COLUMNS", "ID_MS_MAX", "Parked", "Row", "replacement_of", "row_of"]
@@ -24,7 +25,6 @@ COLUMNS: Final = "epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n
 """The columns of a line, in their order; the epoch's number comes in front when it is known."""
 ID_MS_MAX: Final = 253_402_300_799_999
 """The end of the year 9999. An id beyond it names no time that PostgreSQL could put into a partition."""
-SEQ_MAX: Final = 2**63 - 1
 
 _PLAIN: Final = frozenset({"type", "ts", "cycle", "day", "data", "id", "by", "n"})
 _BIGINT_MIN: Final = -(2**63)
@@ -61,7 +61,7 @@ class Row:
         self.type = event_type
         self.ts = ts
         self.parked = parked
-        self.identity = None if entry.by is None else _identity(entry.by)
+        self.identity = archived_identity(entry.by)
         """Producer and seq; None for an event that cannot be recognised when it comes again."""
 
 
@@ -149,12 +149,3 @@ def _json(value: object) -> str:
 
 def _has_nul(event: Event) -> bool:
     return _NUL.search(_json(event)) is not None
-
-
-def _identity(by: str) -> tuple[str, int] | None:
-    producer, _, digits = by.rpartition(":")
-    # A foreign producer may write anything; as `position.Seen`, and no seq that its column cannot hold.
-    if not producer or len(digits) > 19 or not (digits.isascii() and digits.isdigit()) or "\0" in producer:
-        return None
-    seq = int(digits)
-    return (producer, seq) if seq <= SEQ_MAX else None

@@ -17,10 +17,10 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from broadcast.consumers.batch import Batch
-from broadcast.consumers.rows import SEQ_MAX
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.migrate import migrate
 from broadcast.log.partitions import make, week_of
+from broadcast.log.places import SEQ_MAX
 from broadcast.log.position import START, EntryId, Gap, Position
 
 __all__ = ["Checkpoint", "FencedError", "Store", "is_refusal"]

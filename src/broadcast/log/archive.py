@@ -156,26 +156,6 @@ class Archive:
             types = await wanted_types(connection, matches)
             return (await read_page(connection, after, until, count, types, (ts_from, ts_to))).rows
 
-    async def page_before(
-        self,
-        before: Place,
-        *,
-        since: Place,
-        count: int,
-        matches: Callable[[str], bool] | None = None,
-        ts_from: str | None = None,
-        ts_to: str | None = None,
-    ) -> list[Archived]:
-        """Events in front of a place, newest first; the arguments as those of `page`, `before` and `since` exclusive.
-
-        Raises:
-            UnreachableError: PostgreSQL does not answer, or refuses.
-        """
-        async with self.snapshot() as connection:
-            types = await wanted_types(connection, matches)
-            found = await read_page(connection, since, before, count, types, (ts_from, ts_to), newest_first=True)
-            return found.rows
-
 
 @dataclass(slots=True)
 class Found:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-__all__ = ["WEEK_MS", "begin_ms", "drop_before", "make", "name_of", "older_than", "week_of"]
+__all__ = ["WEEK_MS", "begin_ms", "make", "name_of", "older_than", "week_of"]
 
 WEEK_MS: Final = 7 * 24 * 3600 * 1000
 LOCK: Final = 0x76355F7765656B
@@ -73,18 +73,6 @@ async def older_than(connection: psycopg.AsyncConnection[Any], id_ms: int) -> li
     """The partitions that hold nothing but what is older; a week goes as a whole, or stays."""
     weeks = {name: _week_named(name) for name in await standing(connection)}
     return sorted(name for name, week in weeks.items() if week is not None and begin_ms(week + 1) <= id_ms)
-
-
-async def drop_before(connection: psycopg.AsyncConnection[Any], id_ms: int) -> list[str]:
-    """Drop every partition that holds nothing but what is older; a week goes as a whole, or stays.
-
-    Returns:
-        The names of those that are gone.
-    """
-    old = await older_than(connection, id_ms)
-    for name in old:
-        await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-    return old
 
 
 def _week_named(name: str) -> int | None:

@@ -7,13 +7,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from broadcast.errors import PositionError
-from broadcast.log.position import START, EntryId, Position
+from broadcast.log.position import START, EntryId, Position, identity
 
-__all__ = ["EARLY_MS", "EVERYTHING", "LATE_MS", "Archived", "Epoch", "Extent", "Place", "Range", "milliseconds"]
+__all__ = [
+    "EARLY_MS",
+    "EVERYTHING",
+    "LATE_MS",
+    "SEQ_MAX",
+    "Archived",
+    "Epoch",
+    "Extent",
+    "Place",
+    "Range",
+    "archived_identity",
+    "milliseconds",
+]
 
 EARLY_MS: Final = 5_000
 """An id is given after `ts` is taken, but by another machine's clock: it may be so much smaller."""
+SEQ_MAX: Final = 2**63 - 1
+"""What PostgreSQL's bigint holds at the most."""
 LATE_MS: Final = 60_000
 """Whatever comes into the log later than this is in the index of the late."""
 
@@ -24,23 +37,6 @@ class Place(NamedTuple):
     epoch: int
     """The number that the archive gave to the log."""
     id: EntryId
-
-    def __str__(self) -> str:
-        return f"{self.epoch}.{self.id}"
-
-    @classmethod
-    def parse(cls, text: str) -> Place:
-        """Read what `str` wrote.
-
-        Raises:
-            PositionError: it is none.
-        """
-        epoch, _, entry_id = text.partition(".")
-        ms, _, seq = entry_id.partition("-")
-        parts = (epoch, ms, seq)
-        if not all(part.isascii() and part.isdigit() and len(part) <= 19 for part in parts) or int(epoch) >= 2**31:
-            raise PositionError(f"cursor: expected what `next` said, such as '1.1771095683456-0', got {text[:60]!r}")
-        return cls(int(epoch), EntryId(int(ms), int(seq)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +158,12 @@ class Range:
 
 EVERYTHING: Final = Range(Place(0, START), Place(2**31 - 1, EntryId(2**64 - 1, 2**64 - 1)))
 """The whole log."""
+
+
+def archived_identity(by: str | None) -> tuple[str, int] | None:
+    """Producer and seq by which the archive recognises an event; None for what its columns cannot hold."""
+    found = identity(by, digits_max=19)
+    return None if found is None or "\0" in found[0] or found[1] > SEQ_MAX else found
 
 
 def milliseconds(ts: str) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "Position",
     "Seen",
     "Since",
+    "identity",
     "judge",
     "parse_id",
     "parse_since",
@@ -186,6 +187,20 @@ def _asks_for_the_oldest(here: Position) -> bool:
     return here.id == START and here.n is None
 
 
+def identity(by: str | None, *, digits_max: int = 20) -> tuple[str, int] | None:
+    """Producer and seq of an event's `by`; None where it has none, or one by which it cannot be recognised.
+
+    Args:
+        by: as its producer wrote it.
+        digits_max: a seq of more digits is none.
+    """
+    producer, _, digits = (by or "").rpartition(":")
+    # A foreign producer may write anything: digits that int() does not read, or more than it wants to.
+    if not producer or len(digits) > digits_max or not (digits.isascii() and digits.isdigit()):
+        return None
+    return producer, int(digits)
+
+
 class Seen:
     """The last seq of each producer that a cursor has had: tells an event that was appended again.
 
@@ -199,13 +214,9 @@ class Seen:
 
     def is_new(self, by: str | None) -> bool:
         """Whether this identity was not had before; remembers it. An event without identity is always new."""
-        if by is None:
+        if (found := identity(by)) is None:
             return True
-        producer, _, digits = by.rpartition(":")
-        # A foreign producer may write anything: digits that int() does not read, or more than it wants to.
-        if not producer or len(digits) > 20 or not (digits.isascii() and digits.isdigit()):
-            return True
-        seq = int(digits)
+        producer, seq = found
         if seq <= self._last.get(producer, -1):
             return False
         self._last[producer] = seq
