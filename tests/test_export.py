@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.consumers import importer, store
+from broadcast.consumers import connection, importer, store
 from broadcast.consumers.dump_file import lines_of
 from broadcast.consumers.log_numbers import numbered, numbers_for
 from broadcast.consumers.recorder import Recorder
@@ -320,9 +320,9 @@ async def _claimed(url: str) -> None:
 
 
 async def test_an_archive_may_take_its_time_to_make_room_in_front(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "STATEMENT_TIMEOUT_MS", 250)
+    monkeypatch.setattr(connection, "STATEMENT_TIMEOUT_MS", 250)
     await asyncio.to_thread(fill, target, life(3, first=100), epoch="later")
-    async with await psycopg.AsyncConnection.connect(target) as other, await store.connect(target, "test") as ours:
+    async with await psycopg.AsyncConnection.connect(target) as other, await connection.connect(target, "test") as ours:
         await other.execute("SELECT 1 FROM events FOR UPDATE")
         older = (Epoch(0, "older", None, None, EntryId(T0, 0)),)
         numbering = asyncio.create_task(numbered(ours, older))

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from broadcast.consumers import keeper, store
+from broadcast.consumers import connection, keeper
 from broadcast.consumers.keeper import Keeper
 from broadcast.log.partitions import WEEK_MS, make, name_of, older_than, week_of
 from broadcast.settings import Settings
@@ -121,7 +121,7 @@ async def test_what_fails_is_tried_again_after_a_pause_though_something_is_to_be
 
 
 async def test_the_week_that_takes_long_to_count_goes_all_the_same(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "STATEMENT_TIMEOUT_MS", 250)
+    monkeypatch.setattr(connection, "STATEMENT_TIMEOUT_MS", 250)
     at_ms = weeks_ago(9)
     await asyncio.to_thread(fill, url, [{**event(at_ms, 0), "id": f"{at_ms}-0"}])
     notes: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import sql
 
-from broadcast.consumers.store import connect
+from broadcast.consumers.connection import connect
 from broadcast.errors import PositionError, SettingError, UnreachableError
 from broadcast.event import timestamp
 from broadcast.filters import parse_filter

@@ -18,9 +18,11 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
+from broadcast.consumers.connection import connect
 from broadcast.consumers.log_numbers import numbered
-from broadcast.consumers.rows import Row, row_of
-from broadcast.consumers.store import OF_A_PART, connect
+from broadcast.consumers.rows import COLUMNS, Row, row_of
+from broadcast.consumers.store import OF_A_PART
+from broadcast.consumers.writing import park
 from broadcast.errors import BroadcastError, EventError, UnreachableError
 from broadcast.log.archive import Epoch, Extent, Place, read_extent
 from broadcast.log.entry import Entry
@@ -37,9 +39,7 @@ HOLDER: Final = "import"
 UNNAMED: Final = "imported"
 
 _STAGE: Final[LiteralString] = "CREATE TEMP TABLE incoming (LIKE events) ON COMMIT DROP"
-_COPY: Final[LiteralString] = (
-    "COPY incoming (epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n) FROM STDIN"
-)
+_COPY: Final[LiteralString] = "COPY incoming (" + COLUMNS + ") FROM STDIN"
 # What is new is counted by what was put in, so that nothing is counted twice.
 _INSERT: Final[LiteralString] = """
 WITH fresh AS (
@@ -63,9 +63,6 @@ INSERT INTO producers AS p SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bi
 ON CONFLICT (name) DO UPDATE SET last_seq = greatest(p.last_seq, excluded.last_seq),
     last_ms = greatest(p.last_ms, excluded.last_ms)
 """
-_PARKED: Final[LiteralString] = (
-    "INSERT INTO parked (epoch, id_ms, id_seq, by, raw, error) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-)
 
 
 @dataclass(slots=True)
@@ -239,8 +236,7 @@ async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], num
         if row.identity is not None:
             name, seq = row.identity
             last[name] = max(last.get(name, (0, 0)), (seq, row.entry.id.ms))
-        if (parked := row.parked) is not None:
-            await connection.execute(_PARKED, (number, *parked.id, parked.by, parked.raw, parked.error))
+    await park(connection, number, [row.parked for row in rows if row.parked is not None])
     names = sorted(last)
     values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
     await connection.execute(_PRODUCERS, values)

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from broadcast.consumers.batch import HOUR_MS, MINUTE_MS
-from broadcast.consumers.store import connect
+from broadcast.consumers.connection import connect
 from broadcast.log.partitions import begin_ms, make, older_than, week_of
 from broadcast.log.position import EntryId
 from broadcast.settings import Settings

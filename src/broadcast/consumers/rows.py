@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import orjson
 
@@ -21,7 +21,7 @@ from broadcast.log.position import EntryId
 
 __all__ = ["COLUMNS", "ID_MS_MAX", "Parked", "Row", "replacement_of", "row_of"]
 
-COLUMNS: Final = "epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n"
+COLUMNS: Final[LiteralString] = "epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n"
 """The columns of a line, in their order; the epoch's number comes in front when it is known."""
 ID_MS_MAX: Final = 253_402_300_799_999
 """The end of the year 9999. An id beyond it names no time that PostgreSQL could put into a partition."""

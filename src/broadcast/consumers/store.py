@@ -17,16 +17,15 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from broadcast.consumers.batch import Batch
+from broadcast.consumers.connection import connect
+from broadcast.consumers.writing import bigints, write_batch
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.migrate import migrate
 from broadcast.log.partitions import make, week_of
-from broadcast.log.places import SEQ_MAX
-from broadcast.log.position import START, EntryId, Gap, Position
+from broadcast.log.position import START, EntryId, Position
 
 __all__ = ["Checkpoint", "FencedError", "Store", "is_refusal"]
 
-CONNECT_TIMEOUT_S: Final = 5
-STATEMENT_TIMEOUT_MS: Final = 60_000
 CLAIM_LOCK_TIMEOUT_MS: Final = 3_000
 SILENT_S: Final = 10.0
 """An archiver that was not heard of for so long may be replaced by one that waits."""
@@ -34,15 +33,6 @@ OF_A_PART: Final = "import of a part"
 """Who holds an archive that lacks what the stream may still have in front of its checkpoint."""
 PRODUCERS_CACHED: Final = 20_000
 PARTITION_TRIES: Final = 3
-
-_COPY: Final[LiteralString] = "COPY events (epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n) FROM STDIN"
-_OPTIONS: Final = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "client_encoding": "utf8",  # of the lines of COPY, whatever the database's own is
-}
 
 
 class FencedError(BroadcastError):
@@ -224,7 +214,7 @@ class Store:
                     epoch = await self._enter(batch)
                     checkpoint = await self._fence(epoch, batch)
                     fresh = batch.without_repeats(await self._known(batch))
-                    await self._write(epoch, fresh)
+                    await write_batch(self.connection, epoch, fresh)
             except psycopg.errors.CheckViolation:  # somebody has just dropped the partition
                 self._weeks.clear()
                 if not left:
@@ -257,14 +247,14 @@ class Store:
         row = await self._one(
             "INSERT INTO epochs (name, parent, forked_ms, forked_seq, first_ms, first_seq) "
             "VALUES (%s, %s, %s, %s, %s, %s) RETURNING epoch",
-            (log.name, parent, *(_bigints(forked_at) if forked_at else (None, None)), *_bigints(first)),
+            (log.name, parent, *(bigints(forked_at) if forked_at else (None, None)), *bigints(first)),
         )
         assert row is not None
         return int(row[0])
 
     async def _fence(self, epoch: int, batch: Batch) -> Checkpoint:
         # An id that no bigint holds: the ordinal would be another entry's.
-        place, now = EntryId(*_bigints(batch.end.id)), self.checkpoint
+        place, now = EntryId(*bigints(batch.end.id)), self.checkpoint
         n = batch.end.n if place == batch.end.id else None
         if now is None:
             done = await self.connection.execute(
@@ -293,50 +283,6 @@ class Store:
             self._last_seq |= dict(rows)
         return {name: self._last_seq[name] for name in names if name in self._last_seq}
 
-    async def _write(self, epoch: int, batch: Batch) -> None:
-        if lines := batch.lines(epoch):
-            async with self.connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-                await copy.write(lines)
-        if producers := batch.producers:
-            names, lasts = list(producers), list(producers.values())
-            await self.connection.execute(
-                "INSERT INTO producers SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) ON CONFLICT (name) "
-                "DO UPDATE SET last_seq = excluded.last_seq, last_ms = excluded.last_ms",
-                (names, [seq for seq, _ in lasts], [ms for _, ms in lasts]),
-            )
-        types, counts = batch.counts()
-        if types:
-            await self.connection.execute(
-                "INSERT INTO types SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT (type) "
-                "DO UPDATE SET events = types.events + excluded.events",
-                (list(types), list(types.values())),
-            )
-            spans, begins, of_types = (list(column) for column in zip(*counts, strict=True))
-            await self.connection.execute(
-                "INSERT INTO counts SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) "
-                "ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = counts.events + excluded.events",
-                (spans, begins, of_types, list(counts.values())),
-            )
-        if parked := [(epoch, *each.id, each.by, each.raw, each.error) for each in batch.parked]:
-            async with self.connection.cursor() as cursor:
-                await cursor.executemany(
-                    "INSERT INTO parked (epoch, id_ms, id_seq, by, raw, error) VALUES (%s, %s, %s, %s, %s, %s) "
-                    "ON CONFLICT DO NOTHING",
-                    parked,
-                )
-        if batch.gap is not None:
-            await self._note_gap(epoch, batch.gap)
-
-    async def _note_gap(self, epoch: int, gap: Gap) -> None:
-        before = _bigints(gap.before) if gap.before else (None, None)
-        await self.connection.execute(
-            "INSERT INTO gaps (epoch, after_ms, after_seq, before_ms, before_seq, lost, reason, announced) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            # Of what Redis had lost, the archive holds all that it had had; and what producers could not append again
-            # they announce themselves.
-            (epoch, *_bigints(gap.after), *before, gap.lost, gap.reason, gap.reason == "rewound"),
-        )
-
     async def _one(self, query: LiteralString, values: Any = None) -> Any:
         return await (await self.connection.execute(query, values)).fetchone()
 
@@ -350,34 +296,3 @@ def _weeks(batch: Batch) -> set[int]:
     if len(rows) == 2 and len(ends) == 1:
         return ends
     return {week_of(row.entry.id.ms) for row in batch.rows if row.line is not None}
-
-
-def _bigints(place: EntryId) -> tuple[int, int]:
-    return min(place.ms, SEQ_MAX), min(place.seq, SEQ_MAX)
-
-
-async def connect(url: str, name: str) -> psycopg.AsyncConnection[Any]:
-    """A connection that notices within half a minute that nobody is at the other end any more.
-
-    Args:
-        url: what libpq knows as a connection string.
-        name: what `pg_stat_activity` calls it.
-
-    Raises:
-        SettingError: the address is none.
-        psycopg.Error: PostgreSQL does not answer, or refuses.
-    """
-    given: dict[str, Any] = {**_OPTIONS, "application_name": name[:63], "connect_timeout": CONNECT_TIMEOUT_S}
-    # Every statement its own transaction: those of several are written out.
-    try:
-        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **given)
-    except psycopg.ProgrammingError as error:
-        raise SettingError(f"DATABASE_URL: {str(error).strip()}") from None
-    # Not as an option of the connection, which would take the place of those in the address.
-    try:
-        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
-            await connection.execute("SELECT set_config(%s, %s, false)", (setting, str(STATEMENT_TIMEOUT_MS)))
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
