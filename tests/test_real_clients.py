@@ -115,7 +115,8 @@ async def test_an_upgrade_that_ends_half_way_costs_a_client_under_node_nothing(
     assert [] == holes(node.numbers)
     assert [] == node.all("gap")
     # Before its last word, the client goes on polling; behind it, it has to come back.
-    assert (stage in ("probed", "upgraded")) is (len(node.all("connect")) > 1)
+    # Told by its sessions: one cut on a busy machine may end before it has connected its namespace.
+    assert (stage in ("probed", "upgraded")) is (len(node.all("open")) > 1)
 
 
 # --- in Chromium, a page as the specification has it

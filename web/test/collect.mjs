@@ -16,6 +16,7 @@ socket.on("event", (event) => {
   place.since = event.id;
   say("event", event);
 });
+socket.io.on("open", () => say("open")); // a session of its own, which may end before its namespace is connected
 socket.on("connect", () => say("connect", socket.io.engine.transport.name));
 socket.on("connect", () => socket.io.engine.once("upgrade", (transport) => say("upgrade", transport.name)));
 socket.on("disconnect", (reason) => say("disconnect", reason));
