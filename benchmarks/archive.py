@@ -29,6 +29,7 @@ from broadcast.cli.archive import collect_seldom
 from broadcast.consumers.archiver import Archiver
 from broadcast.consumers.batch import Batch, EpochName
 from broadcast.consumers.rows import COLUMNS
+from broadcast.log.cancelling import end_tasks
 from broadcast.log.migrate import migrate
 from broadcast.log.partitions import make, week_of
 from broadcast.log.position import START, EntryId, Position
@@ -219,8 +220,7 @@ async def _followed(settings: Settings) -> None:
             batches, quiet_since_s = progress.batches, time.monotonic()
             lags.append(progress.lag_s)
         await asyncio.sleep(0.005)
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
+    await end_tasks(working)
     print(*lags)
 
 

@@ -13,6 +13,7 @@ import redis
 
 from broadcast.consumers.archiver import Archiver
 from broadcast.log.archive import DELIVERED
+from broadcast.log.cancelling import end_tasks
 from broadcast.settings import Settings
 from tests.servers import RedisServer
 
@@ -51,9 +52,8 @@ async def archiving(server: RedisServer, url: str, **options: Any) -> AsyncItera
     try:
         yield work
     finally:
-        task.cancel()
-        (ended,) = await asyncio.gather(task, return_exceptions=True)
-    assert isinstance(ended, asyncio.CancelledError) or ended is None, (ended, work.notes)
+        await end_tasks(task)
+    assert task.cancelled() or task.exception() is None, (task.exception(), work.notes)
 
 
 async def archive_once(server: RedisServer, url: str, **options: Any) -> Work:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from broadcast import Broadcaster
+from tests.archivers import archive_once
 from tests.archives import database
-from tests.archiving import LittleArchiver
 from tests.bridges import IGNORE_CLIENT, BridgeProcess, Client, EventStream, serving
 from tests.postgresql import PostgresqlServer, running_postgresql
 from tests.servers import RedisServer
@@ -28,7 +28,7 @@ def live_a_life(broadcaster: Broadcaster, server: RedisServer, url: str) -> list
     for i in range(EVENTS - 100):
         broadcaster.emit("x", {"i": i})
     broadcaster.flush()
-    asyncio.run(LittleArchiver(url, server.url).catch_up())
+    asyncio.run(archive_once(server, url))
     for i in range(EVENTS - 100, EVENTS):
         broadcaster.emit("x", {"i": i})
     broadcaster.flush()

@@ -27,6 +27,7 @@ from broadcast.consumers.eraser import Eraser, Found, Report
 from broadcast.errors import FilterError, PositionError
 from broadcast.event import timestamp
 from broadcast.log.blanking import ArchiveEraser
+from broadcast.log.cancelling import end_tasks
 from broadcast.log.entry import decode_entry
 from broadcast.log.erasure import BLANK, ERASED, Erasure
 from broadcast.log.partitions import name_of, week_of
@@ -200,7 +201,7 @@ async def test_a_reader_in_the_middle_of_it_misses_nothing_and_gets_nothing_twic
         ids += append(client, "v5:stream", 10, first=41)
         while sum(len(item) for item in got if isinstance(item, list)) < 50:
             await asyncio.sleep(0.01)
-        task.cancel()
+        await end_tasks(task)
         await reader.aclose()
     entries = [entry for item in got if isinstance(item, list) for entry in item]
     assert ids == [str(entry.id) for entry in entries]

@@ -12,6 +12,7 @@ import pytest
 
 from broadcast.consumers import connection, keeper
 from broadcast.consumers.keeper import Keeper
+from broadcast.log.cancelling import end_tasks
 from broadcast.log.partitions import WEEK_MS, make, name_of, older_than, week_of
 from broadcast.settings import Settings
 from tests.archivers import append, archive_once, archiving, ask, is_consistent, stored
@@ -115,8 +116,7 @@ async def test_what_fails_is_tried_again_after_a_pause_though_something_is_to_be
     settings = Settings(database_url="postgresql://127.0.0.1:1/nowhere")
     work = asyncio.create_task(Keeper(settings, "me", keep_s=None, on_note=notes.append).run())
     await asyncio.sleep(0.5)
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
+    await end_tasks(work)
     assert 1 <= len(notes) <= 3
 
 
@@ -134,8 +134,7 @@ async def test_the_week_that_takes_long_to_count_goes_all_the_same(url: str, mon
         async with asyncio.timeout(10):
             while not notes:
                 await asyncio.sleep(0.01)
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await end_tasks(work)
     assert notes[0].startswith("dropped"), notes
     assert [] == ask(url, "SELECT * FROM counts")
 

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcast.bridge.presence import Contact, Presence, Rhythm
+from broadcast.log.cancelling import end_tasks
 from broadcast.settings import Settings
 from tests.bridges import Client, emitter_to, serving
 from tests.programs import environment
@@ -204,10 +205,8 @@ async def test_a_killed_mind_is_missed_once_by_two_bridges(valkey_server: RedisS
             down = await _until_said(valkey_server, "down", 2)
             await asyncio.sleep(0.5)
     finally:
-        for bridge in bridges:
-            bridge.cancel()
-        ended = await asyncio.gather(*bridges, return_exceptions=True)
-        assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+        await end_tasks(*bridges)
+        assert all(bridge.cancelled() for bridge in bridges), [b.exception() for b in bridges if not b.cancelled()]
     assert ["up", "down", "up", "down"] == [event["data"]["state"] for event in _said(valkey_server)]
     assert (process.pid, up["data"]["producer"]) == (down["data"]["pid"], down["data"]["producer"])
 
@@ -225,8 +224,7 @@ async def test_redis_that_was_away_makes_nobody_missed(own_server: RedisServer) 
             own_server.send_signal(signal.SIGCONT)
             await asyncio.sleep(1.5)
     finally:
-        bridge.cancel()
-        await asyncio.gather(bridge, return_exceptions=True)
+        await end_tasks(bridge)
     assert "down" not in [event["data"]["state"] for event in _said(own_server)]
 
 

@@ -18,6 +18,7 @@ from broadcast import Broadcaster
 from broadcast.consumers.linefile import LineFile
 from broadcast.consumers.recorder import Recorder
 from broadcast.errors import BroadcastError
+from broadcast.log.cancelling import end_tasks
 from broadcast.settings import Settings
 from tests.programs import PATIENCE_S, started, wait_until
 from tests.servers import RedisServer
@@ -227,8 +228,7 @@ async def test_a_gap_that_could_not_be_written_is_written_by_the_next_run(
         async with asyncio.timeout(PATIENCE_S):
             while not until():
                 await asyncio.sleep(0.01)
-        recording.cancel()
-        await asyncio.gather(recording, return_exceptions=True)
+        await end_tasks(recording)
         recorder.close()
 
     waited: list[str] = []

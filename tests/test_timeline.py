@@ -6,25 +6,27 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from broadcast import Broadcaster
+from broadcast.consumers.archiver import Progress
 from broadcast.consumers.recorder import Recorder
 from broadcast.errors import PositionError
 from broadcast.event import timestamp
 from broadcast.log.archive import Archive
+from broadcast.log.cancelling import end_tasks
 from broadcast.log.listen import Listener
 from broadcast.log.position import EntryId, Position, parse_id, parse_since
 from broadcast.log.stream import LinkDown, LinkUp, StreamReader
 from broadcast.log.timeline import Timeline
 from broadcast.settings import Settings
+from tests.archivers import archive_once, archiving
 from tests.archives import database, fill
-from tests.archiving import LittleArchiver
 from tests.postgresql import PostgresqlServer, running_postgresql
 from tests.servers import RedisServer
 
@@ -47,7 +49,7 @@ def emit(broadcaster: Broadcaster, count: int, *, first: int = 0, type: str = "x
 def lived(broadcaster: Broadcaster, valkey_server: RedisServer, url: str) -> str:
     """A log of 1,000 events: all but the last 300 are archived, and the stream holds the last 500."""
     emit(broadcaster, 700)
-    asyncio.run(LittleArchiver(url, valkey_server.url).catch_up())
+    asyncio.run(archive_once(valkey_server, url))
     emit(broadcaster, 300, first=700)
     with valkey_server.client() as client:
         client.xtrim("v5:stream", maxlen=500, approximate=False)
@@ -114,7 +116,7 @@ def test_what_neither_tier_has_is_a_gap_and_is_counted(
     broadcaster: Broadcaster, valkey_server: RedisServer, url: str
 ) -> None:
     emit(broadcaster, 200)
-    asyncio.run(LittleArchiver(url, valkey_server.url).catch_up())
+    asyncio.run(archive_once(valkey_server, url))
     emit(broadcaster, 800, first=200)
     with valkey_server.client() as client:
         client.xtrim("v5:stream", maxlen=500, approximate=False)
@@ -129,7 +131,7 @@ def test_types_and_an_end_in_each_tier(broadcaster: Broadcaster, valkey_server: 
         broadcaster.set_cycle(i // 10, 1)
         broadcaster.emit("cycle.start" if i % 10 == 0 else "x", {"i": i})
     broadcaster.flush()
-    asyncio.run(LittleArchiver(url, valkey_server.url).catch_up())
+    asyncio.run(archive_once(valkey_server, url))
     emit(broadcaster, 10, first=40, type="y")
     with valkey_server.client() as client:
         ids = [parse_id(row[0].decode()) for row in client.xrange("v5:stream")]
@@ -161,7 +163,7 @@ def test_a_range_of_times_holds_what_came_into_the_log_late(
             client.xadd("v5:stream", {"event": json.dumps(late)})
             emit(broadcaster, 5, first=5 * i + 5)
             if i == 2:
-                asyncio.run(LittleArchiver(url, valkey_server.url).catch_up())
+                asyncio.run(archive_once(valkey_server, url))
         client.xtrim("v5:stream", maxlen=8, approximate=False)
     assert [100, 101, 102, 103] == asyncio.run(read(valkey_server.url, url, "2h", "30m"))
     assert [100, 101, 102, 103] == asyncio.run(read(valkey_server.url, url, "2h", "30m", types="x"))
@@ -175,10 +177,10 @@ def test_an_end_that_is_still_to_come_is_waited_for(lived: str, valkey_server: R
     assert list(range(1000)) == found
 
 
-def test_what_was_archived_in_another_epoch_comes_first_and_without_a_gap(
+def test_what_was_archived_in_another_epoch_comes_first_and_where_it_ends_is_told_once(
     broadcaster: Broadcaster, valkey_server: RedisServer, url: str
 ) -> None:
-    """The log began anew; the archiver had all of the one before, and has been at work in this one."""
+    """The log began anew, and nobody can know what else the one before had; the archiver has been at work in both."""
     base = 1_771_000_000_000
     before = [
         {"type": "x", "ts": "2026-02-13T16:26:40.000Z", "cycle": 0, "day": 0, "data": {"i": i}}
@@ -187,10 +189,12 @@ def test_what_was_archived_in_another_epoch_comes_first_and_without_a_gap(
     ]
     fill(url, before, epoch="old")
     emit(broadcaster, 900, first=100)
-    asyncio.run(LittleArchiver(url, valkey_server.url).catch_up())
+    asyncio.run(archive_once(valkey_server, url))
     place = Position(EntryId(base + 9, 0), 10, "old")
-    assert list(range(10, 1000)) == asyncio.run(read(valkey_server.url, url, place))
-    fill(url, before[:0])
+    found = asyncio.run(read(valkey_server.url, url, place))
+    gap = found.pop(90)
+    assert ("broadcast.gap", "reset", before[-1]["id"]) == (gap["type"], gap["data"]["reason"], gap["data"]["after"])
+    assert list(range(10, 1000)) == found
 
 
 def test_an_archive_of_another_stream_is_none(lived: str, valkey_server: RedisServer) -> None:
@@ -210,7 +214,7 @@ def test_what_was_archived_and_is_appended_again_behind_the_checkpoint_comes_onc
     with valkey_server.client() as client:
         again: Any = client.xrange("v5:stream")
         emit(broadcaster, 690, first=10)
-        asyncio.run(LittleArchiver(url, valkey_server.url).catch_up())
+        asyncio.run(archive_once(valkey_server, url))
         for _, fields in again:
             client.xadd("v5:stream", fields)
         emit(broadcaster, 300, first=700)
@@ -224,11 +228,9 @@ def test_what_was_archived_and_is_appended_again_behind_the_checkpoint_comes_onc
 def test_a_reader_that_dawdles_finds_in_the_archive_what_the_stream_has_lost_meanwhile(
     broadcaster: Broadcaster, valkey_server: RedisServer, url: str
 ) -> None:
-    archiver = LittleArchiver(url, valkey_server.url)
-
     def go_on(first: int) -> None:
         emit(broadcaster, 200, first=first)
-        asyncio.run(archiver.catch_up())
+        asyncio.run(archive_once(valkey_server, url))
         with valkey_server.client() as client:
             client.xtrim("v5:stream", maxlen=20, approximate=False)
 
@@ -267,9 +269,7 @@ def test_a_script_and_the_recorder_go_on_from_the_archive(
         async with asyncio.timeout(PATIENCE_S):
             while recorder.written < until:
                 await asyncio.sleep(0.01)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end_tasks(task)
         recorder.close()
 
     asyncio.run(record(1000))
@@ -284,7 +284,7 @@ def test_postgresql_killed_in_the_middle_is_waited_for_and_told_once(
 ) -> None:
     with running_postgresql() as server:
         emit(broadcaster, 1000)
-        asyncio.run(LittleArchiver(server.url, valkey_server.url).catch_up())
+        asyncio.run(archive_once(valkey_server, server.url))
         with valkey_server.client() as client:
             client.xtrim("v5:stream", maxlen=100, approximate=False)
 
@@ -323,45 +323,48 @@ def _now() -> Any:
 
 
 async def _seam_under_load(server: RedisServer, url: str, *, runs: int, rate: int) -> None:
-    """Readers that begin at any place while events come, are archived and are trimmed."""
+    """Readers that begin at any place while events come, are archived, and leave the stream as soon as they are."""
     numbers = iter(range(10**9))
     emitter = Broadcaster(settings=Settings(redis_url=server.url))
-    archiver = LittleArchiver(url, server.url)
     chance = random.Random(runs)
 
-    async def live() -> None:
+    async def live(progress: Callable[[], Progress]) -> None:
         began = time.monotonic()
         with server.client() as client:
             while True:
                 while (i := next(numbers)) < (time.monotonic() - began) * rate:
                     emitter.emit("x", {"i": i})
                 emitter.emit("x", {"i": i})
-                # The stream holds a second and a half: what a reader leaves is soon only in the archive.
-                await asyncio.to_thread(client.xtrim, "v5:stream", maxlen=3 * rate // 2, approximate=False)
+                if (at := progress().position) is not None:
+                    await asyncio.to_thread(client.xtrim, "v5:stream", minid=str(at.id), approximate=False)
                 await asyncio.sleep(0.02)
 
-    tasks = [asyncio.create_task(live()), asyncio.create_task(archiver.run(batch=rate // 4, pause_s=0.1))]
-    while archiver.archived < 3 * rate:
-        await asyncio.sleep(0.05)
-    try:
-        async with timeline(server.url, url) as line:
+    async with archiving(server, url) as work, timeline(server.url, url) as line:
+        living = asyncio.create_task(live(lambda: work.archiver.progress))
+        try:
+            await work.until_stored(3 * rate)
             for _ in range(runs):
                 since = f"{chance.uniform(0.0, 5.0):.3f}s"
-                found: list[int] = []
-                goal = archiver.archived + rate // 2
-                async with asyncio.timeout(PATIENCE_S), aclosing(line.read(since)) as events:
-                    async for event in events:
-                        found.append(event["data"].get("i", event))
-                        if found[-1] >= goal:
-                            break
-                        if len(found) % 97 == 0:
-                            await asyncio.sleep(chance.uniform(0, 0.01))
+                goal = work.archiver.progress.events + rate // 2
+                async with asyncio.timeout(PATIENCE_S):
+                    found = await _read_up_to(line, since, goal, chance)
                 assert list(range(found[0], found[0] + len(found))) == found, since
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(emitter.close)
+        finally:
+            await end_tasks(living)
+            await asyncio.to_thread(emitter.close)
+
+
+async def _read_up_to(line: Timeline, since: str, goal: int, chance: random.Random) -> list[int]:
+    """The numbers of a reader that dawdles now and then; in the place of a gap, the gap."""
+    found: list[int] = []
+    async with aclosing(line.read(since)) as events:
+        async for event in events:
+            found.append(event["data"].get("i", event))
+            if found[-1] >= goal:
+                break
+            if len(found) % 97 == 0:
+                await asyncio.sleep(chance.uniform(0, 0.01))
+    return found
 
 
 def test_every_id_once_and_in_order_at_the_seam_under_load(valkey_server: RedisServer, url: str) -> None:

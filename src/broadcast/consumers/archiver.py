@@ -178,9 +178,7 @@ class Archiver:
                 else:
                     await store.hold()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
             await reader.aclose()
 
     async def _read(self, reader: StreamReader, intake: Intake) -> None:
