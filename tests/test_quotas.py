@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.quotas import Places, Quotas
 
 STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 30), st.integers(1, 5)), max_size=60)
@@ -74,3 +78,39 @@ def test_a_proxy_is_not_one_address_and_each_address_has_a_rate() -> None:
     admission.leave("a")
     assert "too many new connections at once from this address" == admission.enter("a", 0)
     assert None is admission.enter("b", 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("/run/broadcast.sock", "/run/broadcast.sock"),
+    ],
+)
+def test_what_an_address_is_counted_under(address: str, expected: str) -> None:
+    assert expected == network_of(address)
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_all_that_one_household_has_of_ipv6_is_one(address: ipaddress.IPv6Address, other: int) -> None:
+    neighbour = ipaddress.IPv6Address((int(address) >> 64 << 64) + other)
+    stranger = ipaddress.IPv6Address(int(address) ^ 1 << 64)
+    is_mapped = any(each.ipv4_mapped for each in (address, neighbour))
+    assert is_mapped or network_of(str(address)) == network_of(str(neighbour))
+    assert network_of(str(address)) != network_of(str(stranger))
+
+
+def test_whoever_has_a_network_of_ipv6_is_admitted_as_one_address_is() -> None:
+    admission = Admission(connections_max=0, per_address_max=2, rate=0, rate_per_address=3)
+    mine = [f"2001:db8::{i}" for i in range(1, 4)]
+    assert [None, None, "too many connections from this address"] == [admission.enter(each, 0) for each in mine]
+    assert None is admission.enter("2001:db8:0:1::1", 0)
+    for each in mine:
+        admission.leave(each)
+    assert None is admission.enter("2001:db8::8", 0)
+    admission.leave("2001:db8::8")
+    assert "too many new connections at once from this address" == admission.enter("2001:db8::9", 0)

@@ -90,6 +90,10 @@ async def test_behind_a_listed_proxy_each_address_has_so_many_connections(bridge
         assert "hello" == await come(stack, "203.0.113.10")
         assert (503, "too_many_connections", "5") == ask(bridge, "/events", X_Forwarded_For="203.0.113.9")
         assert 200 == ask(bridge, "/events", X_Forwarded_For="203.0.113.11")[0]
+        # Of IPv6, a household has as many addresses as it likes.
+        assert ["hello"] * 8 + ["bye"] == [await come(stack, f"2001:db8::{i:x}") for i in range(1, 10)]
+        assert (503, "too_many_connections", "5") == ask(bridge, "/events", X_Forwarded_For="2001:db8::ffff")
+        assert "hello" == await come(stack, "2001:db8:0:1::1")
 
 
 async def test_who_has_not_said_what_it_wants_takes_no_more_places_than_an_address_has(bridge: BridgeProcess) -> None:
@@ -106,6 +110,8 @@ async def test_who_has_not_said_what_it_wants_takes_no_more_places_than_an_addre
         refused = await begin()
         assert refused[0] == 503 and "too_many_connections" in refused[1]
         assert 200 == (await begin(**{"X-Forwarded-For": "203.0.113.78"}))[0]
+        households = [(await begin(**{"X-Forwarded-For": f"2001:db8:7::{i:x}"}))[0] for i in range(9)]
+        assert [200] * 8 + [503] == households
         sid = json.loads(begun[0][1][1:])["sid"]
         async with session.post(f"{bridge.url}{path}&sid={sid}", data="40", headers=mine) as answer:
             assert 200 == answer.status  # a viewer now, and counted as one
@@ -125,6 +131,8 @@ async def test_an_address_and_a_token_have_so_many_requests_and_health_costs_non
     for path, expected in (("/healthz", 200), ("/readyz", 200), ("/", 200)):
         assert expected == bridge.get(path, {"X-Forwarded-For": "198.51.100.200"})[0]
     assert 200 == ask(bridge, "/events", X_Forwarded_For="198.51.100.201")[0]
+    codes = {bridge.get("/clients", {"X-Forwarded-For": f"2001:db8:9::{i:x}"})[0] for i in range(61)}
+    assert {403, 429} == codes
 
 
 async def test_a_token_has_so_much_of_the_past_over_all_its_connections(

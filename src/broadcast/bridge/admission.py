@@ -1,4 +1,7 @@
-"""How many connections there may be: in all, from one address, and how many new ones a second. Pure."""
+"""How many connections there may be: in all, from one address, and how many new ones a second. Pure.
+
+An address is counted with those that are one with it: see `network_of`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from broadcast.bridge.engine.allowance import Allowance
+from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.quotas import Quotas
 
 __all__ = ["Admission"]
@@ -48,7 +52,7 @@ class Admission:
             Why it is refused, None if it is let in.
         """
         self.connections += 1
-        self._from[address] += 1
+        self._from[network_of(address)] += 1
         refusal = self._refusal(address, now_s)
         if refusal is not None:
             self.refused[refusal] += 1
@@ -57,16 +61,17 @@ class Admission:
     def leave(self, address: str) -> None:
         """It is gone."""
         self.connections -= 1
-        self._from[address] -= 1
-        if not self._from[address]:
-            del self._from[address]
+        network = network_of(address)
+        self._from[network] -= 1
+        if not self._from[network]:
+            del self._from[network]
 
     def _refusal(self, address: str, now_s: float) -> str | None:
         if self.connections > self._connections_max:
             return "too many connections"
-        is_proxy = self._is_proxy(address)
-        if self._from[address] > self._per_address_max and not is_proxy:
+        is_proxy, network = self._is_proxy(address), network_of(address)
+        if self._from[network] > self._per_address_max and not is_proxy:
             return "too many connections from this address"
-        if not is_proxy and self._rates.wait_s(address, now_s, cost=1) > 0:
+        if not is_proxy and self._rates.wait_s(network, now_s, cost=1) > 0:
             return "too many new connections at once from this address"
         return None if self._allowance.has(1, now_s) else "too many new connections at once"

@@ -15,6 +15,7 @@ from broadcast.bridge.admission import Admission
 from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.credentials import IN_ADDRESS, holds_token
 from broadcast.bridge.engine.engine import Engine
+from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.engine.polling import Refusal
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.goodbye import waves
@@ -252,7 +253,7 @@ class Bridge:
         Polling sessions need no connection each, so that these would else be as many as there are places.
         """
         most = min(self.settings.connections_per_address_max, IDLE_PER_ADDRESS_MAX)
-        return 0 < most <= self._engine.clients_from[address] - self._rights.viewers_from(address)
+        return 0 < most <= self._engine.clients_from[network_of(address)] - self._rights.viewers_from(address)
 
     @property
     def _is_crowded(self) -> bool:

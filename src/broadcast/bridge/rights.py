@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from broadcast.bridge.access import Access
+from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.quotas import Places, Quotas
 from broadcast.errors import RequestError
@@ -22,7 +23,7 @@ TIMED_PER_HOLDER_MAX: Final = 8
 
 
 class Rights:
-    """The limits of each token and each address, and the tokens themselves.
+    """The limits of each token and each address (see `network_of`), and the tokens themselves.
 
     Args:
         access: who may do what; None knows no tokens.
@@ -64,7 +65,7 @@ class Rights:
 
     def viewers_from(self, address: str) -> int:
         """How many viewers an address has."""
-        return self._of_address.taken(address)
+        return self._of_address.taken(network_of(address))
 
     def refuse_crowd(self, grant: Grant, address: str) -> None:
         """Say before a viewer is made that there is no place for it.
@@ -73,7 +74,7 @@ class Rights:
             RequestError: its token or its address has as many as it may.
         """
         has_token_room = grant.token_id is None or self._of_token.has_room(grant.token_id)
-        if not (has_token_room and self._of_address.has_room(address)):
+        if not (has_token_room and self._of_address.has_room(network_of(address))):
             whose = "from this address" if has_token_room else "with this token"
             raise RequestError("too_many_connections", f"there are as many connections {whose} as may be")
 
@@ -149,8 +150,8 @@ class Rights:
 
 def holder_of(grant: Grant, address: str) -> str:
     """Who is counted: a token, or where there is none, an address."""
-    return f"address {address}" if grant.token_id is None else f"token {grant.token_id}"
+    return f"address {network_of(address)}" if grant.token_id is None else f"token {grant.token_id}"
 
 
 def _address_of(cursor: Cursor) -> str:
-    return str(cursor.connection.describe().get("address", ""))
+    return network_of(str(cursor.connection.describe().get("address", "")))

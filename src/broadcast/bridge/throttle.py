@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from starlette.datastructures import QueryParams
 
+from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
 from broadcast.bridge.quotas import Quotas
 from broadcast.errors import RequestError
@@ -42,7 +43,7 @@ class Throttle:
         """Answer that there were too many, or hand on."""
         try:
             if scope["type"] == "http" and self._is_counted(scope):
-                refuse_flood(self._quotas, f"address {(scope.get('client') or ('',))[0]}", self._now_s())
+                refuse_flood(self._quotas, f"address {network_of((scope.get('client') or ('',))[0])}", self._now_s())
         except RequestError as error:
             await _refuse(send, error)
             return

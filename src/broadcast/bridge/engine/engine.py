@@ -14,6 +14,7 @@ from websockets.server import ServerProtocol
 
 from broadcast.bridge.engine import polling
 from broadcast.bridge.engine.client import Client, Handlers
+from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.engine.session import Limits, Session
 from broadcast.bridge.engine.websocket import WebSocket
 from broadcast.bridge.engine.wheel import Wheel
@@ -64,7 +65,7 @@ class Engine:
     ) -> None:
         self.clients: dict[str, Client] = {}
         self.clients_from: Counter[str] = Counter()
-        """How many of them each address has, whatever they are about."""
+        """How many of them each address has (see `network_of`), whatever they are about."""
         self.limits = limits or Limits()
         self.message_bytes_max = self.limits.payload_bytes_max
         self.intake_bytes_per_s = self.limits.intake_bytes_per_s
@@ -144,7 +145,7 @@ class Engine:
         client = self.client_class(session, handlers=self._handlers, headers=headers, address=address, now=self._clock)
         client.on_closed = self._forgetting
         self.clients[sid] = client
-        self.clients_from[address] += 1
+        self.clients_from[network_of(address)] += 1
         if self._wheel is None or self._turning is None:
             limits = self.limits
             resolution_s = max(0.005, min(1.0, min(limits.ping_interval_s, limits.ping_timeout_s) * RESOLUTION_S))
@@ -155,9 +156,10 @@ class Engine:
 
     def _forget(self, client: Client) -> None:
         self.clients.pop(client.id, None)
-        self.clients_from[client.address] -= 1
-        if not self.clients_from[client.address]:
-            del self.clients_from[client.address]
+        network = network_of(client.address)
+        self.clients_from[network] -= 1
+        if not self.clients_from[network]:
+            del self.clients_from[network]
         if self._wheel is not None:
             self._wheel.discard(client)
         self._look_whether_drained()
