@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcast.bridge import exports, moment
+from broadcast.bridge import census, exports, moment
 from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
 from broadcast.bridge.past_events import PastEvent, producer_of
+from broadcast.bridge.tiers import Tiers
 from broadcast.event import timestamp
 from broadcast.filters import parse_filter
-from broadcast.log.places import archived_identity
+from broadcast.log.places import EVERYTHING, archived_identity
 from broadcast.log.position import START, Position
 from broadcast.settings import Settings
 from tests.archives import database, fill
@@ -221,7 +222,8 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"order": "up"}, "order: expected 'asc' or 'desc'"),
     ({"types": "a b"}, "types: 'a b' is not a pattern"),
     ({"types": "a\x00b"}, "types:"),
-    ({"bucket": "10s"}, "bucket: expected whole minutes"),
+    ({"bucket": "7s"}, "bucket: expected whole minutes"),
+    ({"bucket": "90s"}, "bucket: expected whole minutes"),
     ({"bucket": "1m", "since": "2020-01-01", "until": "2026-01-01"}, "bucket: this range has"),
     ({"bucket": "-1m"}, "bucket: expected whole minutes"),
 )
@@ -262,7 +264,7 @@ def test_a_closed_range_is_not_sent_twice(reader: Reader) -> None:
 
 def test_buckets_are_what_one_counts(reader: Reader) -> None:
     log = reader.world.log
-    for bucket, width_s in (("1m", 60), ("7m", 420), ("1h", 3600)):
+    for bucket, width_s in (("5s", 5), ("20s", 20), ("1m", 60), ("7m", 420), ("1h", 3600)):
         for begin, end, types in ((None, None, None), (20, 120, "sense.*,error")):
             since, until = ((None if at is None else log[at]["ts"]) for at in (begin, end))
             wanted = parse_filter(types).matches
@@ -492,6 +494,65 @@ def test_what_leaves_the_stream_on_the_way_to_it_is_looked_for_in_the_archive_ag
         reader = Reader(runner, bridge, World(events), url)
         assert events == [without_n(e) for e in reader.ask("/history", limit=1000).json["events"]]
         assert trimmed
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_a_long_tail_is_read_in_pages_also_while_the_ring_moves_on(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moment, "TAIL_EVENTS", 20)
+    events = list(_plain(0, 150))
+
+    async def read(bridge: Bridge, *, newest_first: bool) -> list[int]:
+        found: list[int] = []
+
+        async def pages(at: moment.Moment) -> None:
+            async for page in at.pages_of_tail(EVERYTHING, lambda name: name != "error", newest_first=newest_first):
+                assert len(page) <= 20
+                found.extend(orjson.loads(each.json)["data"]["at"] for each in page)
+                if len(found) == 40:  # what comes pushes the oldest out of the ring
+                    with valkey_server.client() as client:
+                        for entry in _plain(bridge.fanout.ring.end, 30):
+                            append(client, entry)
+                    while bridge.fanout.ring.end < before + 30:
+                        await asyncio.sleep(0.01)
+
+        before = bridge.fanout.ring.end
+        await Tiers(bridge.fanout, bridge.archive).at_one_moment(pages)
+        return found
+
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events[:10])
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events:
+            append(client, entry)
+        context = bridge_over(valkey_server, url, ring_events_max=150)
+        bridge = runner.run(context.__aenter__())
+        expected = [at for at in range(10, 210) if TYPES[at % len(TYPES)] != "error"]
+        assert [at for at in expected if at < 150] == runner.run(read(bridge, newest_first=False))
+        assert [at for at in expected if at < 180][::-1] == runner.run(read(bridge, newest_first=True))
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_seconds_are_told_apart_of_few_events_only(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = list(_plain(0, 100))
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events[:80])
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events[80:]:
+            append(client, entry)
+        context = bridge_over(valkey_server, url)
+        reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+        told = reader.ask("/history", bucket="auto").json
+        assert (1, [1] * 100) == (told["bucket_s"], [bucket["count"] for bucket in told["buckets"]])
+        monkeypatch.setattr(census, "FINE_EVENTS_MAX", 79)
+        assert 60 == reader.ask("/history", bucket="auto").json["bucket_s"]
+        refused = reader.ask("/history", bucket="5s")
+        assert 400 == refused.status and "this range has more; ask for 1m or more" in refused.json["detail"]
+        last = reader.ask("/history", bucket="5s", since=events[70]["ts"]).json["buckets"]
+        assert [5] * 6 == [bucket["count"] for bucket in last]
         runner.run(context.__aexit__(None, None, None))
 
 

@@ -140,11 +140,11 @@ def test_it_is_stepped_through_by_event_and_by_cycle(page: Page, living: Living)
 
 def test_played_fast_it_comes_to_the_present_and_what_came_meanwhile_is_there(page: Page, living: Living) -> None:
     mind = Broadcaster(settings=Settings(redis_url=living.server.url))
-    page.locator("#speed").select_option("64")
     go_to(page, 0.97)
     mind.emit("state.mood", {"old": "curious", "new": "glad"})
     assert mind.flush(5)
     mind.close(1)
+    page.locator("#speed").select_option("64")
 
     expect(page.locator("#state-word")).not_to_have_text("replay")
     expect(page.locator("#mood")).to_have_text("glad")

@@ -1,18 +1,20 @@
 """How many events lie where: what a minimap draws, and what a scrubber needs to know of the log's extent.
 
 Buckets are whole, and begin at multiples of their width since 1970, UTC: the range is rounded outwards to them.
+What is not archived yet is counted in one pass, and the loop is let go on after each page of it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from broadcast.bridge.history_requests import Edge, Question
 from broadcast.bridge.moment import Moment
 from broadcast.bridge.past_events import Matches
+from broadcast.bridge.tally import Tally
 from broadcast.errors import RequestError
 from broadcast.event import timestamp
 from broadcast.log.places import EVERYTHING, Range, milliseconds
@@ -22,29 +24,12 @@ __all__ = ["census"]
 
 BUCKETS_MAX: Final = 2_000
 BUCKETS_SUITABLE: Final = 300
+FINE_EVENTS_MAX: Final = 20_000
+"""So many archived events are counted one by one at the most, where buckets are of less than a minute."""
+_FINE_S: Final = (1, 5, 15)
 _WIDTHS_S: Final = (60, 300, 900, 3600, 10_800, 21_600, 86_400, 604_800, 2_592_000, 31_104_000)
 _YEARS_MS: Final = range(253_402_300_800_000)
 """As far as a `ts` goes."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Events by bucket and type."""
-
-    width_ms: int
-    events: Counter[tuple[int, str]] = field(default_factory=Counter[tuple[int, str]])
-
-    def add(self, ts_ms: int, event_type: str, events: int = 1) -> None:
-        self.events[ts_ms - ts_ms % self.width_ms, event_type] += events
-
-    def buckets(self) -> list[dict[str, Any]]:
-        types: dict[int, dict[str, int]] = {}
-        for (begin_ms, event_type), events in sorted(self.events.items()):
-            types.setdefault(begin_ms, {})[event_type] = events
-        return [
-            {"ts": timestamp(begin_ms * 1_000_000), "count": sum(found.values()), "types": found}
-            for begin_ms, found in types.items()
-        ]
 
 
 async def census(moment: Moment, question: Question, matches: Matches) -> dict[str, Any]:
@@ -56,62 +41,101 @@ async def census(moment: Moment, question: Question, matches: Matches) -> dict[s
         matches: whether an event of a type is wanted, and may be seen.
 
     Raises:
-        RequestError: these are too many buckets, or it names a cycle that there is not.
+        RequestError: these are too many buckets, or too many events for their width, or it names a cycle that there is
+            not.
         UnreachableError: a tier that is needed does not answer.
     """
-    extent = await _extent(moment, question, matches)
     whole = replace(EVERYTHING, earliest=question.earliest)
-    begins_ms, ends_ms = await _span(moment, whole, matches)
+    tally = await _tail(moment, whole, matches)
+    archived = _Archived(moment, whole, await _types(moment, matches))
+    extent = await _extent(moment, whole, matches, tally, archived)
+    begins_ms, ends_ms = await _span(tally, archived)
     begin_ms = await _time(moment, question, question.since, begins_ms)
     end_ms = await _time(moment, question, question.until, ends_ms) + 1
     begin_ms, end_ms = max(0, begin_ms, question.earliest.ms), min(_YEARS_MS.stop, max(begin_ms + 1, end_ms))
-    width_ms = 1000 * _width_s(question.bucket_s or 0, end_ms - begin_ms)
+    fine_events = await archived.events(begin_ms, end_ms) if tally.unit_ms < 60_000 else FINE_EVENTS_MAX + 1
+    width_ms = 1000 * _width_s(question.bucket_s or 0, end_ms - begin_ms, fine_events=fine_events)
     first_ms, last_ms = begin_ms // width_ms * width_ms, -(-end_ms // width_ms) * width_ms
     # Of a bucket that a grant does not reach back to with all of it, nothing is told.
     first_ms = max(first_ms, -(-question.earliest.ms // width_ms) * width_ms)
-    tally = _Tally(width_ms)
-    await _count(tally, moment, whole, matches, (first_ms, last_ms))
+    tally.cut(first_ms, last_ms, width_ms=width_ms)
+    for begin, event_type, events in await archived.counts(first_ms, last_ms, width_ms):
+        tally.add(begin, event_type, events)
     return {"buckets": tally.buckets(), "bucket_s": width_ms // 1000, "extent": extent}
 
 
-async def _count(tally: _Tally, moment: Moment, whole: Range, matches: Matches, times_ms: tuple[int, int]) -> None:
-    first_ms, last_ms = times_ms
+async def _tail(moment: Moment, whole: Range, matches: Matches) -> Tally:
+    """What is not archived yet."""
+    tally = Tally()
     async with aclosing(moment.pages_of_tail(whole, matches)) as pages:
         async for page in pages:
             for event in page:
-                if first_ms <= (ts_ms := milliseconds(event.ts)) < last_ms:
-                    tally.add(ts_ms, event.type)
-    if moment.connection is not None and moment.extent is not None:
-        from broadcast.log.archive import wanted_types
-        from broadcast.log.counts import read_counts
-
-        types = await wanted_types(moment.connection, matches)
-        counts = await read_counts(moment.connection, first_ms, last_ms, bucket_ms=tally.width_ms, types=types)
-        for count in counts:
-            tally.add(count.begin_ms, count.type, count.events)
+                tally.add(milliseconds(event.ts), event.type)
+            await asyncio.sleep(0)
+    return tally
 
 
-async def _extent(moment: Moment, question: Question, matches: Matches) -> dict[str, Any]:
+async def _types(moment: Moment, matches: Matches) -> list[str] | None:
+    if moment.connection is None:
+        return []
+    from broadcast.log.archive import wanted_types
+
+    return await wanted_types(moment.connection, matches)
+
+
+class _Archived:
+    """What the archive has of some types."""
+
+    def __init__(self, moment: Moment, whole: Range, types: list[str] | None) -> None:
+        self._connection = moment.connection
+        self._types = types
+        self._range = moment.in_archive(whole)
+
+    async def counts(self, first_ms: int, last_ms: int, width_ms: int | None) -> list[tuple[int, str, int]]:
+        """Per bucket and type; None for one bucket."""
+        if self._connection is None or self._range is None:
+            return []
+        from broadcast.log.counts import MINUTE_MS, count_events, read_counts
+
+        if width_ms is None or width_ms >= MINUTE_MS:
+            return [*await read_counts(self._connection, first_ms, last_ms, bucket_ms=width_ms, types=self._types)]
+        between = replace(self._range, ts_from=_ts(first_ms), ts_to=_ts(last_ms - 1))
+        fine = await count_events(
+            self._connection, between, self._types, bucket_ms=width_ms, events_max=2 * FINE_EVENTS_MAX
+        )
+        return [*fine]
+
+    async def events(self, first_ms: int, last_ms: int) -> int:
+        """How many there are in the minutes between two times."""
+        return sum(events for _, _, events in await self.counts(first_ms, last_ms, None))
+
+    async def of_types(self, earliest_ms: int | None) -> dict[str, int]:
+        """How many there are of each type; from a time on, or all."""
+        if self._connection is None or self._range is None:
+            return {}
+        if earliest_ms is not None:
+            return {name: events for _, name, events in await self.counts(earliest_ms, _YEARS_MS.stop, None)}
+        from broadcast.log.counts import read_totals
+
+        totals = await read_totals(self._connection)
+        return {name: events for name, events in totals.items() if self._types is None or name in self._types}
+
+    async def span(self) -> tuple[int, int] | None:
+        """Between which times they lie, the second exclusive; None if there are none."""
+        if self._connection is None or self._range is None:
+            return None
+        from broadcast.log.counts import read_span
+
+        return await read_span(self._connection, self._types)
+
+
+async def _extent(moment: Moment, whole: Range, matches: Matches, tally: Tally, archived: _Archived) -> dict[str, Any]:
     """The whole log as far as it may be seen: where it begins and ends, and how many events and cycles it has."""
-    whole = replace(EVERYTHING, earliest=question.earliest)
     first, last = [
         await moment.page(whole, matches, newest_first=newest_first, count=1) for newest_first in (False, True)
     ]
-    of_type = Counter[str]()
-    async with aclosing(moment.pages_of_tail(whole, matches)) as pages:
-        async for page in pages:
-            of_type.update(event.type for event in page)
-    if moment.connection is not None and moment.extent is not None:
-        from broadcast.log.archive import wanted_types
-        from broadcast.log.counts import read_counts, read_totals
-
-        if question.earliest == START:
-            of_type.update({name: n for name, n in (await read_totals(moment.connection)).items() if matches(name)})
-        else:
-            types = await wanted_types(moment.connection, matches)
-            begin_ms = question.earliest.ms
-            for count in await read_counts(moment.connection, begin_ms, _YEARS_MS.stop, types=types):
-                of_type[count.type] += count.events
+    of_type = tally.of_types()
+    of_type.update(await archived.of_types(None if whole.earliest == START else whole.earliest.ms))
     return {
         "first": first[0].ts if first else None,
         "last": last[0].ts if last else None,
@@ -120,18 +144,11 @@ async def _extent(moment: Moment, question: Question, matches: Matches) -> dict[
     }
 
 
-async def _span(moment: Moment, whole: Range, matches: Matches) -> tuple[int, int]:
+async def _span(tally: Tally, archived: _Archived) -> tuple[int, int]:
     """The times between which everything lies; not those of the first and the last, since a mind may have been late."""
-    times: list[int] = []
-    async with aclosing(moment.pages_of_tail(whole, matches)) as pages:
-        async for page in pages:
-            times += [milliseconds(event.ts) for event in page]
-    if moment.connection is not None and moment.extent is not None:
-        from broadcast.log.archive import wanted_types
-        from broadcast.log.counts import read_span
-
-        begin_ms, end_ms = await read_span(moment.connection, await wanted_types(moment.connection, matches)) or (0, 0)
-        times += [begin_ms, end_ms - 1] if end_ms else []
+    times = list(tally.span or ())
+    if found := await archived.span():
+        times += [found[0], found[1] - 1]
     return (min(times), max(times)) if times else (0, 0)
 
 
@@ -148,14 +165,15 @@ async def _time(moment: Moment, question: Question, edge: Edge, otherwise_ms: in
     return otherwise_ms
 
 
-def _width_s(asked_s: int, range_ms: int) -> int:
+def _width_s(asked_s: int, range_ms: int, *, fine_events: int) -> int:
     """How wide the buckets are.
 
     Raises:
-        RequestError: there would be too many.
+        RequestError: there would be too many, or too much would have to be counted.
     """
+    widths_s = (*_FINE_S, *_WIDTHS_S) if fine_events <= FINE_EVENTS_MAX else _WIDTHS_S
     if not asked_s:
-        fitting = (width_s for width_s in _WIDTHS_S if range_ms <= width_s * 1000 * BUCKETS_SUITABLE)
+        fitting = (width_s for width_s in widths_s if range_ms <= width_s * 1000 * BUCKETS_SUITABLE)
         return next(fitting, _WIDTHS_S[-1])
     buckets = range_ms // (asked_s * 1000)
     if buckets > BUCKETS_MAX:
@@ -165,4 +183,14 @@ def _width_s(asked_s: int, range_ms: int) -> int:
             f"bucket: this range has {buckets:,} of them, and {BUCKETS_MAX:,} are given at once; "
             f"ask for {fits // 60}m or more, or for 'auto'",
         )
+    if asked_s < 60 and fine_events > FINE_EVENTS_MAX:
+        raise RequestError(
+            "bad_request",
+            f"bucket: seconds are counted of {FINE_EVENTS_MAX:,} events at the most, and this range has more; "
+            "ask for 1m or more, for less of the log, or for 'auto'",
+        )
     return asked_s
+
+
+def _ts(ms: int) -> str:
+    return timestamp(ms * 1_000_000)

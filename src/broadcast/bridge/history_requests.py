@@ -185,8 +185,9 @@ def _bucket(text: str | None) -> int | None:
         return 0
     match = _WIDTH.fullmatch(text)
     width_s = int(match[1]) * _UNITS_S[match[2]] if match else 0
-    if width_s < 60 or width_s % 60 or width_s > NUMBER_MAX // 1_000_000:
-        raise _refused("bucket", "whole minutes ('1m', '15m', '6h', '1d') or 'auto'", text)
+    is_whole = width_s >= 1 and (width_s % 60 == 0 or 60 % width_s == 0)
+    if not is_whole or width_s > NUMBER_MAX // 1_000_000:
+        raise _refused("bucket", "whole minutes ('1m', '15m', '6h', '1d'), parts of one ('5s', '20s') or 'auto'", text)
     return width_s
 
 

@@ -223,7 +223,7 @@ class Moment:
         found = Lines()
         if newest_first:
             found.add(await self.tail(asked, matches, newest_first=True, count=count))
-        archived = self._in_archive(asked)
+        archived = self.in_archive(asked)
         if self.connection is not None and archived is not None and found.rows < count:
             from broadcast.log.archive import wanted_types
             from broadcast.log.slices import read_slice
@@ -245,7 +245,7 @@ class Moment:
     async def _archived(
         self, asked: Range, matches: Matches, *, newest_first: bool, count: int
     ) -> tuple[list[PastEvent], bool]:
-        archived = self._in_archive(asked)
+        archived = self.in_archive(asked)
         if self.connection is None or archived is None or count <= 0:
             return [], False
         from broadcast.log.archive import read_range, wanted_types
@@ -255,7 +255,7 @@ class Moment:
         is_cut = found.is_cut and len(found.rows) < count
         return [PastEvent(self._position(row.place, row.n), row.type, row.ts, row.json) for row in found.rows], is_cut
 
-    def _in_archive(self, asked: Range) -> Range | None:
+    def in_archive(self, asked: Range) -> Range | None:
         """What of a range lies in the archive."""
         if self.extent is None:
             return None
@@ -302,10 +302,14 @@ class Moment:
         if after >= until:
             return
         inside = replace(asked, after=after, until=until)
-        if self._fanout.ring_reaches(Position(after.id)):
-            events = in_ring(self._fanout, inside, matches, newest_first=newest_first)
+        # The ring moves between its pages; what it has lost by then, the stream has.
+        while self._fanout.ring_reaches(Position(inside.after.id)):
+            events = in_ring(self._fanout, inside, matches, newest_first=newest_first, count=TAIL_EVENTS)
             yield await self._not_archived(events)
-            return
+            if len(events) < TAIL_EVENTS:
+                return
+            last = Place(self.here, events[-1].position.id)
+            inside = replace(inside, until=in_front_of(last)) if newest_first else replace(inside, after=last)
         read = self._backward if newest_first else self._forward
         async with aclosing(read(inside, matches)) as pages:
             async for page in pages:

@@ -14,7 +14,6 @@ from broadcast.log.position import Position
 
 __all__ = ["Lines", "Matches", "PastEvent", "in_front_of", "in_ring", "is_start", "past_event", "producer_of"]
 
-"""What the archive keeps of a producer goes no further."""
 Matches = Callable[[str], bool]
 """Whether an event of a type is wanted, and may be seen."""
 

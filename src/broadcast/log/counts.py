@@ -1,6 +1,7 @@
-"""How many events of each type lie in each stretch of time, from what the archiver has counted: nothing is read twice.
+"""How many events of each type lie in each stretch of time.
 
-The counts are of minutes and of hours, by `ts`: a range is rounded outwards to whole minutes.
+What the archiver has counted is of minutes and of hours, by `ts`: nothing is read twice, and a range is rounded
+outwards to whole minutes. Only where few events are to be told apart by seconds, they are counted one by one.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import psycopg
+from psycopg import sql
 
-__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "read_counts", "read_span", "read_totals"]
+from broadcast.log.places import Range
+from broadcast.log.questions import select, stretches
+
+__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "count_events", "read_counts", "read_span", "read_totals"]
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
@@ -56,6 +61,28 @@ async def read_counts(
         for bucket, event_type, events in await rows.fetchall():
             found[bucket, event_type] = found.get((bucket, event_type), 0) + events
     return [Count(*key, events) for key, events in sorted(found.items()) if events > 0]
+
+
+async def count_events(
+    connection: psycopg.AsyncConnection[Any], asked: Range, types: list[str] | None, *, bucket_ms: int, events_max: int
+) -> list[Count]:
+    """The same, counted one by one: for buckets of less than a minute.
+
+    Args:
+        connection: in a snapshot of the archive.
+        asked: of the archive, between two times.
+        types: only these; None for all.
+        bucket_ms: how wide a bucket is; they begin at multiples of it.
+        events_max: of each stretch of one log, at most so many are looked at: the caller knows that there are fewer.
+    """
+    found: list[Count] = []
+    for stretch in stretches(asked, types):
+        each = select("(extract(epoch FROM ts) * 1000)::bigint AS ts_ms, type", stretch, count=events_max)
+        counting = sql.SQL(
+            "SELECT ts_ms - ts_ms % {width}, type, count(*) FROM ({each}) AS each GROUP BY 1, 2 ORDER BY 1, 2"
+        ).format(width=sql.Literal(bucket_ms), each=each)
+        found += [Count(*row) for row in await (await connection.execute(counting)).fetchall()]
+    return found
 
 
 async def read_span(connection: psycopg.AsyncConnection[Any], types: list[str] | None) -> tuple[int, int] | None:
