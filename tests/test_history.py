@@ -262,6 +262,27 @@ def test_a_closed_range_is_not_sent_twice(reader: Reader) -> None:
         assert 200 == reader.ask("/history", {"If-None-Match": etag}, **closed).status
 
 
+def test_an_etag_is_the_same_on_every_bridge_and_cannot_be_made_up_without_the_secret(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    events = list(_plain(0, 30))
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events)
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        append(client, events[-1])
+        etags: list[str] = []
+        for secret in (SECRET, SECRET, SECRET[::-1], "", ""):
+            context = bridge_over(valkey_server, url, secret=secret)
+            reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+            bearer = f"Bearer {issue_token(secret, subject='kai', types=None, ttl_s=600)}" if secret else ""
+            answer = reader.ask("/history", {"Authorization": bearer}, since=events[3]["id"], until=events[9]["id"])
+            assert 200 == answer.status, answer.body
+            etags.append(answer.headers["etag"])
+            runner.run(context.__aexit__(None, None, None))
+    assert etags[0] == etags[1]
+    assert 4 == len(set(etags))
+
+
 def test_buckets_are_what_one_counts(reader: Reader) -> None:
     log = reader.world.log
     for bucket, width_s in (("5s", 5), ("20s", 20), ("1m", 60), ("7m", 420), ("1h", 3600)):

@@ -6,6 +6,7 @@ import ipaddress
 import secrets as chance
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, Final
 
 from broadcast.bridge.grant import Grant
@@ -35,6 +36,10 @@ class Access:
         self._is_revoked = is_revoked
         self.is_unsaid = not self._secrets and not settings.anonymous
         """Whether nobody has said who may read: this machine may, then, and nothing that a proxy brings from others."""
+        self.seal_key = (
+            blake2b(self._secrets[0].encode(), person=b"seal").digest() if self._secrets else chance.token_bytes()
+        )
+        """With this, what must tell nobody anything is digested: the same on every bridge that has the same secret."""
         self._anonymous = _anonymous_grant(settings)
         if self.is_unsaid and not is_loopback(settings.host):
             raise SettingError(

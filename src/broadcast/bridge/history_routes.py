@@ -111,7 +111,9 @@ class HistoryRoutes:
             return None
         asked = ("lines" if as_lines else "page", *(f"{k}={v}" for k, v in sorted(request.query_params.items())))
         try:
-            return await self._tiers.at_one_moment(lambda moment: seal(moment, question, *asked))
+            return await self._tiers.at_one_moment(
+                lambda moment: seal(moment, question, *asked, key=self._door.seal_key)
+            )
         except UnreachableError:
             return None
 

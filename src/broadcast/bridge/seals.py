@@ -26,13 +26,14 @@ SELECT (SELECT (count(*), coalesce(sum(events), 0))::text FROM erasures),
 a mind was late."""
 
 
-async def seal(moment: Moment, question: Question, *asked: str) -> str | None:
+async def seal(moment: Moment, question: Question, *asked: str, key: bytes) -> str | None:
     """The ETag of what answers a question; None if that may change with every event.
 
     Args:
         moment: the log.
         question: which.
         asked: whatever else the answer depends on.
+        key: without it, nobody can find out by trying what went into an ETag, which is more than a viewer may see.
 
     Raises:
         UnreachableError: the archive does not answer.
@@ -42,7 +43,7 @@ async def seal(moment: Moment, question: Question, *asked: str) -> str | None:
     times = {"from": question.since.ts or "-infinity", "to": question.until.ts or "-infinity"}
     row = await (await moment.connection.execute(_STATE, times)).fetchone()
     parts = (*asked, *question.granted.patterns, repr(row))
-    return f'"{blake2b(chr(0).join(parts).encode(), digest_size=16).hexdigest()}"'
+    return f'"{blake2b(chr(0).join(parts).encode(), digest_size=16, key=key).hexdigest()}"'
 
 
 def _is_closed(moment: Moment, question: Question) -> bool:
