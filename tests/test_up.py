@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -65,6 +66,15 @@ def test_starts_everything_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> N
     assert 0o700 == (tmp_path / "state" / "v5-broadcast").stat().st_mode & 0o777, "others on this machine read nothing"
 
 
+@pytest.fixture
+def heeds_hangups() -> Iterator[None]:
+    """Also where these tests themselves were started by `nohup`, whose programs leave that signal alone."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeds_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["terminated", "terminal closed"])
 def test_another_end_leaves_nothing_behind_either_also_while_it_starts(tmp_path: Path, number: signal.Signals) -> None:
     arguments = (*start_arguments(tmp_path), "--no-mind")
@@ -183,6 +193,7 @@ def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
 def test_a_server_whose_starter_was_killed_keeps_its_folder_to_itself(tmp_path: Path) -> None:
     program = f"""
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from broadcast.embedded import PrivateValkey
 valkey = PrivateValkey(Path({str(tmp_path)!r}), port={free_port()})
