@@ -97,6 +97,7 @@ let shownStore = live;
 let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
+let hasRecalled = false;
 
 const connection = connect(bridge, {
   token: () => token.read() ?? "",
@@ -170,6 +171,7 @@ function tick(): void {
   if (state.name === "live" && state.redis === null && nowMs - (live.lastEventMs ?? stateSinceMs) > QUIET_MS) {
     health.check(nowMs);
   }
+  if (state.name === "live" && live.seen > 0 && !hasRecalled) void recallMind();
   const now = present(nowMs);
   bar.showCondition(now);
   bar.showRate(live, nowMs);
@@ -177,6 +179,19 @@ function tick(): void {
   panels.show(nowMs, mindMs(nowMs));
   scrubber.show();
   announcer.say(now.word, live, nowMs);
+}
+
+/** A mood may be older than what a viewer is given when it comes. */
+async function recallMind(): Promise<void> {
+  hasRecalled = true;
+  const first = live.held.findNext((item) => item.kind === "event", 0);
+  if (first?.kind !== "event") return;
+  try {
+    live.recall(await past.mindBefore(first.event));
+  } catch {
+    // It may not be read, or not just now: then it is known when it changes.
+  }
+  schedule();
 }
 
 // --- the past, and back

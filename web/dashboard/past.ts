@@ -1,7 +1,8 @@
 // The log's past, as `GET /history` gives it: the same whether it lies in memory, in the stream or in PostgreSQL.
 import type { Event } from "../client/wire.ts";
 import type { Cycle } from "../mind/cycle.ts";
-import { findCycle, NO_MIND, step } from "../mind/mind.ts";
+import { findCycle, type MindState, NO_MIND, step } from "../mind/mind.ts";
+import { RECALLED, recall } from "../mind/recall.ts";
 import type { Bucket, Span } from "../time/minimap.ts";
 
 const PAGE_EVENTS = 1_000;
@@ -52,10 +53,21 @@ export class Past {
     };
   }
 
-  /** The last events before a time, oldest first. */
-  async before(atMs: number): Promise<Event[]> {
-    const until = new Date(atMs - 1).toISOString();
-    return (await this.#page({ until, order: "desc" })).events.toReversed();
+  /** The last events before a time, oldest first, and the mind before these. */
+  async before(atMs: number): Promise<{ readonly events: readonly Event[]; readonly begin: MindState }> {
+    const { events, next } = await this.#page({ until: new Date(atMs - 1).toISOString(), order: "desc" });
+    const first = events.at(-1);
+    const begin = first === undefined || next === null ? NO_MIND : await this.mindBefore(first);
+    return { events: events.toReversed(), begin };
+  }
+
+  /** What the mind felt before an event. */
+  async mindBefore({ id }: Event): Promise<MindState> {
+    const felt = RECALLED.map(async ([types, count]) => {
+      const { events } = await this.#page({ types, until: id, order: "desc", limit: String(count + 1) });
+      return events.filter((event) => event.id !== id).slice(0, count).reverse();
+    });
+    return recall((await Promise.all(felt)).flat());
   }
 
   /** Events from a time on; with `next`, those behind what was had. */

@@ -42,10 +42,10 @@ export class Player {
     }
     const asked = (this.#fromMs = atMs);
     try {
-      const before = await this.#past.before(atMs);
+      const { events, begin } = await this.#past.before(atMs);
       // Somebody has gone elsewhere meanwhile.
       if (asked !== this.#fromMs) return;
-      this.replay = new Replay(before);
+      this.replay = new Replay(events, begin);
       this.replay.setSpeed(this.speed, performance.now());
       if (!plays) this.replay.pause();
       this.#next = null;

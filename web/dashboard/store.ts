@@ -41,6 +41,13 @@ export class Store {
     this.#follow(event);
   }
 
+  /** What the mind was before the first event: it is lived anew from there, while all that came is still held. */
+  recall(begin: MindState): void {
+    if (this.held.start > 0) return;
+    this.mind = begin;
+    for (const item of this.held.from(0)) if (item.kind === "event") this.mind = step(this.mind, item.event);
+  }
+
   /** A store of the past: these events, and the mind after them. */
   static of(events: readonly Event[], mind: MindState): Store {
     const store = new Store();

@@ -7,13 +7,15 @@ export class Reel {
   readonly #eventsMax: number;
   #events: Event[] = [];
   /** The state before the first event, before the one `every` further on, and so on. */
-  #snapshots: MindState[] = [NO_MIND];
-  #state: MindState = NO_MIND;
+  #snapshots: MindState[];
+  #state: MindState;
 
   /** A snapshot every so many events; of more events than `eventsMax` the oldest are let go, so many at a time. */
-  constructor({ every = 500, eventsMax = 10_000 }: { every?: number; eventsMax?: number } = {}) {
+  constructor({ every = 500, eventsMax = 10_000, begin = NO_MIND }: { every?: number; eventsMax?: number; begin?: MindState } = {}) {
     this.#every = every;
     this.#eventsMax = eventsMax;
+    this.#state = begin;
+    this.#snapshots = [begin];
   }
 
   /** After the newest event. */

@@ -5,7 +5,7 @@
 //        ▲                   │
 //        └──had all it has───┴──no more to come──► ended
 import type { Event } from "../client/wire.ts";
-import { type MindState, step } from "../mind/mind.ts";
+import { type MindState, NO_MIND, step } from "../mind/mind.ts";
 import { Reel } from "../mind/reel.ts";
 import { timeOf } from "../mind/values.ts";
 
@@ -35,11 +35,11 @@ export class Replay {
   /** What is to be gone on with when events have come. */
   #wants: "playing" | "paused" = "playing";
 
-  /** `before` are events from before the place where it begins: what is known of the mind there. */
-  constructor(before: readonly Event[], keptMax = KEPT) {
+  /** `before` are events from before the place where it begins, and `begin` the mind before these: what is known there. */
+  constructor(before: readonly Event[], begin: MindState = NO_MIND, keptMax = KEPT) {
     // A place may be gone back to as far as the events that are kept reach; a night at 64 times is more than a page holds.
     // What lies ahead, at most AHEAD events and the page that follows on them, counts besides.
-    this.#reel = new Reel({ eventsMax: keptMax + 3 * AHEAD });
+    this.#reel = new Reel({ eventsMax: keptMax + 3 * AHEAD, begin });
     for (const event of before) this.#reel.add(event);
     this.#played = this.#reel.length;
     this.#state = this.#reel.state;

@@ -184,7 +184,7 @@ test("what was before is known, and is not played again", () => {
 
 test("a long replay keeps the newest of what was played, and the mind is what all of it has made of it", () => {
   const events = seconds(8_000);
-  const replay = new Replay([], 1_000);
+  const replay = new Replay([], NO_MIND, 1_000);
   let [at, most] = [0, 0];
   replay.setSpeed(64, 0);
   for (let now = 0; replay.status !== "ended"; now += 100) {
