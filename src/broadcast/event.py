@@ -18,10 +18,13 @@ import orjson
 
 from broadcast.errors import EventError
 
-__all__ = ["Event", "decode", "delivered", "encode", "malformed", "normalise_ts", "timestamp"]
+__all__ = ["MALFORMED", "Event", "decode", "delivered", "encode", "malformed", "normalise_ts", "timestamp"]
 
 Event = dict[str, Any]
 """The five fields; in delivered form also `id`, and `by` and `n` where known."""
+
+MALFORMED: Final = "broadcast.malformed"
+"""The type of what stands in the place of an entry that is no event."""
 
 _TS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _INT64: Final = range(-(2**63), 2**64)
@@ -142,7 +145,7 @@ def malformed(entry_id: str, reason: str, *, ts: str) -> Event:
         ts: the time that the entry's id tells.
     """
     data = {"id": entry_id, "reason": reason}
-    return {"type": "broadcast.malformed", "ts": ts, "cycle": 0, "day": 0, "data": data}
+    return {"type": MALFORMED, "ts": ts, "cycle": 0, "day": 0, "data": data}
 
 
 def _parse(payload: bytes) -> object:

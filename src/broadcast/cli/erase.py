@@ -10,6 +10,7 @@ from broadcast.cli.interrupts import run_until_signalled
 from broadcast.consumers.eraser import Eraser, Found, Report
 from broadcast.errors import SettingError
 from broadcast.log.erasure import Erasure
+from broadcast.log.position import EntryId
 from broadcast.settings import Settings
 
 __all__ = ["erase"]
@@ -19,6 +20,7 @@ CUT_OFF: Final = 143
 """The exit code after SIGTERM, as shells have it."""
 NOT_PASSED: Final = 1
 """The exit code where the archiver may still write some of it."""
+UNREAD_SHOWN: Final = 20
 
 
 def erase(settings: Settings, erasure: Erasure, *, is_agreed: bool) -> int:
@@ -63,6 +65,12 @@ async def _erase(settings: Settings, erasure: Erasure, *, is_agreed: bool) -> in
     return 0 if done.has_passed else NOT_PASSED
 
 
+def _unread(ids: tuple[EntryId, ...]) -> str:
+    shown = ", ".join(map(str, ids[:UNREAD_SHOWN]))
+    more = f" and {len(ids) - UNREAD_SHOWN} more" if len(ids) > UNREAD_SHOWN else ""
+    return f"left are entries that are no events, of which nobody can tell the type; --id erases them: {shown}{more}"
+
+
 def _found(found: Found) -> str:
     archive = "" if found.archive is None else f", {found.archive} in the archive"
     return f"{found.stream} events in the stream{archive}"
@@ -90,6 +98,8 @@ def _tell(done: Report) -> None:
         lines.append(f"archive   {done.archive} blanked; {done.archive_pages}")
     lines.append("bridges   told: each has blanked them in its memory")
     lines.append("files     not reached: what `broadcast record` or `export` wrote, dumps, backups, pages left open")
+    if done.unread:
+        lines.append(f"unread    {_unread(done.unread)}")
     if not done.has_passed:
         lines.append("WARNING   the archiver has not come so far and may hold some of them: the same again in a minute")
     sys.stdout.write("\n".join(lines) + "\n")

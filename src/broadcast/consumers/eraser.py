@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Final, Self
 from broadcast.emitter.broadcaster import Broadcaster
 from broadcast.errors import UnreachableError
 from broadcast.log.erasure import ERASED, Erasure
+from broadcast.log.position import EntryId
 from broadcast.log.rewriting import StreamEraser
 from broadcast.settings import Settings
 
 if TYPE_CHECKING:
-    from broadcast.log.blanking import ArchiveEraser
+    from broadcast.consumers.blanking import ArchiveEraser
 
 __all__ = ["Eraser", "Found", "Report"]
 
@@ -53,6 +54,8 @@ class Report:
     """What is said of Redis's own files."""
     archive_pages: str
     """What is said of PostgreSQL's pages; empty where there is no archive."""
+    unread: tuple[EntryId, ...] = ()
+    """Entries that are no events, so that nobody can tell whether they are of a type that is meant; they are left."""
 
 
 class Eraser:
@@ -68,7 +71,7 @@ class Eraser:
         self._stream = StreamEraser(settings.redis_url, settings.stream, erasure)
         self._archive: ArchiveEraser | None = None
         if settings.database_url:
-            from broadcast.log.blanking import ArchiveEraser
+            from broadcast.consumers.blanking import ArchiveEraser
 
             self._archive = ArchiveEraser(settings.database_url, erasure)
 
@@ -114,7 +117,8 @@ class Eraser:
         # Also where nothing was found: it may have been found by a run that came no further than here.
         redis_files = await self._stream.purge()
         pages = await self._archive.purge() if self._archive is not None else ""
-        return Report(in_stream, archived, has_passed, redis_files, pages)
+        unread = self._stream.unread.union(self._archive.unread if self._archive is not None else ())
+        return Report(in_stream, archived, has_passed, redis_files, pages, tuple(sorted(unread)))
 
     def _say(self, in_stream: int, archived: int | None) -> None:
         until = {} if self._stream.end is None else {"until": str(self._stream.end)}

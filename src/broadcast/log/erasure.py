@@ -11,12 +11,12 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Self, cast
 
 from broadcast.errors import EventError, PositionError
-from broadcast.event import Event, normalise_ts
+from broadcast.event import MALFORMED, Event, normalise_ts
 from broadcast.filters import Filter, parse_filter
 from broadcast.log.position import EntryId, parse_id, parse_since
 
@@ -82,6 +82,17 @@ class Erasure:
             and (self.ts_from is None or ts >= self.ts_from)
             and (self.ts_to is None or ts <= self.ts_to)
         )
+
+    def leaves_open(self, entry_id: EntryId, ts: str) -> bool:
+        """Whether an entry that is no event may be meant for all that is known: its type, which is asked for, is not.
+
+        Args:
+            entry_id: the entry's id.
+            ts: the time that it tells.
+        """
+        if self.types is None or self.covers(entry_id, MALFORMED, ts):
+            return False
+        return replace(self, types=None).covers(entry_id, MALFORMED, ts)
 
     def as_data(self) -> dict[str, Any]:
         """What is asked, as JSON: the data of `broadcast.erased`, and the row in `erasures`."""

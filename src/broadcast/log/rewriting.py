@@ -50,6 +50,8 @@ class StreamEraser:
         """The newest entry that was there."""
         self.epoch: str | None = None
         """The log that was looked at."""
+        self.unread: set[EntryId] = set()
+        """Entries that are no events, and may be meant or not: nobody can tell their type."""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -140,6 +142,8 @@ class StreamEraser:
                 at = entry.id
                 if self._erasure.covers(entry.id, entry.event["type"], entry.event["ts"]):
                     found[entry.id] = entry.event["ts"]
+                elif entry.is_malformed and self._erasure.leaves_open(entry.id, entry.event["ts"]):
+                    self.unread.add(entry.id)
         return found
 
     async def _rewritten(self, doomed: dict[EntryId, str]) -> bool:

@@ -15,7 +15,7 @@ from broadcast.log.archive import Place
 from broadcast.log.counts import HOUR_MS, MINUTE_MS
 from broadcast.log.erasure import BLANK, blank
 
-__all__ = ["Blanked", "blank_out"]
+__all__ = ["Blanked", "blank_out", "unpark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,6 @@ async def blank_out(connection: psycopg.AsyncConnection[Any], batch: list[Blanke
 
 
 async def _blank(connection: psycopg.AsyncConnection[Any], places: list[Place]) -> None:
-    keys = ([each.epoch for each in places], [each.id.ms for each in places], [each.id.seq for each in places])
     named = "SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS gone (epoch, id_ms, id_seq)"
     same = "e.epoch = gone.epoch AND e.id_ms = gone.id_ms AND e.id_seq = gone.id_seq"
     ids_ms = [each.id.ms for each in places]
@@ -57,14 +56,22 @@ async def _blank(connection: psycopg.AsyncConnection[Any], places: list[Place]) 
             named=sql.SQL(named),
             same=sql.SQL(same),
         ),
-        keys,
+        _columns(places),
     )
+    await unpark(connection, places)
+
+
+async def unpark(connection: psycopg.AsyncConnection[Any], places: list[Place]) -> None:
+    """Take out what is parked of some places, in the caller's transaction."""
     await connection.execute(
-        sql.SQL("DELETE FROM parked e USING ({named}) gone WHERE {same}").format(
-            named=sql.SQL(named), same=sql.SQL(same)
-        ),
-        keys,
+        "DELETE FROM parked p USING unnest(%s::int[], %s::numeric[], %s::numeric[]) AS gone (epoch, id_ms, id_seq) "
+        "WHERE p.epoch = gone.epoch AND p.id_ms = gone.id_ms AND p.id_seq = gone.id_seq",
+        _columns(places),
     )
+
+
+def _columns(places: list[Place]) -> tuple[list[int], list[int], list[int]]:
+    return [each.epoch for each in places], [each.id.ms for each in places], [each.id.seq for each in places]
 
 
 async def _count_anew(connection: psycopg.AsyncConnection[Any], batch: list[Blanked]) -> None:
