@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from broadcast.errors import UnreachableError
 from broadcast.event import timestamp
 from broadcast.log.archive import Archived, Epoch, Extent, Place
 from broadcast.log.entry import Entry
+from broadcast.log.erasure import BLANK, blank
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge
 from broadcast.log.seam import ArchivePage, _pieces
 
@@ -86,6 +87,12 @@ class MemoryLog:
         self.epoch = f"epoch-{self._ms}"
         self._ms += 1_000
         return gone
+
+    def erase(self, covers: Callable[[EntryId, str, str], bool]) -> None:
+        """Put blanks in the place of what is covered."""
+        for at, entry in enumerate(self.entries):
+            if covers(entry.id, entry.event["type"], entry.event["ts"]):
+                self.entries[at] = replace(entry, event={**entry.event, **blank(entry.event["ts"])})
 
     def reset(self) -> None:
         """Begin another log."""
@@ -179,6 +186,13 @@ class MemoryArchive:
                 place, json = Place(number, entry.id), orjson.dumps(event)
                 self.rows.append(Archived(place, entry.n, event["type"], event["ts"], entry.by, json))
         self.at = Position(entries[-1].id, entries[-1].n, bounds.epoch)
+
+    def erase(self, covers: Callable[[EntryId, str, str], bool]) -> None:
+        """Put blanks in the place of what is covered."""
+        for at, row in enumerate(self.rows):
+            if covers(row.place.id, row.type, row.ts):
+                json = orjson.dumps({**orjson.loads(row.json), **blank(row.ts)})
+                self.rows[at] = replace(row, type=BLANK, json=json)
 
     # --- what a Seam answers
 

@@ -21,8 +21,10 @@ from broadcast.bridge.exports import Export, Exports
 from broadcast.bridge.history_requests import parse_question
 from broadcast.bridge.requests import utc_now
 from broadcast.bridge.tiers import Tiers
+from broadcast.consumers.eraser import Eraser
 from broadcast.errors import RequestError
 from broadcast.log import slices
+from broadcast.log.erasure import BLANK, Erasure
 from broadcast.log.questions import DELIVERED
 from broadcast.settings import Settings
 from tests.archives import database, fill
@@ -217,3 +219,32 @@ def _sleeping(url: str) -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%pg_sleep%' AND state = 'active'"
         ).fetchone()
         return row != (0,)
+
+
+async def test_what_is_erased_while_its_client_takes_its_time_is_not_given_any_more(
+    url: str, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "SLICE_EVENTS", 20)
+    there = [
+        event(BEGAN_MS + at, 0, f"p:{at + 1}", "b" if at % 2 else "a", ts_ms=BEGAN_MS + at, cycle=1, i=at)
+        for at in range(80)
+    ]
+    await asyncio.to_thread(fill, url, there)
+    erasure = Erasure.asked(types="b", now=utc_now())
+    async with bridge_over(valkey_server, url) as bridge:
+        rests = []
+        for reading in (await export(bridge), await export(bridge, types="b")):
+            chunks = reading.chunks()
+            await anext(chunks)
+            await asyncio.sleep(0.2)  # the next slice is read
+            rests.append((reading, chunks))
+        async with Eraser(Settings(redis_url=valkey_server.url, database_url=url), erasure) as eraser:
+            await eraser.count()
+            await eraser.erase()
+        while bridge.fanout.ring.first_event() is None:  # the log says that it is erased
+            await asyncio.sleep(0.01)
+        lines = [[orjson.loads(line) async for chunk in chunks for line in chunk.splitlines()] for _, chunks in rests]
+        for reading, _ in rests:
+            await reading.aclose()
+    assert [BLANK if at % 2 else "a" for at in range(20, 80)] == [line["type"] for line in lines[0]][:60]
+    assert [] == lines[1]

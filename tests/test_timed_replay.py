@@ -13,6 +13,7 @@ from broadcast.bridge.grant import Grant
 from broadcast.bridge.rights import TIMED_PER_HOLDER_MAX, Rights
 from broadcast.bridge.timed import PER_BRIDGE_MAX, PER_VIEWER_MAX
 from broadcast.filters import parse_filter
+from broadcast.log.erasure import BLANK
 from tests.memory_log import MemoryLog
 from tests.test_viewers_past import Room, World, names, place, told
 
@@ -109,6 +110,27 @@ def test_it_can_be_paused_moved_made_faster_and_cancelled(world: World) -> None:
     count = len(replayed(line))
     world.loop.pass_time(5)
     assert len(replayed(line)) == count
+
+
+@pytest.mark.parametrize("first", [100, 525])
+@pytest.mark.parametrize("types", ["*", "a.*"])
+def test_what_is_erased_while_it_is_paused_is_not_given_any_more(world: World, first: int, types: str) -> None:
+    world.archive.catch_up()
+    line = viewer(world)
+    replay = start(world, line, first, types=types)
+    world.loop.pass_time(0.5)
+    control(world, line, replay, "pause")
+    had = len(told(line, "replay.event"))
+    assert had
+    world.erase("a.x")
+    if first > 500:
+        world.live(40)  # what it has of the ring has passed out of that
+    control(world, line, replay, "resume", speed=20)
+    world.loop.pass_time(60)
+    given = [data["event"] for data in told(line, "replay.event")[had:]]
+    assert "a.x" not in {event["type"] for event in given if event["data"].get("i", 0) < 540}
+    assert (types == "*") == (BLANK in {event["type"] for event in given})
+    assert told(line, "replay.end")
 
 
 def test_a_fresh_token_of_a_shorter_past_ends_what_it_does_not_allow(world: World) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import traceback
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, READS_AT_ONCE
 from broadcast.bridge.requests import parse_handshake, utc_now
 from broadcast.bridge.rights import Rights
 from broadcast.bridge.ring import Ring
+from broadcast.bridge.shared import SharedReads, Turns
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.walk import Walk
 from broadcast.errors import UnreachableError
 from broadcast.filters import parse_filter
+from broadcast.log.erasure import BLANK, ERASED, Erasure
 from broadcast.log.position import START, EntryId, Gap, Position, Since
 from broadcast.log.stream import LinkUp
 from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
@@ -79,6 +82,15 @@ class World:
         self.log.reset()
         for item in (LinkUp(self.log.now(), self.log.now().end), Gap(stood, None, None, "reset")):
             self.loop.run_until_complete(self._take_in(item))
+
+    def erase(self, types: str) -> None:
+        """Everything of some types, in all tiers; then the log says so."""
+        erasure = Erasure.asked(types=types, now=datetime.now(UTC))
+        self.log.erase(erasure.covers)
+        self.archive.erase(erasure.covers)
+        told = self.log.append(ERASED, 0, "eraser:1")
+        told.event["data"] = erasure.as_data()
+        self.loop.run_until_complete(self._take_in([told]))
 
     def come(self, *, grant: Grant | None = None, rights: Rights | None = None, **auth: Any) -> Room:
         async def make() -> Room:
@@ -359,3 +371,37 @@ def test_what_is_rare_is_not_looked_for_in_all_of_the_stream() -> None:
     assert begun.position is not None and first.id.before() == begun.position.id
     assert world.log.reads - before <= 2
     world.close()
+
+
+@pytest.mark.parametrize("types", ["*", "a.*"])
+def test_what_is_erased_while_a_viewer_takes_nothing_is_not_given_to_it_any_more(world: World, types: str) -> None:
+    line = world.come(since=place(world, 99), types=types)
+    world.loop.pass_time(0.002)
+    line.is_stalled = True
+    world.loop.pass_time(1)
+    had = len(told(line, "event"))
+    assert had < 1000, "it is on its way"
+    world.erase("a.x")
+    line.is_stalled = False
+    world.loop.pass_time(3)
+    after = told(line, "event")[had:]
+    assert "a.x" not in {event["type"] for event in after}
+    assert (types == "*") == (BLANK in {event["type"] for event in after})
+
+
+def test_what_is_being_read_while_it_is_erased_is_read_once_more(world: World) -> None:
+    answers: list[str] = []
+
+    async def read() -> str:
+        answers.append(str(len(answers)))
+        await asyncio.sleep(1)
+        return answers[-1]
+
+    async def ask() -> list[str]:
+        reads: SharedReads[str] = SharedReads(turns=Turns(2), kept_max=2)
+        both = [asyncio.create_task(reads.get("key", read, patience_s=patience_s)) for patience_s in (None, 5)]
+        await asyncio.sleep(0.5)
+        reads.clear()
+        return await asyncio.gather(*both)
+
+    assert ["1", "1"] == world.loop.run_until_complete(ask())

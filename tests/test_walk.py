@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+from broadcast.bridge.held import Held
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.walk import RING_EVENTS, Walk
@@ -24,7 +25,7 @@ def test_a_walk_goes_on_behind_however_many_events_that_the_log_lost() -> None:
     ring.append_gap(Gap(stood, None, None, "rewound"), log.now().end)
     new = [log.append("x", i, f"b:{i + 1}") for i in range(RING_EVENTS + 30)]
     ring.append(new)
-    history = SimpleNamespace(past=None)
+    history = SimpleNamespace(past=None, held=Held())
     fanout: Any = SimpleNamespace(ring=ring, head=log.now().end, history=history, ring_reaches=lambda _: True)
 
     async def walked() -> list[str]:

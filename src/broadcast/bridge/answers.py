@@ -137,7 +137,7 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     events = [event for event in events if event.id >= earliest]
     cursor.rights.note_replayed(cursor, len(events))
     form = unplaced(cursor.audience().form)
-    await cursor.send_events(event.encoded(form) for event in events)
+    await cursor.send_events(events, form, asked.matches)
     first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
     told = {"count": len(events), "first": first, "last": last}
     return {**told, "archive": "down"} if lacks_archive else told

@@ -73,11 +73,11 @@ class Passage:
         cursor, ts = self.cursor, self.cursor.since_ts or ""
         if cursor.is_dismissed:
             raise DismissedError("it is told to go")
-        first, form = events[0], cursor.audience().form
+        first, audience = events[0], cursor.audience()
         # Told before them: their ids are of another log than those that it had.
         self._enter(Position(first.id.before(), None if first.n is None else first.n - 1, epoch))
         wanted = [event for event in events if event.ts >= ts]
-        await cursor.send_events(event.encoded(form) for event in wanted)
+        await cursor.send_events(wanted, audience.form, audience.wants)
         cursor.place = events[-1].position(epoch)
         if wanted:
             cursor.told = wanted[-1].position(epoch)

@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -18,7 +19,7 @@ from broadcast.bridge.audience import STRETCH_BYTES_MAX, Audience
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.requests import Handshake
 from broadcast.bridge.rights import Rights
-from broadcast.bridge.ring import RingGap, RingItem
+from broadcast.bridge.ring import RingEvent, RingGap, RingItem
 from broadcast.bridge.wire import Form
 from broadcast.errors import BroadcastError
 from broadcast.log.position import Gap, Position, judge
@@ -269,29 +270,26 @@ class Cursor:
             raise TooSlowError(is_stuck=True)
         await asyncio.sleep(0)
 
-    async def send_events(self, encoded: Iterable[bytes]) -> None:
+    async def send_events(self, events: Iterable[RingEvent], form: Form, wants: Callable[[str], bool]) -> None:
         """Write events, so many at once as may be.
+
+        Args:
+            events: of the past.
+            form: how they have to look.
+            wants: whether an event of a type is wanted; while they wait for room, some may become blanks.
 
         Raises:
             TooSlowError: see `wait_for_room`.
             DismissedError: it is told to go meanwhile.
         """
-        parts: list[bytes] = []
-        size = 0
-        for data in encoded:
-            parts.append(data)
-            size += len(data)
-            if size >= STRETCH_BYTES_MAX:
-                await self._write(parts)
-                parts, size = [], 0
-        await self._write(parts)
-
-    async def _write(self, parts: list[bytes]) -> None:
-        while parts and self.is_full:
-            self.refuse_dismissed()
-            await self.wait_for_room()
+        left = deque(events)
         self.refuse_dismissed()
-        self.write_events(parts)
+        while left:
+            while self.is_full:
+                self.refuse_dismissed()
+                await self.wait_for_room()
+            self.refuse_dismissed()
+            self.write_events(_so_many(left, form, wants))
 
     def write_events(self, encoded: Iterable[bytes]) -> None:
         """Write events, all at once."""
@@ -325,3 +323,15 @@ class Cursor:
 def begins_anew(items: list[RingItem]) -> bool:
     """Whether the first of these items says that another log begins."""
     return bool(items) and isinstance(items[0], RingGap) and items[0].gap.reason == "reset"
+
+
+def _so_many(left: deque[RingEvent], form: Form, wants: Callable[[str], bool]) -> list[bytes]:
+    """Take from the front what may be written at once."""
+    parts: list[bytes] = []
+    size = 0
+    while left and size < STRETCH_BYTES_MAX:
+        event = left.popleft()
+        if wants(event.type):
+            parts.append(event.encoded(form))
+            size += len(parts[-1])
+    return parts

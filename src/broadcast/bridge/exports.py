@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from broadcast.bridge.held import Covers
 from broadcast.bridge.history_requests import Question
 from broadcast.bridge.past_events import Lines, Matches
 from broadcast.bridge.quotas import Places
@@ -43,6 +44,8 @@ class Exports:
 
     def __init__(self, tiers: Tiers) -> None:
         self._tiers = tiers
+        self.held = tiers.fanout.history.held
+        """What is in its exports' hands, too."""
         self._turn = asyncio.Semaphore(READS_AT_ONCE)
         self._places = asyncio.Semaphore(EXPORTS_MAX)
         self._held = Places(PER_HOLDER_MAX)
@@ -99,7 +102,11 @@ class Exports:
     async def read(self, question: Question, matches: Matches, *, count: int) -> Lines:
         """Read one slice, in its turn."""
         async with self._turn:
-            return await self._tiers.lines(question, matches, count=count)
+            while True:
+                before = self.held.erasures
+                lines = await self._tiers.lines(question, matches, count=count)
+                if self.held.erasures == before:  # else it may have been read before it was erased
+                    return lines
 
 
 class Export:
@@ -129,13 +136,23 @@ class Export:
         self._matches = matches
         self._left = question.limit
         self._slice_events = SLICE_EVENTS
-        self._first = Lines()
+        self._lines = Lines()
+        """What is given now, or next."""
         self._reading: asyncio.Task[Lines] | None = None
         self._is_open = True
+        exports.held.take([self])
 
     async def open(self) -> None:
         """Read the first slice."""
-        self._first = await self._read()
+        self._lines = await self._read()
+
+    def erase(self, covers: Covers) -> None:
+        """Blank what is covered in the slices that are on their way; what is being read is read once more."""
+        slices = [self._lines]
+        if self._reading is not None and _is_read(self._reading):
+            slices.append(self._reading.result())
+        for lines in slices:
+            lines.erase(covers, self._matches)
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """All of it.
@@ -144,9 +161,8 @@ class Export:
             RequestError: what allows it has ended.
             UnreachableError: a tier that is needed does not answer any more.
         """
-        lines = self._first
-        self._first = Lines()
         while True:
+            lines = self._lines
             is_last = self._goes_on_behind(lines)
             if not is_last:
                 self._reading = asyncio.create_task(self._read(), name="read ahead of an export")
@@ -155,7 +171,7 @@ class Export:
                 yield chunk
             if is_last or self._reading is None:
                 return
-            lines = await self._reading
+            self._lines = await self._reading
 
     async def _read(self) -> Lines:
         self._refuse_ended()
@@ -183,3 +199,7 @@ class Export:
             with suppress(asyncio.CancelledError, Exception):
                 await self._reading
         self._exports.leave(self._holder)
+
+
+def _is_read(reading: asyncio.Task[Lines]) -> bool:
+    return reading.done() and not reading.cancelled() and reading.exception() is None

@@ -213,8 +213,9 @@ class Fanout:
         erasure = Erasure.from_data(entry.event["data"])
         if erasure is None:
             return
-        self.history.forget()
-        self.erased += self.ring.erase(replace(erasure, until=erasure.until or entry.id).covers)
+        covers = replace(erasure, until=erasure.until or entry.id).covers
+        self.erased += self.ring.erase(covers)
+        self.history.erase(covers)
 
     # --- to the viewers
 

@@ -134,7 +134,8 @@ async def _catch_up(cursor: Cursor, count: int) -> None:
     except UnreachableError:  # what there is, is better than nobody let in
         events = history.newest_in_ring(audience.wants, count=count, until=until.id)
     form, earliest = cursor.audience().form, cursor.fanout.earliest(cursor.grant)
-    await cursor.send_events(event.encoded(form) for event in events if event.id >= earliest)
+    allowed = [event for event in events if event.id >= earliest]
+    await cursor.send_events(allowed, form, audience.wants)
 
 
 async def _resume(cursor: Cursor, since: Position) -> None:
@@ -245,6 +246,7 @@ async def _pass_into_this_epoch(cursor: Cursor) -> None:
     cursor.come_to_this_epoch()
     cursor.at = ring.epoch_start
     if events:
+        cursor.fanout.history.held.take(events)
         await _pass_over(cursor, events, cursor.fanout.head.epoch)
     cursor.place = place
 
@@ -257,7 +259,7 @@ async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent], epoch: str | N
     audience, ts = cursor.audience(), cursor.since_ts or ""
     new = page if seen is None else [event for event in page if seen.is_new(event.by)]
     wanted = [event for event in new if audience.wants(event.type) and event.ts >= ts]
-    await cursor.send_events(event.encoded(audience.form) for event in wanted)
+    await cursor.send_events(wanted, audience.form, audience.wants)
     cursor.place = page[-1].position(epoch)
     if wanted:
         cursor.told = wanted[-1].position(epoch)

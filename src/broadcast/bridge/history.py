@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from itertools import islice
 from typing import Final
 
+from broadcast.bridge.held import Covers, Held
 from broadcast.bridge.past import Past, Wanted
 from broadcast.bridge.ring import Ring, RingEvent
 from broadcast.bridge.shared import SharedReads, Turns
@@ -42,6 +43,8 @@ class History:
         self._reader = reader
         self.past = past
         self._pages: SharedReads[Page] = SharedReads(turns=Turns(READS_AT_ONCE), kept_max=PAGES_MAX, size=_bytes)
+        self.held = Held()
+        """What was read here, and in the ring for who gives it little by little."""
         self.was_loaded_whole = False
         """Whether the stream held nothing older than the ring when that was loaded."""
 
@@ -111,7 +114,9 @@ class History:
         return self._in_ring(matches, count=count, until=until)[::-1]
 
     def _in_ring(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
-        return list(islice(self._ring.newest_first(matches, until=until), count)) if count else []
+        found = list(islice(self._ring.newest_first(matches, until=until), count)) if count else []
+        self.held.take(found)
+        return found
 
     def _edge(self) -> RingEvent | None:
         """Where the ring is left for the stream; the same event for a while."""
@@ -135,7 +140,7 @@ class History:
     async def _page_before(self, before: Position) -> list[RingEvent]:
         async def read() -> Page:
             entries = await self._reader.older(before.id, count=PAGE_EVENTS)
-            return _events(numbered(entries, None if before.n is None else before.n - len(entries))), None
+            return self._events(numbered(entries, None if before.n is None else before.n - len(entries))), None
 
         return (await self._pages.get(("before", before.id, before.n), read))[0]
 
@@ -159,13 +164,25 @@ class History:
     async def _page_behind(self, at: Position) -> Page:
         async def read() -> Page:
             entries, gap = await self._reader.range(Position(at.id, at.n), count=PAGE_EVENTS)
-            return _events(entries), gap
+            return self._events(entries), gap
 
         key = ("behind", at.id, at.n, at.epoch)
         page = await self._pages.get(key, read)
         if len(page[0]) < PAGE_EVENTS:  # the end of the log, which moves
             self._pages.drop(key)
         return page
+
+    def _events(self, entries: list[Entry]) -> list[RingEvent]:
+        events = [RingEvent(entry) for entry in entries]
+        self.held.take(events)
+        return events
+
+    def erase(self, covers: Covers) -> None:
+        """Something was taken out of the log: whoever holds it here forgets it."""
+        self.forget()
+        self.held.erase(covers)
+        if self.past is not None:
+            self.past.held.erase(covers)
 
     def forget(self) -> None:
         """The log has changed: what was read of it may be so no more."""
@@ -176,7 +193,3 @@ class History:
 
 def _bytes(page: Page) -> int:
     return sum(len(event.json) for event in page[0])
-
-
-def _events(entries: list[Entry]) -> list[RingEvent]:
-    return [RingEvent(entry) for entry in entries]

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from broadcast.bridge.held import Held
 from broadcast.bridge.ring import RingEvent
 from broadcast.bridge.shared import SharedReads, Turns
 from broadcast.errors import UnreachableError
@@ -117,6 +118,8 @@ class Past:
 
     def __init__(self, seam: Seam) -> None:
         self.seam = seam
+        self.held = Held()
+        """What was read here."""
         turns = Turns(READS_AT_ONCE)
         self._pages: SharedReads[PastPage | None] = SharedReads(
             turns=turns, kept_max=PAGES_MAX, size=lambda page: 0 if page is None else page.bytes
@@ -159,7 +162,9 @@ class Past:
 
         async def read() -> Newest:
             rows, reach = await self.seam.before(before, count=count, matches=wanted.types)
-            return Newest([RingEvent.archived(row) for row in rows], reach)
+            found = Newest([RingEvent.archived(row) for row in rows], reach)
+            self.held.take(found.events)
+            return found
 
         key = (before, wanted, count)
         found = await self._patiently(self._newest, key, read, CATCHUP_PATIENCE_S)
@@ -202,7 +207,13 @@ class Past:
                 times=(wanted.ts_from, wanted.ts_to),
                 late_only=late_only,
             )
-            return None if page is None else _as_page(page)
+            if page is None:
+                return None
+            made = _as_page(page)
+            for piece in made.pieces:
+                if not isinstance(piece, Gap):
+                    self.held.take(piece[1])
+            return made
 
         key = (at, wanted, until, late_only)
         page = await self._patiently(self._pages, key, read, PATIENCE_S)

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import orjson
 
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.held import Covers
 from broadcast.bridge.ring import RingEvent
+from broadcast.event import delivered
+from broadcast.log.erasure import BLANK, blank
 from broadcast.log.places import Place, Range, archived_identity
-from broadcast.log.position import Position
+from broadcast.log.position import Position, parse_id
 
 __all__ = ["Lines", "Matches", "PastEvent", "in_front_of", "in_ring", "is_start", "past_event", "producer_of"]
 
@@ -47,6 +50,22 @@ class Lines:
             self.chunks.append(b"".join([event.json + b"\n" for event in events]))
             self.rows += len(events)
             self.last = events[-1].position
+
+    def erase(self, covers: Covers, matches: Matches) -> None:
+        """Put blanks in the place of what is covered, or nothing where no blank is wanted."""
+        for at, chunk in enumerate(self.chunks):
+            lines = [_erased(line, covers, matches) for line in chunk.splitlines(keepends=True)]
+            self.chunks[at] = b"".join(lines)
+
+
+def _erased(line: bytes, covers: Covers, matches: Matches) -> bytes:
+    event = orjson.loads(line)
+    if not covers(parse_id(event["id"]), event["type"], event["ts"]):
+        return line
+    if not matches(BLANK):
+        return b""
+    left = delivered(blank(event["ts"]), entry_id=event["id"], by=event.get("by"), n=event.get("n"))
+    return orjson.dumps(left) + b"\n"
 
 
 def in_ring(

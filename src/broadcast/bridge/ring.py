@@ -35,7 +35,7 @@ class RingEvent:
         again_since: see there.
     """
 
-    __slots__ = ("_encoded", "again_since", "by", "id", "is_forgotten", "json", "n", "ts", "type")
+    __slots__ = ("__weakref__", "_encoded", "again_since", "by", "id", "is_forgotten", "json", "n", "ts", "type")
 
     def __init__(self, entry: Entry, again_since: int = 0) -> None:
         self.id = entry.id
@@ -68,13 +68,14 @@ class RingEvent:
             data = self._encoded[form] = form.write("event", self.json, str(self.id))
         return data
 
-    def blanked(self) -> RingEvent:
-        """What stands in its place once it is erased."""
+    def erase(self, covers: Callable[[EntryId, str, str], bool]) -> bool:
+        """Become a blank, if it is covered (by id, type and `ts`): whoever holds it has forgotten it, too."""
+        if not covers(self.id, self.type, self.ts):
+            return False
         by = orjson.loads(self.json).get("by")
         event = delivered(blank(self.ts), entry_id=str(self.id), by=by, n=self.n)
-        fresh = RingEvent(Entry(self.id, event, by, self.n), self.again_since)
-        fresh.is_forgotten = self.is_forgotten
-        return fresh
+        self.type, self.json, self._encoded = event["type"], orjson.dumps(event), {}
+        return True
 
     def position(self, epoch: str | None) -> Position:
         """Where a cursor stands that has had this event."""
@@ -195,13 +196,10 @@ class Ring:
         Returns:
             How many there were.
         """
-        erased = 0
-        for at, item in enumerate(self._items):
-            if isinstance(item, RingEvent) and covers(item.id, item.type, item.ts):
-                self._items[at] = fresh = item.blanked()
-                self.bytes += len(fresh.json) - len(item.json)
-                erased += 1
+        events = [item for item in self._items if isinstance(item, RingEvent)]
+        erased = sum(event.erase(covers) for event in events)
         if erased:
+            self.bytes = sum(len(event.json) for event in events)
             self._of_type.clear()
             for index, item in enumerate(self._items, self.start):
                 if isinstance(item, RingEvent):

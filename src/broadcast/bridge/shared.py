@@ -65,6 +65,7 @@ class SharedReads(Generic[Page]):
         self._sizes: dict[Hashable, int] = {}
         self._reads: OrderedDict[Hashable, asyncio.Task[Page]] = OrderedDict()
         """What is being read, or was lately."""
+        self._cleared = 0
         self._begun_s: dict[asyncio.Task[Page], float] = {}
         """When those that have their turn got it."""
 
@@ -80,13 +81,18 @@ class SharedReads(Generic[Page]):
         Raises:
             TimeoutError: it took longer; for others the read goes on.
         """
-        reading = self._reads.get(key)
-        if reading is None:
-            reading = self._reads[key] = asyncio.create_task(self._in_turn(read))
-            reading.add_done_callback(lambda done: self._keep(key, done))
-            self._make_room()
-        # One who leaves takes nothing away from the others.
-        return await asyncio.shield(reading) if patience_s is None else await self._patiently(reading, patience_s)
+        while True:
+            cleared = self._cleared
+            reading = self._reads.get(key)
+            if reading is None:
+                reading = self._reads[key] = asyncio.create_task(self._in_turn(read))
+                reading.add_done_callback(lambda done: self._keep(key, done))
+                self._make_room()
+            # One who leaves takes nothing away from the others.
+            waiting = asyncio.shield(reading) if patience_s is None else self._patiently(reading, patience_s)
+            answer = await waiting
+            if self._cleared == cleared:
+                return answer
 
     async def _patiently(self, reading: asyncio.Task[Page], patience_s: float) -> Page:
         clock = asyncio.get_running_loop().time
@@ -104,7 +110,8 @@ class SharedReads(Generic[Page]):
         self._sizes.pop(key, None)
 
     def clear(self) -> None:
-        """What was read may be so no more."""
+        """What was read may be so no more, and what is being read is read once more."""
+        self._cleared += 1
         self._reads.clear()
         self._sizes.clear()
 

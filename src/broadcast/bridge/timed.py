@@ -193,8 +193,13 @@ class TimedReplay:
         while ready and (self._is_crowded or self._cursor.rights.past_wait_s(self._cursor) > 0):  # noqa: ASYNC110
             await asyncio.sleep(ROOM_POLL_S)
         # What it may see may be less by now: it is its viewer's token that counts.
-        granted, earliest = self._cursor.grant.filter, self._earliest
-        allowed = [event for event in ready if granted.matches(event.type) and event.id >= earliest]
+        granted, wanted, earliest = self._cursor.grant.filter, self._course.wanted, self._earliest
+        # What was erased meanwhile is a blank.
+        allowed = [
+            event
+            for event in ready
+            if granted.matches(event.type) and wanted.matches(event.type) and event.id >= earliest
+        ]
         ready[:] = [] if self._cursor.is_dismissed else allowed
         if not ready:
             return

@@ -72,6 +72,7 @@ class Walk:
             events = [item for item in items if isinstance(item, RingEvent) and not item.is_forgotten]
             if events:  # else the log has lost them all; it goes on behind them
                 self._pass(events)
+                self._fanout.history.held.take(events)  # they may pass out of the ring before they are given
                 return self._chosen(events)
         self._is_over = True
         return []
