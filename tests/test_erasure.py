@@ -519,6 +519,34 @@ async def test_a_bridge_forgets_at_once_and_its_viewers_count_on(valkey_server: 
     assert SECRET not in str(after.events)
 
 
+@pytest.mark.parametrize("pattern", [r"/\b[0-9]{13}\b/", "/[unclosed/"])
+async def test_what_a_mind_hides_hides_nothing_of_an_erasure(
+    valkey_server: RedisServer, tmp_path: Path, pattern: str
+) -> None:
+    with valkey_server.client() as client, serving(valkey_server.url, tmp_path) as bridge:
+        meant = append(client, "v5:stream", 10)[-1]
+        async with Client(bridge.url) as viewer:
+            await viewer.until_got("event", 10)
+            settings = Settings(redis_url=valkey_server.url, redact=(pattern,), event_bytes_max=20)
+            await _erased(settings, asked(ids=[meant]))
+            await viewer.until_got("event", 11)
+            assert [meant] == viewer.events[-1]["data"]["ids"]
+        async with Client(bridge.url) as after:
+            await after.until_got("event", 11)
+    assert BLANK == after.events[-2]["type"] and SECRET not in str(after.events)
+
+
+async def test_where_it_cannot_be_announced_nothing_is_erased(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eraser, "Broadcaster", lambda **_: 1 / 0)
+    with valkey_server.client() as client:
+        append(client, "v5:stream", 10)
+        with pytest.raises(ZeroDivisionError):
+            await _erased(Settings(redis_url=valkey_server.url), asked(types="error"))
+        assert "error" in [event["type"] for event in delivered(client)]
+
+
 @contextlib.contextmanager
 def emitting(server: RedisServer) -> Iterator[Broadcaster]:
     emitter = Broadcaster(settings=Settings(redis_url=server.url))

@@ -30,6 +30,7 @@ __all__ = ["Eraser", "Found", "Report"]
 ARCHIVER_WAIT_S: Final = 10.0
 LOOK_S: Final = 0.1
 SAY_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +104,24 @@ class Eraser:
         Raises:
             UnreachableError: Redis or PostgreSQL does not answer, or refuses; the same again does what is left.
         """
+        # What announces comes first: what cannot be made then erases nothing.
+        emitter = Broadcaster(settings=_announcing(self._settings))
+        try:
+            return await self._erase(emitter)
+        finally:
+            await asyncio.to_thread(emitter.close, CLOSE_TIMEOUT_S)
+
+    async def _erase(self, emitter: Broadcaster) -> Report:
         in_stream = await self._stream.erase()
         archived = None if self._archive is None else await self._archive.erase()
         # To the bridges also where nothing was found: it may be in their memory alone.
-        await asyncio.to_thread(self._say, in_stream, archived)
+        await asyncio.to_thread(self._say, emitter, in_stream, archived)
         has_passed = True
         if self._archive is not None and archived is not None:
             has_passed = await self._wait_for_archiver(self._archive)
             if late := await self._archive.erase():
                 # A bridge may have read some of them after it had forgotten the others.
-                await asyncio.to_thread(self._say, 0, late)
+                await asyncio.to_thread(self._say, emitter, 0, late)
                 archived += late
         # Also where nothing was found: it may have been found by a run that came no further than here.
         redis_files = await self._stream.purge()
@@ -120,12 +129,11 @@ class Eraser:
         unread = self._stream.unread.union(self._archive.unread if self._archive is not None else ())
         return Report(in_stream, archived, has_passed, redis_files, pages, tuple(sorted(unread)))
 
-    def _say(self, in_stream: int, archived: int | None) -> None:
+    def _say(self, emitter: Broadcaster, in_stream: int, archived: int | None) -> None:
         until = {} if self._stream.end is None else {"until": str(self._stream.end)}
         data = {**self._erasure.as_data(), **until, "stream": in_stream}
-        emitter = Broadcaster(settings=self._settings.with_changes(limits=()))
         emitter.emit(ERASED, data | ({} if archived is None else {"archive": archived}))
-        if not emitter.close(SAY_TIMEOUT_S):
+        if not emitter.flush(SAY_TIMEOUT_S):
             raise UnreachableError("the bridges could not be told, and still hold it: the same command again")
 
     async def _wait_for_archiver(self, archive: ArchiveEraser) -> bool:
@@ -135,3 +143,8 @@ class Eraser:
                 return False
             await asyncio.sleep(LOOK_S)
         return True
+
+
+def _announcing(settings: Settings) -> Settings:
+    """The settings without whatever would change or withhold an announcement, which bridges have to read as it is."""
+    return settings.with_changes(limits=(), redact=(), event_bytes_max=Settings().event_bytes_max)
