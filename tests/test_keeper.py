@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
 from broadcast.consumers import connection, keeper
+from broadcast.consumers.blanking import ArchiveEraser
 from broadcast.consumers.keeper import Keeper
 from broadcast.log.cancelling import end_tasks
-from broadcast.log.partitions import WEEK_MS, make, name_of, older_than, week_of
+from broadcast.log.erasure import Erasure
+from broadcast.log.partitions import WEEK_MS, detach, detached, make, name_of, older_than, week_of
 from broadcast.settings import Settings
 from tests.archivers import append, archive_once, archiving, ask, is_consistent, stored
 from tests.archives import database, fill
@@ -137,6 +140,49 @@ async def test_the_week_that_takes_long_to_count_goes_all_the_same(url: str, mon
         await end_tasks(work)
     assert notes[0].startswith("dropped"), notes
     assert [] == ask(url, "SELECT * FROM counts")
+
+
+async def test_what_is_erased_while_a_week_is_dropped_counts_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_ms, ids = weeks_ago(9), []
+    events = [{**event(at_ms, at_ms), "id": f"{at_ms}-0"} for at_ms in (old_ms, old_ms + 1, weeks_ago(0))]
+    await asyncio.to_thread(fill, url, events)
+    ids = [each["id"] for each in events[:2]]
+    execute: Any = psycopg.AsyncConnection.execute
+
+    async def interrupted(self: Any, query: Any, *arguments: Any, **more: Any) -> Any:
+        if "DROP TABLE" in str(query) and ids:
+            eraser = ArchiveEraser(url, Erasure.asked(ids=ids, now=datetime.now(UTC)))
+            ids.clear()
+            eraser.epoch, eraser.end = "e1", None
+            await eraser.erase()
+        return await execute(self, query, *arguments, **more)
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", interrupted)
+    notes: list[str] = []
+    work = asyncio.create_task(Keeper(Settings(database_url=url), "me", keep_s=7 * 86400, on_note=notes.append).run())
+    async with asyncio.timeout(10):
+        while not notes:
+            await asyncio.sleep(0.01)
+    await end_tasks(work)
+    assert notes[0].startswith("dropped") and not ids, notes
+    assert [("x", 1)] == ask(url, "SELECT type, events FROM types")
+
+
+async def test_a_drop_that_was_cut_off_is_finished_and_a_type_that_lives_stays(url: str) -> None:
+    old_ms = weeks_ago(9)
+    await asyncio.to_thread(fill, url, [{**event(at_ms, 0), "id": f"{at_ms}-0"} for at_ms in (old_ms, weeks_ago(0))])
+    ask(url, "UPDATE types SET events = 0")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as other:
+        async with other.transaction():
+            await detach(other, name_of(week_of(old_ms)))
+        await make(other, [week_of(old_ms)])  # and something came into that week again
+        work = asyncio.create_task(Keeper(Settings(database_url=url), "me", keep_s=None, on_note=print).run())
+        async with asyncio.timeout(10):
+            while await detached(other):
+                await asyncio.sleep(0.01)
+        await end_tasks(work)
+    assert name_of(week_of(old_ms)) in partitions(url)
+    assert [("x",)] == ask(url, "SELECT type FROM types")
 
 
 async def test_partitions_are_made_while_others_are_read_and_by_two_at_once(url: str) -> None:

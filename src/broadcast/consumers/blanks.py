@@ -15,7 +15,7 @@ from broadcast.log.archive import Place
 from broadcast.log.counts import HOUR_MS, MINUTE_MS
 from broadcast.log.erasure import BLANK, blank
 
-__all__ = ["Blanked", "blank_out", "unpark"]
+__all__ = ["Blanked", "blank_out", "drop_types", "unpark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,20 @@ async def _count_anew(connection: psycopg.AsyncConnection[Any], batch: list[Blan
             "ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = c.events + excluded.events",
             _rows(counts),
         )
-    await connection.execute("DELETE FROM types WHERE events <= 0")
+    await drop_types(connection)
     spans, begins, names = (list(column) for column in zip(*sorted(counts), strict=True))
     await connection.execute(
         "DELETE FROM counts c USING unnest(%s::bigint[], %s::bigint[], %s::text[]) "
         "AS changed (span_ms, begin_ms, type) WHERE c.span_ms = changed.span_ms AND c.begin_ms = changed.begin_ms "
         "AND c.type = changed.type AND c.events <= 0",
         (spans, begins, names),
+    )
+
+
+async def drop_types(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Strike off the types that are no more: whoever reads some types only looks here which there are."""
+    await connection.execute(
+        "DELETE FROM types WHERE events <= 0 AND NOT EXISTS (SELECT 1 FROM events WHERE events.type = types.type)"
     )
 
 

@@ -12,8 +12,9 @@ import psycopg
 from psycopg import sql
 
 from broadcast.consumers.batch import HOUR_MS, MINUTE_MS
+from broadcast.consumers.blanks import drop_types
 from broadcast.consumers.connection import connect
-from broadcast.log.partitions import begin_ms, make, older_than, week_of
+from broadcast.log.partitions import begin_ms, detach, detached, make, older_than, week_of
 from broadcast.log.position import EntryId
 from broadcast.settings import Settings
 
@@ -87,26 +88,16 @@ class Keeper:
         async with await connect(self._settings.database_url, f"broadcast-keeper-{self._holder}") as connection:
             this_week = week_of(int(time.time() * 1000))
             await make(connection, range(this_week, this_week + AHEAD_WEEKS + 1))
+            await self._drop_detached(connection)  # a run before this one may have left some
             if self._keep_s is not None:
                 await self._forget(connection, int((time.time() - self._keep_s) * 1000))
 
     async def _forget(self, connection: psycopg.AsyncConnection[Any], before_ms: int) -> None:
         for name in await older_than(connection, before_ms):
             async with connection.transaction():
-                await connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(LOCK_TIMEOUT_MS),))
-                # Nobody waits for the count, and that of a large week takes its time: the lock is asked for after it.
-                await connection.execute("SELECT set_config('statement_timeout', '0', true)")
-                table = sql.Identifier(name)
-                count = sql.SQL("SELECT type, count(*) FROM {} GROUP BY type").format(table)
-                gone = dict(await (await connection.execute(count)).fetchall())
-                # In the order in which a batch takes its locks: the events, then the types.
-                await connection.execute(sql.SQL("DROP TABLE {}").format(table))
-                await connection.execute(
-                    "UPDATE types SET events = types.events - gone.events "
-                    "FROM unnest(%s::text[], %s::bigint[]) AS gone (type, events) WHERE types.type = gone.type",
-                    (list(gone), list(gone.values())),
-                )
-                await connection.execute("DELETE FROM types WHERE events <= 0")
+                await _wait_shortly(connection)
+                await detach(connection, name)
+            await self._drop_detached(connection)
             self._on_note(f"dropped {name}: older than is to be kept")
         # As far back as the events that are left.
         oldest_ms = begin_ms(week_of(before_ms))
@@ -119,6 +110,22 @@ class Keeper:
             "DELETE FROM gaps WHERE coalesce(before_ms, after_ms) < %s AND announced", (oldest_ms,)
         )
         await connection.execute("DELETE FROM producers WHERE last_ms < %s", (oldest_ms,))
+
+    async def _drop_detached(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        for name in await detached(connection):
+            async with connection.transaction():
+                await _wait_shortly(connection)
+                # Counted once nobody can change it any more: an erasure counts anew what it takes out.
+                table = sql.Identifier(name)
+                count = sql.SQL("SELECT type, count(*) FROM {} GROUP BY type").format(table)
+                gone = dict(await (await connection.execute(count)).fetchall())
+                await connection.execute(sql.SQL("DROP TABLE {}").format(table))
+                await connection.execute(
+                    "UPDATE types SET events = types.events - gone.events "
+                    "FROM unnest(%s::text[], %s::bigint[]) AS gone (type, events) WHERE types.type = gone.type",
+                    (list(gone), list(gone.values())),
+                )
+                await drop_types(connection)
 
     async def _announce(self) -> bool:
         """Emit what was not announced; whether all of it is in the log."""
@@ -144,3 +151,9 @@ class Keeper:
             self._broadcaster = Broadcaster(settings=self._settings)
         self._broadcaster.emit("broadcast.gap", data)
         return self._broadcaster.flush(FLUSH_S)
+
+
+async def _wait_shortly(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(LOCK_TIMEOUT_MS),))
+    # To count a large week takes its time, and nobody waits for that.
+    await connection.execute("SELECT set_config('statement_timeout', '0', true)")

@@ -1,4 +1,4 @@
-"""The archive's partitions: weeks of the id's time. Pure but for the two that run what they say."""
+"""The archive's partitions: weeks of the id's time. Pure but for those that run what they say."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-__all__ = ["WEEK_MS", "begin_ms", "make", "name_of", "older_than", "week_of"]
+__all__ = ["WEEK_MS", "begin_ms", "detach", "detached", "make", "name_of", "older_than", "week_of"]
 
 WEEK_MS: Final = 7 * 24 * 3600 * 1000
 LOCK: Final = 0x76355F7765656B
 """The advisory lock's number: `v5_week`."""
+_DETACHED: Final = "detached_"
 _MONDAY_MS: Final = 4 * 24 * 3600 * 1000
 """1970-01-05 was the first Monday."""
 _YEARS_END_MS: Final = 253_402_300_800_000
@@ -73,6 +74,29 @@ async def older_than(connection: psycopg.AsyncConnection[Any], id_ms: int) -> li
     """The partitions that hold nothing but what is older; a week goes as a whole, or stays."""
     weeks = {name: _week_named(name) for name in await standing(connection)}
     return sorted(name for name, week in weeks.items() if week is not None and begin_ms(week + 1) <= id_ms)
+
+
+async def detach(connection: psycopg.AsyncConnection[Any], name: str) -> None:
+    """Take a partition out of the archive; as a table of another name it stays, until it is dropped.
+
+    Args:
+        connection: in a transaction; readers and writers wait until that is over.
+        name: the partition's.
+    """
+    table = sql.Identifier(name)
+    await connection.execute(sql.SQL("ALTER TABLE events DETACH PARTITION {}").format(table))
+    # Under its old name nobody could make it again.
+    await connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(table, sql.Identifier(_DETACHED + name)))
+
+
+async def detached(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+    """The tables that were partitions, also those whose dropping was cut off."""
+    rows = await connection.execute(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid) AND starts_with(relname, %s)",
+        (_DETACHED,),
+    )
+    names = sorted(name for (name,) in await rows.fetchall())
+    return [name for name in names if _week_named(name.removeprefix(_DETACHED)) is not None]
 
 
 def _week_named(name: str) -> int | None:
