@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from broadcast import Broadcaster, listen
 from broadcast.bridge.ring import Ring, RingEvent
-from broadcast.consumers import eraser
+from broadcast.consumers import eraser, vacuum
 from broadcast.consumers.blanking import ArchiveEraser
 from broadcast.consumers.eraser import Eraser, Found, Report
+from broadcast.consumers.vacuum import Purged
 from broadcast.errors import FilterError, PositionError
 from broadcast.event import timestamp
 from broadcast.log.cancelling import end_tasks
@@ -496,9 +497,48 @@ async def test_a_range_of_times_finds_what_came_late_and_what_is_far_ahead_of_it
         work.epoch, work.end = "e1", EntryId(2**62, 0)
         assert expected == await work.count()
         assert expected == await work.erase()
-        assert "vacuumed" == await work.purge()
+        assert Purged("vacuumed", is_done=True) == await work.purge()
     assert [(0,)] == archived(archive_url, "SELECT data->'n' FROM events WHERE type = 'note' ORDER BY id_ms")
     assert is_consistent(archive_url)
+
+
+def test_bytes_that_a_snapshot_keeps_are_not_said_to_be_gone(
+    valkey_server: RedisServer, archive_url: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vacuum, "RETRY_S", 0.1)
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e1")
+        append(client, "v5:stream", 40)
+        fill(archive_url, delivered(client))
+        arguments = ("erase", "--type", "error", "--yes", "--database-url", archive_url)
+        with psycopg.connect(archive_url) as dumping:
+            dumping.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            dumping.execute("SELECT count(*) FROM gaps")
+            code, out, _ = command(*arguments, redis_url=valkey_server.url)
+            assert 1 == code and "4 blanked; not clean yet: a snapshot that is open" in out
+        fill(archive_url, delivered(client)[-1:])
+        code, out, _ = command(*arguments, redis_url=valkey_server.url)
+        assert 0 == code and "0 blanked; vacuumed\n" in out, out
+
+
+def test_whoever_may_not_vacuum_is_told_so(
+    valkey_server: RedisServer, archive_url: str, postgresql_server: PostgresqlServer, command: Command
+) -> None:
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e1")
+        append(client, "v5:stream", 40)
+        fill(archive_url, delivered(client))
+    with psycopg.connect(archive_url, autocommit=True) as owner:
+        owner.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+        try:
+            owner.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest")
+            url = psycopg.conninfo.make_conninfo(archive_url, user="guest", password="guest")
+            code, out, err = command(
+                "erase", "--type", "error", "--yes", "--database-url", url, redis_url=valkey_server.url
+            )
+        finally:
+            owner.execute("DROP OWNED BY guest; DROP ROLE guest")
+    assert 1 == code and "not vacuumed (permission denied to" in out and "pg_statistic" not in out, (out, err)
 
 
 async def test_a_bridge_forgets_at_once_and_its_viewers_count_on(valkey_server: RedisServer, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ __all__ = ["erase"]
 
 CUT_OFF: Final = 143
 """The exit code after SIGTERM, as shells have it."""
-NOT_PASSED: Final = 1
-"""The exit code where the archiver may still write some of it."""
+LEFT: Final = 1
+"""The exit code where the archiver may still write some of it, or the archive's pages still hold it."""
 UNREAD_SHOWN: Final = 20
 
 
@@ -62,7 +62,7 @@ async def _erase(settings: Settings, erasure: Erasure, *, is_agreed: bool) -> in
         sys.stderr.write(f"\n{said}\n")
         raise
     _tell(done)
-    return 0 if done.has_passed else NOT_PASSED
+    return 0 if done.has_passed and done.is_clean else LEFT
 
 
 def _unread(ids: tuple[EntryId, ...]) -> str:

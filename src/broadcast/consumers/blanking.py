@@ -18,6 +18,7 @@ from broadcast.consumers.blanks import Blanked, blank_out, unpark
 from broadcast.consumers.connection import connect
 from broadcast.consumers.parking import parked_pages
 from broadcast.consumers.selection import KEPT, Selection
+from broadcast.consumers.vacuum import Purged, vacuum
 from broadcast.errors import SettingError, UnreachableError
 from broadcast.log.archive import Place, read_extent
 from broadcast.log.erasure import Erasure
@@ -106,23 +107,13 @@ class ArchiveEraser:
         number = None if extent is None else extent.number_of(self.epoch or "")
         return extent is not None and number is not None and Place(number, self.newest) <= extent.end
 
-    async def purge(self) -> str:
-        """Clean the pages that held what is gone, and what the planner had noted of it.
-
-        Returns:
-            What is said of it.
-        """
+    async def purge(self) -> Purged:
+        """Clean the pages that held what is gone, and what the planner had noted of it."""
         try:
             async with self._connected() as connection:
-                for name in await self._where(connection):
-                    await connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.SQL(name)))  # pyright: ignore
-                # Nobody but a person lets the whole be analysed: it then has samples of its own.
-                noted = "SELECT 1 FROM pg_statistic WHERE starelid = 'events'::regclass LIMIT 1"
-                if await (await connection.execute(noted)).fetchone():
-                    await connection.execute("ANALYZE events")
+                return await vacuum(connection, await self._where(connection))
         except UnreachableError as error:
-            return f"not vacuumed ({error})"
-        return "vacuumed"
+            return Purged(f"not vacuumed ({error})", is_done=False)
 
     async def _where(self, connection: psycopg.AsyncConnection[Any]) -> list[str]:
         """The tables where something may have been erased, now or by a run that came no further."""

@@ -55,6 +55,8 @@ class Report:
     """What is said of Redis's own files."""
     archive_pages: str
     """What is said of PostgreSQL's pages; empty where there is no archive."""
+    is_clean: bool = True
+    """Whether they hold nothing of it any more."""
     unread: tuple[EntryId, ...] = ()
     """Entries that are no events, so that nobody can tell whether they are of a type that is meant; they are left."""
 
@@ -125,9 +127,12 @@ class Eraser:
                 archived += late
         # Also where nothing was found: it may have been found by a run that came no further than here.
         redis_files = await self._stream.purge()
-        pages = await self._archive.purge() if self._archive is not None else ""
+        pages, is_clean = "", True
+        if self._archive is not None:
+            purged = await self._archive.purge()
+            pages, is_clean = purged.said, purged.is_done
         unread = self._stream.unread.union(self._archive.unread if self._archive is not None else ())
-        return Report(in_stream, archived, has_passed, redis_files, pages, tuple(sorted(unread)))
+        return Report(in_stream, archived, has_passed, redis_files, pages, is_clean, tuple(sorted(unread)))
 
     def _say(self, emitter: Broadcaster, in_stream: int, archived: int | None) -> None:
         until = {} if self._stream.end is None else {"until": str(self._stream.end)}
