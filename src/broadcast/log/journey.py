@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, cast
+from typing import cast
 
 from broadcast.log.delivered import Delivered
 from broadcast.log.entry import Entry
+from broadcast.log.places import LATE_MS, milliseconds
 from broadcast.log.position import EntryId, Position, Seen
 
 __all__ = ["End", "Journey"]
-
-LATE_MS: Final = 60_000
-"""What comes later than this after its own time is late: the archive has an index of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,7 @@ class End:
     @property
     def _ms(self) -> int:
         if self.ts is not None:
-            return int(datetime.fromisoformat(self.ts).timestamp() * 1000)
+            return milliseconds(self.ts)
         return 0 if self.position is None else self.position.id.ms
 
     def archived_until(self) -> Position:
