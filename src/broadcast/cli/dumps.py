@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
-from broadcast.cli.interrupts import run_until_signalled
+from broadcast.cli.interrupts import CUT_OFF, run_until_signalled
 from broadcast.consumers.dump_file import DumpWriter, lines_of
 from broadcast.consumers.exporter import Exporter
 from broadcast.consumers.importer import Importer
@@ -17,8 +17,6 @@ from broadcast.errors import BroadcastError
 __all__ = ["export_to", "import_from"]
 
 TELL_S: Final = 0.5
-CUT_OFF: Final = 143
-"""The exit code after SIGTERM, as shells have it."""
 
 
 class _Progress:
