@@ -344,7 +344,7 @@ async def test_an_id_that_no_column_holds_is_parked_alone(valkey_server: RedisSe
         append(client, PLAIN, entry_id="5-18446744073709551615")
         append(client, PLAIN, entry_id="253402300799999-0")
         append(client, PLAIN, entry_id="9223372036854775807-0")
-        append(client, PLAIN, entry_id="18446744073709551614-7")
+        append(client, PLAIN, by="mind:1", entry_id="18446744073709551614-7")
         await archive_once(valkey_server, url)
         append(client, PLAIN, entry_id="18446744073709551615-7")
         await archive_once(valkey_server, url)

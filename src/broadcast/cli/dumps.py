@@ -90,6 +90,8 @@ async def _import(importer: Importer, path: Path | None) -> None:
     except BroadcastError as error:
         raise BroadcastError(f"{path or 'standard input'}: {error} ({importer.done.fresh} new events so far)") from None
     notes = [f"{done.events - done.fresh - done.beyond} were there"]
+    if done.parked:
+        notes.append(f"{done.parked} cannot be stored and were parked")
     if done.unplaced:
         notes.append(f"{done.unplaced} lines without an id left out")
     if done.beyond:

@@ -22,7 +22,7 @@ from broadcast.consumers.headroom import Headroom
 from broadcast.consumers.intake import Intake
 from broadcast.consumers.keeper import Keeper
 from broadcast.consumers.patience import Patience
-from broadcast.consumers.store import FencedError, Store, is_refusal
+from broadcast.consumers.store import FencedError, Store, refusal_of
 from broadcast.errors import SettingError, UnreachableError
 from broadcast.log.cancelling import end_tasks
 from broadcast.log.position import START, Position
@@ -252,22 +252,14 @@ class Archiver:
         try:
             fresh = await store.commit(batch)
         except psycopg.Error as error:
-            if not is_refusal(error) or not batch.rows:
+            refusal = refusal_of(error)
+            parts = batch.parts(refusal) if refusal and batch.rows else []
+            if not parts:
                 raise
-            for part in self._parts(batch, error):
+            for part in parts:
                 await self._store(store, part)
             return
         self._note_stored(store, batch, fresh, time.monotonic() - began_s)
-
-    def _parts(self, batch: Batch, error: psycopg.Error) -> tuple[Batch, ...]:
-        if len(batch.rows) > 1:
-            return batch.halves()
-        row = batch.rows[0]
-        if row.line is None:
-            raise error
-        said = f"PostgreSQL: {error.diag.message_primary or error}"[:500]
-        # What stands in its place was refused, too: there is nothing left but to park it.
-        return (batch.parked_for(said, with_row=row.parked is None),)
 
     def _note_stored(self, store: Store, batch: Batch, fresh: int, took_s: float) -> None:
         assert store.checkpoint is not None, "a commit sets it"
