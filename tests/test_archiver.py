@@ -111,7 +111,9 @@ async def test_without_a_database_or_with_another_stream_in_it_the_error_says_wh
         await Archiver(settings_of(valkey_server, url)).run()
 
 
-@pytest.mark.parametrize("made", ["TABLE events ()", "TABLE types ()", "INDEX events_of_type ON other (a)", "TYPE gaps AS ENUM ()"])
+@pytest.mark.parametrize(
+    "made", ["TABLE events ()", "TABLE types ()", "INDEX events_of_type ON other (a)", "TYPE gaps AS ENUM ()"]
+)
 async def test_a_database_that_is_somebody_elses_is_refused_and_left_as_it_was(
     valkey_server: RedisServer, url: str, made: str
 ) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from broadcast.embedded.folder import FolderInUseError, FolderLock
+from broadcast.embedded.folder import FolderLock, take_folder
 from broadcast.embedded.process import stop_process
 from broadcast.embedded.programs import Account, Programs, find_programs, other_account
 from broadcast.errors import BroadcastError, SettingError
@@ -96,7 +96,7 @@ class PrivatePostgresql:
             if major is None:
                 raise
             self._refuse_major(major)
-        self._lock = self._take_folder()
+        self._lock = take_folder(self.folder, lambda: _pid_in(self.data), signal.SIGINT)
         self.folder.chmod(0o700)  # its log may show what is written
         if len(os.fsencode(self.data / SOCKET)) > SOCKET_PATH_BYTES_MAX:
             self._alias = Path(tempfile.mkdtemp(prefix="broadcast-")) / "data"
@@ -126,6 +126,10 @@ class PrivatePostgresql:
                 self._fail(f"no answer for {START_TIMEOUT_S:g} s")
             time.sleep(0.02)
 
+    def restart(self) -> None:
+        """Begin to start it again after it has ended by itself."""
+        self._launch()
+
     def stop(self) -> None:
         """End it in good order, and with force if that takes too long."""
         for process in (self._making, self._process):
@@ -145,15 +149,6 @@ class PrivatePostgresql:
     @property
     def _new(self) -> Path:
         return self.folder / "data.new"
-
-    def _take_folder(self) -> FolderLock:
-        try:
-            return FolderLock(self.folder)
-        except FolderInUseError as error:
-            if error.server is None or error.server != _pid_in(self.data) or _is_running(error.starter):
-                raise
-            # Its `broadcast up` was killed and it was left behind: nobody but us needs it any more.
-            return _taken_from_orphan(self.folder, error.server)
 
     def _refuse_major(self, major: int) -> None:
         ours = find_programs(None, self._account)
@@ -255,27 +250,3 @@ def _pid_file(data: Path) -> list[str]:
 def _pid_in(data: Path) -> int | None:
     lines = _pid_file(data)
     return int(lines[0]) if lines and lines[0].isdigit() else None
-
-
-def _is_running(pid: int | None) -> bool:
-    try:
-        os.kill(pid or 0, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _taken_from_orphan(folder: Path, pid: int) -> FolderLock:
-    """End a server that was left behind, and take its folder: its children hold that a moment longer."""
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGINT)
-    while True:
-        try:
-            return FolderLock(folder)
-        except FolderInUseError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.02)
