@@ -22,7 +22,7 @@ from rich.text import Text
 from broadcast.cli.children import start_archiver, start_bridge, start_mind, state_folder
 from broadcast.cli.interrupts import ending_signals, run_until_signalled
 from broadcast.cli.reach import bridge_url
-from broadcast.cli.running import forget_running, note_running
+from broadcast.cli.running import noted_running
 from broadcast.cli.tail import event_line
 from broadcast.cli.watch import Watch
 from broadcast.embedded import PrivatePostgresql, PrivateValkey
@@ -80,8 +80,7 @@ def up(settings: Settings, wanted: Wanted) -> int:
             console.print(f"archive   {archive.finished()}", markup=False)
             if archive.url:
                 watch.add(start_archiver(stack, settings, environment))
-                stack.callback(forget_running)
-                note_running(url, archive.url)
+                stack.enter_context(noted_running(url, archive.url))
             if archive.url and archive.server is not None:
                 watch.keep("PostgreSQL", archive.server, is_needed=False)
             _print_address(console, settings, url, has_redis=not wanted.redis)
