@@ -8,6 +8,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,5 +111,6 @@ class Watch:
         kept.restarts += 1
         kept.began_s = now_s
         self._say(f"{kept.name} has ended by itself and is started again, {where}")
-        kept.server.restart()
+        with contextlib.suppress(OSError):  # its program is gone, say: it counts as an end like any other
+            kept.server.restart()
         return ""
