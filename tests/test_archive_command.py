@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.archivers import add, ask, numbers, stored
+from broadcast.consumers import archiver
+from broadcast.errors import UnreachableError
+from broadcast.settings import Settings
+from tests.archivers import Work, add, ask, numbers, settings_of, stored
 from tests.archives import database
 from tests.postgresql import PostgresqlServer
 from tests.programs import PATIENCE_S, Command, environment, started, wait_until
@@ -66,3 +70,31 @@ def test_a_signal_ends_it_in_good_order_and_the_next_one_goes_on(
             assert 0 == process.wait(PATIENCE_S)
     assert '"events": 10' in (tmp_path / "err").read_text()
     assert list(range(60)) == numbers(stored(url))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_one_that_runs_once_and_is_cut_off_does_not_say_that_all_is_there(
+    valkey_server: RedisServer, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    nowhere = "postgresql://127.0.0.1:1/nowhere"
+    arguments = ("archive", "--once", "--database-url", nowhere)
+    with started(*arguments, folder=tmp_path, redis_url=valkey_server.url) as process:
+        wait_until(lambda: "waiting" in (tmp_path / "err").read_text())
+        process.send_signal(number)
+        assert code == process.wait(PATIENCE_S)
+
+
+async def test_one_that_runs_once_waits_no_longer_than_a_moment_for_what_is_away(
+    valkey_server: RedisServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver, "ONCE_WAIT_S", 0.3)
+    monkeypatch.setattr(archiver, "HOLD_S", 0.1)
+    for settings, who in (
+        (settings_of(valkey_server, "postgresql://127.0.0.1:1/nowhere"), "PostgreSQL"),
+        (Settings(redis_url="redis://127.0.0.1:1/0", database_url=url), "Redis"),
+    ):
+        work = Work(settings, is_once=True)
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(UnreachableError, match=f"^{who}.*; given up after 0.3 s"):
+                await work.archiver.run()
+        assert not work.archiver.is_over

@@ -111,6 +111,20 @@ async def test_without_a_database_or_with_another_stream_in_it_the_error_says_wh
         await Archiver(settings_of(valkey_server, url)).run()
 
 
+@pytest.mark.parametrize(
+    "made", ["TABLE events ()", "TABLE types ()", "INDEX events_of_type ON other (a)", "TYPE gaps AS ENUM ()"]
+)
+async def test_a_database_that_is_somebody_elses_is_refused_and_left_as_it_was(
+    valkey_server: RedisServer, url: str, made: str
+) -> None:
+    ask(url, "CREATE TABLE other (a int)")
+    ask(url, f"CREATE {made}")
+    with pytest.raises(SettingError, match=r"not ours \(\w+ \"(events|types|events_of_type|gaps)\" already exists\)"):
+        async with asyncio.timeout(PATIENCE_S):
+            await Archiver(settings_of(valkey_server, url)).run()
+    assert [(None,)] == ask(url, "SELECT to_regclass('broadcast_migrations')")
+
+
 # --- exactly once
 
 
@@ -344,7 +358,7 @@ async def test_an_id_that_no_column_holds_is_parked_alone(valkey_server: RedisSe
         append(client, PLAIN, entry_id="5-18446744073709551615")
         append(client, PLAIN, entry_id="253402300799999-0")
         append(client, PLAIN, entry_id="9223372036854775807-0")
-        append(client, PLAIN, entry_id="18446744073709551614-7")
+        append(client, PLAIN, by="mind:1", entry_id="18446744073709551614-7")
         await archive_once(valkey_server, url)
         append(client, PLAIN, entry_id="18446744073709551615-7")
         await archive_once(valkey_server, url)

@@ -198,10 +198,33 @@ def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: st
     recorder.close()
     (tmp_path / ".events.jsonl.epoch").write_text("e7\n")
     code, _, err = command("import", str(file), "--database-url", target)
-    assert (0, "imported  11 events; 0 were there, 1 lines without an id left out\n") == (code, err)
+    notes = "0 were there, 1 cannot be stored and were parked, 1 lines without an id left out"
+    assert (0, f"imported  11 events; {notes}\n") == (code, err)
     assert [("e7",)] == query(target, "SELECT name FROM epochs")
     assert [("broadcast.malformed",)] == query(target, "SELECT type FROM events WHERE n = 11")
     assert [(True,)] == query(target, r"SELECT convert_from(raw, 'UTF8') LIKE '%u0000b%' FROM parked")
+
+
+def test_what_postgresql_refuses_is_parked_alone_and_the_rest_comes_in(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    long = "".join(chr(0x4E00 + i * 7919 % 20000) for i in range(3000))  # longer than an index takes
+    poisons: dict[int, dict[str, Any]] = {3: {"type": long}, 7: {"n": 2**63}, 9: {"by": long}, 10: {"by": long[:90]}}
+    events = [event | poisons.get(event["n"], {}) for event in life(30)]
+    events.append(life(1, first=31)[0] | {"id": "18446744073709551614-7"})
+    file = tmp_path / "events.jsonl"
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert (0, "imported  30 events; 1 were there, 2 cannot be stored and were parked\n") == (code, err)
+    assert [("broadcast.malformed", 3)] == query(target, "SELECT type, n FROM events WHERE type LIKE 'broadcast.%'")
+    assert [(False,), (True,)] == query(target, "SELECT error LIKE '%index row%' FROM parked ORDER BY id_ms DESC")
+    assert [(30,)] == query(target, "SELECT sum(events)::int FROM types")
+    assert [(T0 + 7000,)] == query(target, "SELECT id_ms FROM events WHERE n IS NULL")
+    assert [(T0 + 9000,), (T0 + 10000,)] == query(target, "SELECT id_ms FROM events WHERE by IS NULL ORDER BY id_ms")
+    assert [("p", 31)] == query(target, "SELECT name, last_seq FROM producers")
+
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert (0, "imported  0 events; 31 were there\n") == (code, err)
 
 
 def test_the_past_comes_before_what_an_archiver_has_written_meanwhile(

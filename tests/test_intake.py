@@ -78,7 +78,7 @@ def test_a_batch_is_halved_down_to_one_with_the_same_checkpoint_behind_it() -> N
     taken = Intake(Position(START))
     taken.take_in(entries(0, 5), now_s=0)
     batch = taken.take()
-    front, back = batch.halves()
+    front, back = batch.parts("refused")
     assert [2, 3] == [len(front.rows), len(back.rows)]
     assert [EntryId(2, 0), EntryId(5, 0)] == [front.end.id, back.end.id]
     assert batch.lines(7) == front.lines(7) + back.lines(7)

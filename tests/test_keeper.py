@@ -18,7 +18,7 @@ from broadcast.log.cancelling import end_tasks
 from broadcast.log.erasure import Erasure
 from broadcast.log.partitions import WEEK_MS, detach, detached, make, name_of, older_than, week_of
 from broadcast.settings import Settings
-from tests.archivers import append, archive_once, archiving, ask, is_consistent, stored
+from tests.archivers import Work, append, archive_once, archiving, ask, is_consistent, settings_of, stored
 from tests.archives import database, fill
 from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer
@@ -201,3 +201,20 @@ async def test_partitions_are_made_while_others_are_read_and_by_two_at_once(url:
         assert [name_of(week) for week in range(5)] == partitions(url)
         await reading.rollback()
         assert [name_of(0), name_of(1)] == await older_than(one, 3 * WEEK_MS)
+
+
+async def test_one_that_runs_once_drops_what_is_too_old_and_announces_what_was_not(
+    valkey_server: RedisServer, url: str
+) -> None:
+    with valkey_server.client() as client:
+        for number, age in enumerate((13, 0)):
+            append(client, event(weeks_ago(age), number), entry_id=f"{weeks_ago(age)}-0")
+        await archive_once(valkey_server, url)
+        ask(url, "INSERT INTO gaps (epoch, after_ms, after_seq, lost, reason) VALUES (1, 1, 0, 5, 'trimmed')")
+        work = Work(settings_of(valkey_server, url), keep_s=30 * 86400, is_once=True)
+        await work.archiver.run()
+        assert "broadcast.gap" in str(client.xrevrange("v5:stream", count=1))
+    assert work.archiver.is_over
+    assert [1] == [each["data"]["i"] for each in stored(url)]
+    assert name_of(week_of(weeks_ago(13))) not in partitions(url)
+    assert [(True,)] == ask(url, "SELECT announced FROM gaps")

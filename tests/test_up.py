@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from broadcast import Broadcaster
@@ -21,7 +22,9 @@ from broadcast.cli.children import example_mind
 from broadcast.embedded import PrivateValkey
 from broadcast.errors import BroadcastError
 from broadcast.settings import Settings
+from tests.archives import database
 from tests.bridges import serving
+from tests.postgresql import PostgresqlServer
 from tests.programs import COMMAND, environment, run, started, wait_until
 from tests.servers import RedisServer, free_port
 
@@ -177,6 +180,75 @@ def test_a_part_that_ends_by_itself_ends_the_whole_and_is_named(tmp_path: Path) 
     assert "the bridge ended by itself" in (tmp_path / "err").read_text("utf-8")
 
 
+def test_killed_it_leaves_nothing_behind_that_the_next_one_cannot_go_on_from(tmp_path: Path) -> None:
+    arguments = ("up", "--port", str(free_port()))
+    for turn in range(2):
+        with started(*arguments, folder=tmp_path, new_group=True, XDG_STATE_HOME=str(tmp_path)) as up:
+            wait_until(lambda: "sense.project" in printed(tmp_path), what="the mind")
+            parts = children_of(up)
+            if turn == 0:
+                up.kill()
+                # Bridge, archiver and mind notice it; the servers are ended by the next one.
+                ours = [part for part in parts if "broadcast.cli.lifeline" in part.cmdline()]
+                assert 3 == len(ours)
+                wait_until(lambda: left_of(ours) == [], what="the end of what was left behind")  # noqa: B023
+                assert "Traceback" not in (tmp_path / "v5-broadcast" / f"bridge-{arguments[-1]}.log").read_text()
+            else:
+                up.send_signal(signal.SIGINT)
+                assert 0 == up.wait(40)
+                assert [] == left_of(parts)
+
+
+@pytest.mark.parametrize("name", ["PostgreSQL", "Valkey"])
+def test_a_private_server_that_is_killed_is_started_again_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
+    arguments = ("up", "--no-mind", "--port", str(free_port()))
+    with started(*arguments, folder=tmp_path, new_group=True, XDG_STATE_HOME=str(tmp_path)) as up:
+        wait_until(lambda: "Ctrl-C" in printed(tmp_path))
+        archive = re.search(r"archive +(postgresql://\S+) \(", printed(tmp_path))
+        assert archive
+        emitter = Broadcaster(settings=Settings(redis_url=address_in(tmp_path)))
+        emitter.emit("note", {"n": 1})
+        wait_until(lambda: notes_in(archive[1]) == 1)
+        server = {"PostgreSQL": "postgres", "Valkey": "valkey-server"}[name]
+        next(part for part in children_of(up) if part.ppid() == up.pid and server in part.name()).kill()
+        wait_until(lambda: f"{name} has ended by itself and is started again, its log: " in printed(tmp_path))
+        emitter.emit("note", {"n": 2})
+        wait_until(lambda: notes_in(archive[1]) == 2, what="the archiver")
+        emitter.close(5)
+        up.send_signal(signal.SIGINT)
+        assert 0 == up.wait(40)
+
+
+def notes_in(url: str) -> int:
+    try:
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SELECT count(*) FROM events WHERE type = 'note'").fetchone()
+            return int(row[0]) if row else 0
+    except psycopg.Error:
+        return -1
+
+
+def test_an_archive_that_is_none_is_said_with_the_reason_and_the_rest_goes_on(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, tmp_path: Path
+) -> None:
+    with database(postgresql_server) as url, psycopg.connect(url, autocommit=True) as app:
+        app.execute("CREATE TABLE events (a int)")
+        arguments = ("up", "--no-mind", "--port", str(free_port()))
+        more = {"XDG_STATE_HOME": str(tmp_path), "DATABASE_URL": url}
+        with started(*arguments, folder=tmp_path, redis_url=valkey_server.url, new_group=True, **more) as up:
+            wait_until(lambda: "the rest goes on without it" in printed(tmp_path))
+            said = (
+                r'ended by itself with code 1: broadcast: DATABASE_URL: .*"events" already exists.* log: .*/archiver-'
+            )
+            assert re.search(said, printed(tmp_path))
+            emitter = Broadcaster(settings=Settings(redis_url=valkey_server.url))
+            emitter.emit("sense.project", {"sense": "warmth", "projection": "the sun"})
+            assert emitter.close(5)
+            wait_until(lambda: "warmth: the sun" in printed(tmp_path))
+            up.send_signal(signal.SIGINT)
+            assert 0 == up.wait(40)
+
+
 def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
     first = PrivateValkey(tmp_path, port=free_port())
     first.start()
@@ -190,24 +262,33 @@ def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
     again.stop()
 
 
-def test_a_server_whose_starter_was_killed_keeps_its_folder_to_itself(tmp_path: Path) -> None:
+def test_a_server_whose_starter_was_killed_is_ended_and_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
     program = f"""
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from broadcast.embedded import PrivateValkey
-valkey = PrivateValkey(Path({str(tmp_path)!r}), port={free_port()})
+valkey = PrivateValkey(Path({str(tmp_path)!r}), port={port})
 valkey.start()
 print(valkey.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
     killed = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
-    server = psutil.Process(int(killed.stdout))
+    orphan = psutil.Process(int(killed.stdout))
+    emitter = Broadcaster(settings=Settings(redis_url=f"redis://127.0.0.1:{port}"))
+    emitter.emit("note", {"text": "keep me"})
+    assert emitter.close(5)
+    monkeypatch.setattr("broadcast.embedded.valkey.DEFAULT_PORT", port)
+    valkey = PrivateValkey(tmp_path)
     try:
-        with pytest.raises(BroadcastError, match=f"its server {server.pid}"):
-            PrivateValkey(tmp_path, port=free_port()).start()
+        valkey.start()
+        assert port == valkey.port, "minds still know it by that one"
+        assert [] == left_of([orphan])
+        assert "1 events, 1 ever" in run("doctor", redis_url=valkey.url)[1]
     finally:
-        server.kill()
+        valkey.stop()
 
 
 def test_takes_another_port_where_the_usual_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from broadcast.cli.interrupts import run_until_signalled
+from broadcast.cli.interrupts import CUT_OFF, run_until_signalled
 from broadcast.cli.logs import configure_logs
 from broadcast.errors import SettingError
 from broadcast.settings import Settings
@@ -26,10 +26,11 @@ def archive(settings: Settings, *, keep_s: float | None, is_once: bool) -> int:
         is_once: whether to end when everything that was there is archived.
 
     Returns:
-        The exit code.
+        The exit code; with `is_once` it is 0 only if everything is there.
 
     Raises:
         SettingError: there is no database to write to, or not one that can be written to.
+        UnreachableError: with `is_once`: Redis or PostgreSQL was away for too long.
     """
     try:
         from broadcast.consumers.archiver import Archiver
@@ -46,7 +47,7 @@ def archive(settings: Settings, *, keep_s: float | None, is_once: bool) -> int:
     done = archiver.progress
     position = done.position and str(done.position.id)
     log.info("archived", events=done.events, repeats=done.repeats, parked=done.parked, up_to=position)
-    return code
+    return code if archiver.is_over or not is_once else code or CUT_OFF
 
 
 def collect_seldom() -> None:

@@ -8,23 +8,54 @@ import subprocess
 import sys
 import time
 import urllib.error
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from rich.console import Console
 
+from broadcast.cli.lifeline import CHILD_STOP_S
 from broadcast.cli.reach import ask_bridge
 from broadcast.embedded.process import stop_process
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.settings import Settings
 
-__all__ = ["example_mind", "private_state_folder", "start_archiver", "start_bridge", "start_mind", "state_folder"]
+__all__ = [
+    "Child",
+    "example_mind",
+    "private_state_folder",
+    "start_archiver",
+    "start_bridge",
+    "start_mind",
+    "state_folder",
+]
 
 READY_TIMEOUT_S: Final = 30.0
-CHILD_STOP_S: Final = 10.0
 NO_ANSWER: Final = "no answer yet"
+WORDS_MAX: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child process."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log_path: Path | None
+    """What it says; None where that goes to the terminal."""
+    is_needed: bool
+    """Whether the others are nothing without it."""
+
+    def last_words(self) -> str:
+        """That it ended by itself, and the last line of its log."""
+        ended = f"the {self.name} ended by itself with code {self.process.returncode}"
+        if self.log_path is None:
+            return ended
+        lines = self.log_path.read_text("utf-8", "replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"{ended}: {said[:WORDS_MAX]} (its log: {self.log_path})" if said else ended
 
 
 def state_folder() -> Path:
@@ -44,7 +75,7 @@ def private_state_folder() -> Path:
 
 def start_bridge(
     stack: contextlib.ExitStack, console: Console, settings: Settings, environment: dict[str, str]
-) -> subprocess.Popen[Any]:
+) -> Child:
     """Start the bridge, and wait until it is ready.
 
     Args:
@@ -57,23 +88,13 @@ def start_bridge(
         SettingError: it ended at once.
         BroadcastError: it is not ready in time; the text names its log.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "broadcast",
-        "serve",
-        "--host",
-        settings.host,
-        "--port",
-        str(settings.port),
-    ]
+    command = ["-m", "broadcast", "serve", "--host", settings.host, "--port", str(settings.port)]
     log_path = _log_path("bridge", settings)
-    with log_path.open("wb") as log:
-        child = _start(stack, command, environment, stderr=log)
+    child = Child("bridge", _start(stack, command, environment, log_path), log_path, is_needed=True)
     deadline = time.monotonic() + READY_TIMEOUT_S
     said = ""
     while missing := _missing_for(settings):
-        if child.poll() is not None:
+        if child.process.poll() is not None:
             raise SettingError(f"the bridge did not start: {log_path.read_text('utf-8', 'replace')[-500:].strip()}")
         if time.monotonic() > deadline:
             raise BroadcastError(
@@ -103,21 +124,20 @@ def _log_path(name: str, settings: Settings) -> Path:
     return private_state_folder() / f"{name}-{settings.port}.log"
 
 
-def start_archiver(
-    stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str]
-) -> subprocess.Popen[Any]:
+def start_archiver(stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str]) -> Child:
     """Start the archiver, which waits for whatever it needs by itself."""
-    with _log_path("archiver", settings).open("wb") as log:
-        return _start(stack, [sys.executable, "-m", "broadcast", "archive"], environment, stderr=log)
+    log_path = _log_path("archiver", settings)
+    process = _start(stack, ["-m", "broadcast", "archive"], environment, log_path)
+    return Child("archiver", process, log_path, is_needed=False)
 
 
-def start_mind(stack: contextlib.ExitStack, environment: dict[str, str]) -> subprocess.Popen[Any]:
+def start_mind(stack: contextlib.ExitStack, environment: dict[str, str]) -> Child:
     """Start the example mind.
 
     Raises:
         SettingError: there is none.
     """
-    return _start(stack, [sys.executable, str(example_mind())], environment, stderr=None)
+    return Child("mind", _start(stack, [str(example_mind())], environment, None), None, is_needed=True)
 
 
 def example_mind() -> Path:
@@ -136,12 +156,15 @@ def example_mind() -> Path:
 
 
 def _start(
-    stack: contextlib.ExitStack, command: list[str], environment: dict[str, str], *, stderr: Any
-) -> subprocess.Popen[Any]:
-    # A group of its own: Ctrl-C on the terminal reaches us alone, and we end the others in our order.
-    child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
-        start_new_session=True,
-    )  # fmt: skip
+    stack: contextlib.ExitStack, arguments: list[str], environment: dict[str, str], log_path: Path | None
+) -> subprocess.Popen[bytes]:
+    with contextlib.nullcontext() if log_path is None else log_path.open("wb") as log:
+        # A group of its own: Ctrl-C on the terminal reaches us alone, and we end the others in our order.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "broadcast.cli.lifeline", *arguments], env=environment, stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    assert child.stdin is not None
+    stack.callback(child.stdin.close)  # its lifeline: nothing is ever written there
     stack.callback(stop_process, child, timeout_s=CHILD_STOP_S)
     return child

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
-from broadcast.cli.interrupts import run_until_signalled
+from broadcast.cli.interrupts import CUT_OFF, run_until_signalled
 from broadcast.consumers.dump_file import DumpWriter, lines_of
 from broadcast.consumers.exporter import Exporter
 from broadcast.consumers.importer import Importer
@@ -17,8 +17,6 @@ from broadcast.errors import BroadcastError
 __all__ = ["export_to", "import_from"]
 
 TELL_S: Final = 0.5
-CUT_OFF: Final = 143
-"""The exit code after SIGTERM, as shells have it."""
 
 
 class _Progress:
@@ -92,6 +90,8 @@ async def _import(importer: Importer, path: Path | None) -> None:
     except BroadcastError as error:
         raise BroadcastError(f"{path or 'standard input'}: {error} ({importer.done.fresh} new events so far)") from None
     notes = [f"{done.events - done.fresh - done.beyond} were there"]
+    if done.parked:
+        notes.append(f"{done.parked} cannot be stored and were parked")
     if done.unplaced:
         notes.append(f"{done.unplaced} lines without an id left out")
     if done.beyond:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final
 
-from broadcast.cli.interrupts import run_until_signalled
+from broadcast.cli.interrupts import CUT_OFF, run_until_signalled
 from broadcast.consumers.eraser import Eraser, Found, Report
 from broadcast.errors import SettingError
 from broadcast.log.erasure import Erasure
@@ -16,8 +16,6 @@ from broadcast.settings import Settings
 __all__ = ["erase"]
 
 
-CUT_OFF: Final = 143
-"""The exit code after SIGTERM, as shells have it."""
 LEFT: Final = 1
 """The exit code where the archiver may still write some of it, or the archive's pages still hold it."""
 UNREAD_SHOWN: Final = 20

@@ -7,9 +7,11 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, Final
 
-__all__ = ["ending_signals", "run_until_signalled"]
+__all__ = ["CUT_OFF", "ending_signals", "run_until_signalled"]
 
 CANCEL_AGAIN_S: Final = 0.1
+CUT_OFF: Final = 143
+"""The exit code after SIGTERM, as shells have it, of a command that has not done what it was to do."""
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:

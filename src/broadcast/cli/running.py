@@ -1,9 +1,15 @@
-"""What the `broadcast up` of this account runs, so that other commands find it."""
+"""What each `broadcast up` of this account runs, so that other commands find it: a file for each of them.
+
+A file is locked as long as its `up` lives, also one that is killed in the end: what nobody holds is of no account.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +17,7 @@ import orjson
 
 from broadcast.cli.children import private_state_folder, state_folder
 
-__all__ = ["Running", "forget_running", "note_running", "running_here"]
+__all__ = ["Running", "noted_running", "running_here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,35 +30,44 @@ class Running:
     database_url: str
 
 
-def _path() -> Path:
-    return state_folder() / "running.json"
+def _folder() -> Path:
+    return state_folder() / "running"
 
 
-def note_running(redis_url: str, database_url: str) -> None:
-    """Write down what this process runs."""
+@contextmanager
+def noted_running(redis_url: str, database_url: str) -> Generator[None]:
+    """Have it written down what this process runs."""
     private_state_folder()
-    fresh = _path().with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(asdict(Running(os.getpid(), redis_url, database_url))))
-    fresh.replace(_path())
+    _folder().mkdir(mode=0o700, exist_ok=True)
+    path = _folder() / f"{os.getpid()}.json"
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(orjson.dumps(asdict(Running(os.getpid(), redis_url, database_url))))
+        file.flush()
+        fresh.replace(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
-def forget_running() -> None:
-    """This process ends; what another has written since stays."""
-    if (noted := _noted()) is not None and noted.pid == os.getpid():
-        _path().unlink(missing_ok=True)
+def running_here() -> list[Running]:
+    """What runs, with an archive; the first started first."""
+    found: list[tuple[float, Running]] = []
+    for path in _folder().glob("*.json"):
+        # Gone meanwhile, of another account, or half a line: it is none of those that are looked for.
+        with contextlib.suppress(OSError, ValueError, TypeError), path.open("rb") as file:
+            if _is_held(file.fileno()):
+                found.append((path.stat().st_mtime, Running(**orjson.loads(file.read()))))
+            else:
+                path.unlink(missing_ok=True)
+    return [running for _, running in sorted(found, key=lambda each: each[0])]
 
 
-def running_here() -> Running | None:
-    """What runs; None if nothing does, or without an archive."""
-    noted = _noted()
-    if noted is not None:
-        with contextlib.suppress(OSError):
-            os.kill(noted.pid, 0)
-            return noted
-    return None
-
-
-def _noted() -> Running | None:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Running(**orjson.loads(_path().read_bytes()))
-    return None
+def _is_held(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -7,15 +7,14 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
 
 from rich.console import Console
 from rich.text import Text
@@ -23,8 +22,9 @@ from rich.text import Text
 from broadcast.cli.children import start_archiver, start_bridge, start_mind, state_folder
 from broadcast.cli.interrupts import ending_signals, run_until_signalled
 from broadcast.cli.reach import bridge_url
-from broadcast.cli.running import forget_running, note_running
+from broadcast.cli.running import noted_running
 from broadcast.cli.tail import event_line
+from broadcast.cli.watch import Watch
 from broadcast.embedded import PrivatePostgresql, PrivateValkey
 from broadcast.embedded.folder import FolderInUseError
 from broadcast.errors import BroadcastError, SettingError
@@ -32,8 +32,6 @@ from broadcast.log.listen import Listener
 from broadcast.settings import Settings
 
 __all__ = ["up"]
-
-WATCH_S: Final = 0.3
 
 
 class _Stop(BaseException):
@@ -72,23 +70,25 @@ def up(settings: Settings, wanted: Wanted) -> int:
     with contextlib.ExitStack() as stack:
         try:
             settings = settings.with_changes(port=_free_port_of(settings))
+            watch = Watch(partial(console.print, markup=False))
             archive = _begin_archive(stack, settings, wanted)
-            url = _start_valkey(stack, console, wanted.data) if wanted.redis else settings.redis_url
+            url = _start_valkey(stack, console, watch, wanted.data) if wanted.redis else settings.redis_url
             environment = {**_without_archive(os.environ), "REDIS_URL": url}
             if archive.url:
                 environment["DATABASE_URL"] = archive.url
-            children = {"bridge": start_bridge(stack, console, settings, environment)}
+            watch.add(start_bridge(stack, console, settings, environment))
             console.print(f"archive   {archive.finished()}", markup=False)
             if archive.url:
-                children["archiver"] = start_archiver(stack, settings, environment)
-                stack.callback(forget_running)
-                note_running(url, archive.url)
+                watch.add(start_archiver(stack, settings, environment))
+                stack.enter_context(noted_running(url, archive.url))
+            if archive.url and archive.server is not None:
+                watch.keep("PostgreSQL", archive.server, is_needed=False)
             _print_address(console, settings, url, has_redis=not wanted.redis)
             if wanted.mind:
-                children["mind"] = start_mind(stack, environment)
+                watch.add(start_mind(stack, environment))
             stack.callback(console.print, "\nstopping …", style="dim")
             console.print("Ctrl-C ends everything.\n", style="dim")
-            _show_events(console, url, began, children)
+            _show_events(console, url, began, watch)
         except _Stop:
             pass
         finally:
@@ -120,11 +120,12 @@ def _free_port_of(settings: Settings) -> int:
         return int(probe.getsockname()[1])
 
 
-def _start_valkey(stack: contextlib.ExitStack, console: Console, data: Path | None) -> str:
+def _start_valkey(stack: contextlib.ExitStack, console: Console, watch: Watch, data: Path | None) -> str:
     folder = data if data is not None else state_folder() / "valkey"
     valkey = PrivateValkey(folder.absolute())
     stack.callback(valkey.stop)
     valkey.start()
+    watch.keep("Valkey", valkey, is_needed=True)
     console.print(f"Valkey    {valkey.url}, its data in {valkey.folder}")
     return valkey.url
 
@@ -182,7 +183,7 @@ def _print_address(console: Console, settings: Settings, url: str, *, has_redis:
         console.print(f"your mind [bold]export REDIS_URL={url}[/bold]   then: from broadcast import emit")
 
 
-def _show_events(console: Console, url: str, began: str, children: dict[str, subprocess.Popen[Any]]) -> None:
+def _show_events(console: Console, url: str, began: str, watch: Watch) -> None:
     """Print digests until a signal comes, or a part of the whole ends by itself.
 
     Raises:
@@ -193,7 +194,7 @@ def _show_events(console: Console, url: str, began: str, children: dict[str, sub
     async def show() -> None:
         async with asyncio.TaskGroup() as group:
             shown = group.create_task(_print_events(console, url, began))
-            ended.append(await _first_to_end(children))
+            ended.append(await watch.run())
             shown.cancel()
 
     run_until_signalled(show())
@@ -205,11 +206,3 @@ async def _print_events(console: Console, url: str, began: str) -> None:
     async with aclosing(Listener(None, began, redis_url=url, name="up").events()) as events:
         async for event in events:
             console.print(event_line(event, width=console.width), overflow="ellipsis", no_wrap=True)
-
-
-async def _first_to_end(children: dict[str, subprocess.Popen[Any]]) -> str:
-    while True:
-        for name, child in children.items():
-            if child.poll() is not None:
-                return f"the {name} ended by itself with code {child.returncode}; everything is stopped"
-        await asyncio.sleep(WATCH_S)

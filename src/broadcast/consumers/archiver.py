@@ -21,8 +21,9 @@ from broadcast.consumers.batch import Batch
 from broadcast.consumers.headroom import Headroom
 from broadcast.consumers.intake import Intake
 from broadcast.consumers.keeper import Keeper
-from broadcast.consumers.store import FencedError, Store, is_refusal
-from broadcast.errors import SettingError
+from broadcast.consumers.patience import Patience
+from broadcast.consumers.store import FencedError, Store, refusal_of
+from broadcast.errors import SettingError, UnreachableError
 from broadcast.log.cancelling import end_tasks
 from broadcast.log.position import START, Position
 from broadcast.log.stream import LinkDown, LinkUp, StreamReader
@@ -35,6 +36,8 @@ HOLD_S: Final = 3.0
 STANDBY_S: Final = 2.0
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
+ONCE_WAIT_S: Final = 60.0
+"""So long one that shall end waits for PostgreSQL, for Redis, or for another archiver to be silent."""
 READ_EVENTS_MAX: Final = 1_000
 STOP_S: Final = 10.0
 """The batch at hand may take so long when the archiver is told to end."""
@@ -70,7 +73,8 @@ class Archiver:
     Args:
         settings: where both are: `redis_url`, `stream`, `database_url`.
         keep_s: what is older goes, a week at a time; None keeps everything for ever.
-        is_once: whether it ends when everything that was there is archived.
+        is_once: whether it ends when everything that was there is archived, what is too old is dropped, and gaps are
+            announced.
         on_note: told in a sentence what it waits for, and what it met.
 
     Raises:
@@ -91,7 +95,10 @@ class Archiver:
             )
         self.settings = settings
         self.progress = Progress()
+        self.is_over = False
+        """Whether all of it was done; never without `is_once`."""
         self._is_once = is_once
+        self._redis, self._postgresql = (Patience(ONCE_WAIT_S if is_once else None) for _ in range(2))
         self._on_note = on_note or _ignore
         # Long enough that no other has it, short enough for the name of a connection.
         self.holder = f"archiver-{os.urandom(8).hex()}"
@@ -106,6 +113,7 @@ class Archiver:
 
         Raises:
             SettingError: the database is not one that this archiver can work with.
+            UnreachableError: with `is_once`: Redis or PostgreSQL was away for too long.
         """
         headroom = asyncio.create_task(self._headroom.run())
         try:
@@ -126,6 +134,8 @@ class Archiver:
                 self._waits(str(error), is_holder=False)
                 await asyncio.sleep(STANDBY_S)
                 continue
+            except UnreachableError:  # an OSError, too: patience has come to its end
+                raise
             except (psycopg.Error, OSError) as error:
                 self._waits(f"PostgreSQL: {type(error).__name__}: {error}"[:300].partition("\n")[0])
             backoff_s = _next_backoff_s(backoff_s, has_worked=self.progress.batches > batches)
@@ -135,6 +145,9 @@ class Archiver:
         if not self.progress.error:
             self._on_note(f"{error}; waiting")
         self.progress = replace(self.progress, error=error, is_holder=self.progress.is_holder and is_holder)
+        now_s = time.monotonic()
+        self._postgresql.away(error, now_s=now_s)
+        self._postgresql.check(now_s=now_s)
 
     async def _work(self) -> None:
         """From the checkpoint on, until something fails."""
@@ -148,6 +161,8 @@ class Archiver:
             begin = Position(START) if store.checkpoint is None else store.checkpoint.position
             self.progress = replace(self.progress, error="", is_holder=True, position=store.checkpoint and begin)
             await self._archive(store, Intake(begin))
+            await self._look_after(store)
+            self.is_over = True
             await store.release()
         except asyncio.CancelledError:
             await self._finished(store.release())
@@ -163,7 +178,9 @@ class Archiver:
             renews_epoch=True,
             read_events_max=READ_EVENTS_MAX,
         )
-        tasks = [asyncio.create_task(self._read(reader, intake)), asyncio.create_task(self._keeper.run())]
+        tasks = [asyncio.create_task(self._read(reader, intake))]
+        if not self._is_once:
+            tasks.append(asyncio.create_task(self._keeper.run()))
         for task in tasks:
             task.add_done_callback(lambda _: self._changed.set())
         try:
@@ -171,6 +188,7 @@ class Archiver:
                 for task in tasks:
                     if task.done():  # neither ends but by a fault of ours
                         task.result()
+                self._redis.check(now_s=time.monotonic())
                 if await self._is_due(intake):
                     batch = intake.take()
                     self._has_room.set()
@@ -181,15 +199,29 @@ class Archiver:
             await end_tasks(*tasks)
             await reader.aclose()
 
+    async def _look_after(self, store: Store) -> None:
+        """What the keeper has to do once; it may take long, and others are told meanwhile that this one lives."""
+        keeping = asyncio.create_task(self._keeper.once())
+        try:
+            while not keeping.done():
+                await asyncio.wait({keeping}, timeout=HOLD_S)
+                await store.hold()
+            keeping.result()
+        finally:
+            await end_tasks(keeping)
+
     async def _read(self, reader: StreamReader, intake: Intake) -> None:
         is_down = False
         async with aclosing(reader.tail(intake.position)) as items:
             async for item in items:
                 if isinstance(item, LinkDown):
                     self._on_note(f"Redis cannot be read ({item.error}); waiting")
+                    self._redis.away(f"Redis cannot be read ({item.error})", now_s=time.monotonic())
                     is_down = True
-                elif isinstance(item, LinkUp) and is_down:
-                    self._on_note("Redis can be read again")
+                elif isinstance(item, LinkUp):
+                    self._redis.back()
+                    if is_down:
+                        self._on_note("Redis can be read again")
                     is_down = False
                 intake.take_in(item, now_s=time.monotonic())
                 self._changed.set()
@@ -220,25 +252,18 @@ class Archiver:
         try:
             fresh = await store.commit(batch)
         except psycopg.Error as error:
-            if not is_refusal(error) or not batch.rows:
+            refusal = refusal_of(error)
+            parts = batch.parts(refusal) if refusal and batch.rows else []
+            if not parts:
                 raise
-            for part in self._parts(batch, error):
+            for part in parts:
                 await self._store(store, part)
             return
         self._note_stored(store, batch, fresh, time.monotonic() - began_s)
 
-    def _parts(self, batch: Batch, error: psycopg.Error) -> tuple[Batch, ...]:
-        if len(batch.rows) > 1:
-            return batch.halves()
-        row = batch.rows[0]
-        if row.line is None:
-            raise error
-        said = f"PostgreSQL: {error.diag.message_primary or error}"[:500]
-        # What stands in its place was refused, too: there is nothing left but to park it.
-        return (batch.parked_for(said, with_row=row.parked is None),)
-
     def _note_stored(self, store: Store, batch: Batch, fresh: int, took_s: float) -> None:
         assert store.checkpoint is not None, "a commit sets it"
+        self._postgresql.back()
         now, parked = self.progress, batch.parked
         self.progress = replace(
             now,

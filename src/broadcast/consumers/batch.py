@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from broadcast.consumers.rows import Parked, Row, replacement_of, row_of
+from broadcast.consumers.rows import Parked, Row, parts_of, row_of
 from broadcast.log.entry import Entry
+from broadcast.log.places import SEQ_MAX
 from broadcast.log.position import EntryId, Gap, Position
 
 __all__ = ["Batch", "EpochName"]
@@ -69,7 +70,7 @@ class Batch:
                 elif seq <= producers[name][0]:
                     self._rises = False
                     continue
-                producers[name] = (seq, row.entry.id.ms)
+                producers[name] = (seq, min(row.entry.id.ms, SEQ_MAX))
 
     def lines(self, epoch: int) -> bytes:
         """Its rows for COPY; the epoch's number stands in front of each."""
@@ -106,24 +107,20 @@ class Batch:
         batch.take(rows)
         return batch
 
-    def halves(self) -> tuple[Batch, Batch]:
-        """Two batches that are the same as this one, each with a checkpoint of its own."""
-        middle = len(self.rows) // 2
-        front, back = self.rows[:middle], self.rows[middle:]
-        end = _behind(front[-1].entry, self.epoch.name)
-        return self._of(front, end, self.gap), self._of(back, self.end, None)
-
-    def parked_for(self, error: str, *, with_row: bool) -> Batch:
-        """The batch of a single entry that PostgreSQL has refused.
+    def parts(self, error: str) -> list[Batch]:
+        """What to store instead of this one, which PostgreSQL has refused, each with a checkpoint of its own.
 
         Args:
             error: what it said.
-            with_row: whether a `broadcast.malformed` takes its place; else it is only parked.
+
+        Returns:
+            See `parts_of`.
         """
-        row = replacement_of(self.rows[0].entry, error)
-        if not with_row:
-            row.line = None
-        return self._of([row], self.end, self.gap)
+        parts = parts_of(self.rows, error)
+        ends = [_behind(part[-1].entry, self.epoch.name) for part in parts[:-1]]
+        # The gap lies in front of the first of them.
+        given = zip(parts, [*ends, self.end], [self.gap, None], strict=False)
+        return [self._of(part, end, gap) for part, end, gap in given]
 
     def counts(self) -> tuple[dict[str, int], dict[tuple[int, int, str], int]]:
         """How many rows of each type, and of each type in a minute and an hour of `ts`: `(span_ms, begin_ms, type)`."""

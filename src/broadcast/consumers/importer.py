@@ -20,9 +20,9 @@ import psycopg
 
 from broadcast.consumers.connection import connect
 from broadcast.consumers.log_numbers import numbered
-from broadcast.consumers.rows import COLUMNS, Row, row_of
-from broadcast.consumers.store import OF_A_PART
-from broadcast.consumers.writing import park
+from broadcast.consumers.rows import COLUMNS, Row, parts_of, row_of
+from broadcast.consumers.store import OF_A_PART, refusal_of
+from broadcast.consumers.writing import bigints, park
 from broadcast.errors import BroadcastError, EventError, UnreachableError
 from broadcast.log.archive import Epoch, Extent, Place, read_extent
 from broadcast.log.entry import Entry
@@ -77,6 +77,8 @@ class Imported:
     """Events without an id, which belong to no place in the log."""
     beyond: int = 0
     """Left out: they lie behind the archiver's checkpoint, and it will archive them itself."""
+    parked: int = 0
+    """No rows as they came: a `broadcast.malformed` stands in the place of each."""
 
 
 class Importer:
@@ -160,21 +162,41 @@ class Importer:
 
     async def _flush(self, connection: psycopg.AsyncConnection[Any]) -> None:
         rows, self._rows, self._chars = self._rows, [], 0
-        if not rows:
+        if rows:
+            await self._store(connection, rows)
+
+    async def _store(self, connection: psycopg.AsyncConnection[Any], rows: list[Row]) -> None:
+        """Store rows; those that PostgreSQL refuses in halves, down to the event that it refuses."""
+        numbers, beyond = dict(self._numbers), self.done.beyond
+        try:
+            fresh, parked = await self._commit(connection, rows)
+        except psycopg.Error as error:
+            refusal = refusal_of(error)
+            parts = parts_of(rows, refusal) if refusal else []
+            if not parts:
+                raise
+            self._numbers, self.done.beyond = numbers, beyond  # what was in that transaction is not there
+            for part in parts:
+                await self._store(connection, part)
             return
+        self.done.events += len(rows)
+        self.done.fresh += fresh
+        self.done.parked += parked
+        self.on_progress(self.done.events)
+
+    async def _commit(self, connection: psycopg.AsyncConnection[Any], rows: list[Row]) -> tuple[int, int]:
+        """Store rows in one transaction; how many were new, and how many are newly parked."""
         await make(connection, {week_of(row.entry.id.ms) for row in rows if row.line is not None})
         async with connection.transaction():
             # Whoever else writes waits, or is fenced off.
             await connection.execute("SELECT 1 FROM checkpoint FOR UPDATE")
             extent = await read_extent(connection)
-            number = await self._number_of(connection, rows[0].entry.id, extent)
+            number = await self._number_of(connection, _place_in(rows[0]), extent)
             kept = await self._kept(connection, rows, number, extent)
-            fresh = await _stored(connection, kept, number) if kept else 0
+            fresh, parked = await _stored(connection, kept, number) if kept else (0, 0)
             if fresh:
                 await connection.execute("UPDATE checkpoint SET imports = imports + 1")
-        self.done.events += len(rows)
-        self.done.fresh += fresh
-        self.on_progress(self.done.events)
+        return fresh, parked
 
     async def _number_of(self, connection: psycopg.AsyncConnection[Any], first: EntryId, extent: Extent | None) -> int:
         name = self._epoch
@@ -192,20 +214,22 @@ class Importer:
     ) -> list[Row]:
         """The rows that may go in; moves the checkpoint behind them where it has to."""
         holder = await (await connection.execute("SELECT holder FROM checkpoint")).fetchone()
-        last = rows[-1].entry
+        end = _place_in(rows[-1])
+        # An id that no bigint holds: the ordinal would be another entry's.
+        n = rows[-1].entry.n if end == rows[-1].entry.id else None
         is_all = self._is_whole and self._is_from_start
         if extent is None or holder is None:
             await connection.execute(
                 "INSERT INTO checkpoint (stream, epoch, id_ms, id_seq, n, holder, heard_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, 'epoch')",
-                (self._stream, number, *last.id, last.n, HOLDER if is_all else OF_A_PART),
+                (self._stream, number, *end, n, HOLDER if is_all else OF_A_PART),
             )
             self._has_met_checkpoint = True
             return rows
         self._has_met_checkpoint |= Place(number, rows[0].entry.id) <= extent.end
-        if is_all and Place(number, last.id) >= extent.end:
+        if is_all and Place(number, end) >= extent.end:
             await connection.execute("UPDATE checkpoint SET holder = %s WHERE holder = %s", (HOLDER, OF_A_PART))
-        if Place(number, last.id) <= extent.end:
+        if Place(number, end) <= extent.end:
             return rows
         goes_on = self._is_whole and self._has_met_checkpoint
         if not goes_on and holder[0] not in (HOLDER, OF_A_PART):
@@ -217,15 +241,18 @@ class Importer:
             kept = [row for row in rows if Place(number, row.entry.id) <= extent.end]
             self.done.beyond += len(rows) - len(kept)
             return kept
-        await connection.execute(
-            "UPDATE checkpoint SET epoch = %s, id_ms = %s, id_seq = %s, n = %s", (number, *last.id, last.n)
-        )
+        await connection.execute("UPDATE checkpoint SET epoch = %s, id_ms = %s, id_seq = %s, n = %s", (number, *end, n))
         if not goes_on:  # nobody archives into it: it has what was imported
             await connection.execute("UPDATE checkpoint SET holder = %s", (OF_A_PART,))
         return rows
 
 
-async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], number: int) -> int:
+def _place_in(row: Row) -> EntryId:
+    """Its id as the archive's columns hold it."""
+    return EntryId(*bigints(row.entry.id))
+
+
+async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], number: int) -> tuple[int, int]:
     lines = "".join(f"{number}\t{row.line}\n" for row in rows if row.line is not None)
     await connection.execute(_STAGE)
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
@@ -235,9 +262,9 @@ async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], num
     for row in rows:
         if row.identity is not None:
             name, seq = row.identity
-            last[name] = max(last.get(name, (0, 0)), (seq, row.entry.id.ms))
-    await park(connection, number, [row.parked for row in rows if row.parked is not None])
+            last[name] = max(last.get(name, (0, 0)), (seq, _place_in(row).ms))
+    parked = await park(connection, number, [row.parked for row in rows if row.parked is not None])
     names = sorted(last)
     values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
     await connection.execute(_PRODUCERS, values)
-    return int(found[0]) if found else 0
+    return int(found[0]) if found else 0, parked

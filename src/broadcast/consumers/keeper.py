@@ -84,6 +84,16 @@ class Keeper:
                 async with asyncio.timeout(max(0.1, round_at_s - time.monotonic())):
                     await self._wanted.wait()
 
+    async def once(self) -> None:
+        """Do all of it once; what Redis does not take is left to the next archiver.
+
+        Raises:
+            psycopg.Error: PostgreSQL does not answer, or somebody reads for long what is to be dropped.
+        """
+        await self._round()
+        if not await self._announce():
+            self._on_note("Redis takes no announcement of a gap now; the next archiver tries again")
+
     async def _round(self) -> None:
         async with await connect(self._settings.database_url, f"broadcast-keeper-{self._holder}") as connection:
             this_week = week_of(int(time.time() * 1000))

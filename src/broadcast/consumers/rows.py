@@ -19,7 +19,7 @@ from broadcast.log.entry import Entry
 from broadcast.log.places import SEQ_MAX, archived_identity
 from broadcast.log.position import EntryId
 
-__all__ = ["COLUMNS", "ID_MS_MAX", "Parked", "Row", "replacement_of", "row_of"]
+__all__ = ["COLUMNS", "ID_MS_MAX", "Parked", "Row", "parts_of", "replacement_of", "row_of"]
 
 COLUMNS: Final[LiteralString] = "epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n"
 """The columns of a line, in their order; the epoch's number comes in front when it is known."""
@@ -99,6 +99,28 @@ def replacement_of(entry: Entry, reason: str) -> Row:
     has_place = entry.id.ms <= ID_MS_MAX and entry.id.seq <= SEQ_MAX
     line = _line(entry.id, by, event, entry.n) if has_place else None
     return Row(entry, line, event["type"], ts, parked)
+
+
+def parts_of(rows: list[Row], error: str) -> list[list[Row]]:
+    """What to store in the place of rows that PostgreSQL has refused: halves, down to the one that it refuses.
+
+    Args:
+        rows: one at least.
+        error: what it said.
+
+    Returns:
+        In their order; of a single row what stands in its place, and nothing where nothing is left to be tried.
+    """
+    if len(rows) > 1:
+        middle = len(rows) // 2
+        return [rows[:middle], rows[middle:]]
+    row = rows[0]
+    if row.line is None:
+        return []
+    instead = replacement_of(row.entry, error)
+    if row.parked is not None:  # what stood in its place was refused, too: there is nothing left but to park it
+        instead.line = None
+    return [[instead]]
 
 
 def _ts_of(entry: Entry) -> str:

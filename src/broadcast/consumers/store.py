@@ -24,7 +24,7 @@ from broadcast.log.migrate import migrate
 from broadcast.log.partitions import make, week_of
 from broadcast.log.position import START, EntryId, Position
 
-__all__ = ["Checkpoint", "FencedError", "Store", "is_refusal"]
+__all__ = ["Checkpoint", "FencedError", "Store", "refusal_of"]
 
 CLAIM_LOCK_TIMEOUT_MS: Final = 3_000
 SILENT_S: Final = 10.0
@@ -56,9 +56,11 @@ class Checkpoint:
         return Position(self.id, self.n, self.name)
 
 
-def is_refusal(error: psycopg.Error) -> bool:
-    """Whether PostgreSQL says by it that it cannot store what it was given, now or later."""
-    return (error.sqlstate or "")[:2] in ("22", "54")  # data exception, program limit exceeded
+def refusal_of(error: psycopg.Error) -> str:
+    """What PostgreSQL says where it cannot store what it was given, now or later; empty for any other error."""
+    if (error.sqlstate or "")[:2] not in ("22", "54"):  # data exception, program limit exceeded
+        return ""
+    return f"PostgreSQL: {error.diag.message_primary or error}"[:500]
 
 
 class Store:
@@ -204,7 +206,7 @@ class Store:
 
         Raises:
             FencedError: another archiver holds the checkpoint; nothing was stored.
-            psycopg.Error: nothing was stored; see `is_refusal`.
+            psycopg.Error: nothing was stored; see `refusal_of`.
         """
         weeks = _weeks(batch)
         for left in reversed(range(PARTITION_TRIES)):

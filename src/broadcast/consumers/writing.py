@@ -53,8 +53,8 @@ async def write_batch(connection: psycopg.AsyncConnection[Any], epoch: int, batc
         await _note_gap(connection, epoch, batch.gap)
 
 
-async def park(connection: psycopg.AsyncConnection[Any], epoch: int, parked: Iterable[Parked]) -> None:
-    """Keep what cannot be stored as events, as it came; what is parked already stays."""
+async def park(connection: psycopg.AsyncConnection[Any], epoch: int, parked: Iterable[Parked]) -> int:
+    """Keep what cannot be stored as events, as it came; what is parked already stays. How many were new."""
     if rows := [(epoch, *each.id, each.by, each.raw, each.error) for each in parked]:
         async with connection.cursor() as cursor:
             await cursor.executemany(
@@ -62,6 +62,8 @@ async def park(connection: psycopg.AsyncConnection[Any], epoch: int, parked: Ite
                 "ON CONFLICT DO NOTHING",
                 rows,
             )
+            return cursor.rowcount
+    return 0
 
 
 async def _note_gap(connection: psycopg.AsyncConnection[Any], epoch: int, gap: Gap) -> None:

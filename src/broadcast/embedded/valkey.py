@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -11,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from broadcast.embedded.folder import FolderLock
+from broadcast.embedded.folder import FolderLock, take_folder
 from broadcast.embedded.process import stop_process
 from broadcast.errors import BroadcastError, SettingError
 
@@ -52,6 +54,8 @@ class PrivateValkey:
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:
         self.folder = folder
+        self.log_path = folder / "valkey.log"
+        self._has_port = port is not None
         self.port = port if port is not None else _default_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: FolderLock | None = None
@@ -78,9 +82,29 @@ class PrivateValkey:
             SettingError: there is no server program.
             BroadcastError: the folder is in use, or the server did not start; the text names its log.
         """
-        self._lock = FolderLock(self.folder)
-        log_path = self.folder / "valkey.log"
+        self._lock = take_folder(self.folder, self._pid_in_folder, signal.SIGTERM)
+        if not self._has_port:
+            self.port = _default_port()  # which one that was left behind may have had until now
+        self._launch()
+        self._wait_until_ready()
+
+    def restart(self) -> None:
+        """Begin to start it again after it has ended by itself."""
+        self._launch()
+
+    @property
+    def _pid_path(self) -> Path:
+        return self.folder.absolute() / "valkey.pid"
+
+    def _pid_in_folder(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._pid_path.read_text("ascii"))
+        return None
+
+    def _launch(self) -> None:
+        assert self._lock is not None
         arguments = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        arguments += ["--pidfile", str(self._pid_path)]
         # Append-only, flushed every second: what a killed machine may lose, the emitter keeps and appends again.
         durable = [
             "--appendonly",
@@ -92,7 +116,7 @@ class PrivateValkey:
             "--maxmemory-policy",
             "noeviction",
         ]
-        with log_path.open("ab") as log:
+        with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(find_server()), *arguments, *durable],
                 stdin=subprocess.DEVNULL,
@@ -102,14 +126,13 @@ class PrivateValkey:
                 pass_fds=[self._lock.fileno()],  # as long as it lives, also when we are killed
             )
         self._lock.note_server(self._process.pid)
-        self._wait_until_ready(log_path)
 
-    def _wait_until_ready(self, log_path: Path) -> None:
+    def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _answers(self.port):
             if self.pid is None or time.monotonic() > deadline:
                 self.stop()
-                raise BroadcastError(f"Valkey did not start on port {self.port}; its log: {log_path}")
+                raise BroadcastError(f"Valkey did not start on port {self.port}; its log: {self.log_path}")
             time.sleep(0.02)
 
     def stop(self) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from broadcast.errors import EventError
 from broadcast.event import Event, decode, delivered, malformed
 from broadcast.log.position import EntryId
 
-__all__ = ["Entry", "decode_entry", "numbered"]
+__all__ = ["IDENTITY_BYTES_MAX", "Entry", "decode_entry", "numbered"]
+
+IDENTITY_BYTES_MAX: Final = 256
+"""What is longer is no identity: nobody of ours writes such a one, and an index has to hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def numbered(entries: list[Entry], first_n: int | None) -> list[Entry]:
 
 
 def _identity(raw: bytes | None) -> str | None:
-    if not raw or len(raw) > 256:
+    if not raw or len(raw) > IDENTITY_BYTES_MAX:
         return None
     try:
         return raw.decode("utf-8")

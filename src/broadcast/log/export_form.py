@@ -18,7 +18,8 @@ import orjson
 from broadcast.errors import EventError, PositionError
 from broadcast.event import Event, decode, delivered
 from broadcast.log.archive import Epoch
-from broadcast.log.entry import Entry
+from broadcast.log.entry import IDENTITY_BYTES_MAX, Entry
+from broadcast.log.places import SEQ_MAX
 from broadcast.log.position import START, EntryId, parse_id
 
 __all__ = ["Exported", "Header", "Mark", "Unplaced", "end_line", "epoch_line", "header_line", "read_line"]
@@ -113,8 +114,9 @@ def read_line(line: bytes) -> Entry | Header | Mark | Exported | Unplaced:
         entry_id = parse_id(event["id"])
     except PositionError as error:
         raise EventError(str(error)) from None
-    by = by if isinstance(by, str) else None
-    n = n if type(n) is int else None
+    # What the log itself would not have as such is none: it belongs to the file alone.
+    by = by if isinstance(by, str) and 0 < len(by.encode()) <= IDENTITY_BYTES_MAX else None
+    n = n if type(n) is int and 0 < n <= SEQ_MAX else None
     return Entry(entry_id, delivered(event, entry_id=str(entry_id), by=by, n=n), by, n, raw=line)
 
 

@@ -52,11 +52,21 @@ async def migrate(connection: psycopg.AsyncConnection[Any]) -> list[str]:
             )
         for name, text in known:
             if name not in done:
-                # A file of this package's own, never anything that came from outside.
-                await connection.execute(cast("LiteralString", text))
+                await _run(connection, text)
                 await connection.execute("INSERT INTO broadcast_migrations (name) VALUES (%s)", (name,))
                 ran.append(name)
     return ran
+
+
+async def _run(connection: psycopg.AsyncConnection[Any], text: str) -> None:
+    try:
+        # A file of this package's own, never anything that came from outside.
+        await connection.execute(cast("LiteralString", text))
+    except (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject) as error:
+        raise SettingError(
+            f"DATABASE_URL: the database has something of that name that is not ours ({error.diag.message_primary}); "
+            "give the archive a database of its own, or a schema (…?options=-csearch_path%3Dmind)"
+        ) from None
 
 
 async def _done(connection: psycopg.AsyncConnection[Any]) -> set[str]:
@@ -64,11 +74,4 @@ async def _done(connection: psycopg.AsyncConnection[Any]) -> set[str]:
         "CREATE TABLE IF NOT EXISTS broadcast_migrations "
         "(name text PRIMARY KEY, run_at timestamptz NOT NULL DEFAULT now())"
     )
-    done = {row[0] for row in await (await connection.execute("SELECT name FROM broadcast_migrations")).fetchall()}
-    foreign = await (await connection.execute("SELECT to_regclass('events') IS NOT NULL")).fetchone()
-    if not done and foreign is not None and foreign[0]:
-        raise SettingError(
-            "DATABASE_URL: the database has a table 'events' that is not ours; give the archive a database of its own, "
-            "or a schema (…?options=-csearch_path%3Dmind)"
-        )
-    return done
+    return {row[0] for row in await (await connection.execute("SELECT name FROM broadcast_migrations")).fetchall()}
