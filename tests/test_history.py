@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -249,7 +249,7 @@ def test_a_closed_range_is_not_sent_twice(reader: Reader) -> None:
         assert (200, 304, b"") == (first.status, again.status, again.body)
         assert etag == again.headers["etag"] and "private, no-cache" == again.headers["cache-control"]
         assert etag != reader.ask("/history", headers, **{**closed, "limit": 7}).headers["etag"]
-    by_time = {"since": log[3]["ts"], "until": log[30]["ts"]}
+    by_time = {"since": log[3]["ts"], "until": log[10]["ts"]}  # nothing that is not archived yet came so late
     assert "etag" in reader.ask("/history", **by_time).headers
     for open_end in ({"since": log[3]["id"]}, {"until": log[-1]["id"]}, {"since": "5h", "until": log[30]["id"]}):
         assert "etag" not in reader.ask("/history", **open_end).headers
@@ -260,6 +260,31 @@ def test_a_closed_range_is_not_sent_twice(reader: Reader) -> None:
         with psycopg.connect(reader.url, autocommit=True) as connection:
             connection.execute(f"UPDATE {change}".encode())
         assert 200 == reader.ask("/history", {"If-None-Match": etag}, **closed).status
+
+
+def test_what_came_late_and_is_not_archived_yet_leaves_a_closed_range_without_an_etag(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    events = list(_plain(0, 200))
+    closed = {"since": events[3]["ts"], "until": events[30]["ts"], "limit": 1000}
+    late = {**events[-1], "ts": events[9]["ts"], "id": f"{BEGAN_MS + 300_000}-0", "by": "ada:1"}
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events)
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        append(client, events[-1])
+        context = bridge_over(valkey_server, url)
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World(events), url)
+        etag = reader.ask("/history", **closed).headers["etag"]
+        append(client, late)
+        runner.run(_until(lambda: str(bridge.fanout.head.id) == late["id"]))
+        answer = reader.ask("/history", {"If-None-Match": etag}, **closed)
+        assert 200 == answer.status and "etag" not in answer.headers
+        assert late == without_n(answer.json["events"][-1])
+        fill(url, [late])
+        answer = reader.ask("/history", {"If-None-Match": etag}, **closed)
+        assert 200 == answer.status and etag != answer.headers["etag"]
+        runner.run(context.__aexit__(None, None, None))
 
 
 def test_an_etag_is_the_same_on_every_bridge_and_cannot_be_made_up_without_the_secret(
@@ -575,6 +600,12 @@ def test_seconds_are_told_apart_of_few_events_only(
         last = reader.ask("/history", bucket="5s", since=events[70]["ts"]).json["buckets"]
         assert [5] * 6 == [bucket["count"] for bucket in last]
         runner.run(context.__aexit__(None, None, None))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 def _plain(first: int, count: int) -> Iterator[dict[str, Any]]:
