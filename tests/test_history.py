@@ -433,6 +433,14 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         runner.run(context.__aexit__(None, None, None))
 
 
+def test_what_the_archive_says_is_in_utf_8_whatever_libpq_is_told(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with reading(1, postgresql_server, valkey_server, ring_events_max=10) as reader:
+        assert reader.world.log == reader.lines() == reader.walk()
+
+
 def test_what_a_token_may_not_read_of_the_past_is_not_counted_for_it_either(valkey_server: RedisServer) -> None:
     token = issue_token(SECRET, subject="kai", types=None, ttl_s=600, replay={"count": 1})
     with valkey_server.client() as client, asyncio.Runner() as runner:

@@ -76,6 +76,8 @@ class Archive:
             max_idle=60.0,
             open=False,
         )
+        self.logs: frozenset[str] | None = None
+        """Which logs it had when it was last looked into; None if it never was."""
         self._is_open = False
         self._in_use = 0
         self._away_until_s = 0.0
