@@ -30,7 +30,7 @@ from broadcast.log.position import START, Position
 from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.pasts import BEGAN_MS, TYPES, Answer, World, append, ask, bridge_over, event, make_world
-from tests.postgresql import PostgresqlServer
+from tests.postgresql import PostgresqlServer, running_postgresql
 from tests.servers import RedisServer, free_port
 
 SECRET = "a secret of thirty-two bytes, or more"
@@ -439,6 +439,32 @@ def test_what_the_archive_says_is_in_utf_8_whatever_libpq_is_told(
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     with reading(1, postgresql_server, valkey_server, ring_events_max=10) as reader:
         assert reader.world.log == reader.lines() == reader.walk()
+
+
+def test_a_log_of_which_nothing_is_gone_is_read_from_any_time_while_the_archive_is_away(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the archive has had another log: what that has of the range would be missing, and nobody would know."""
+    events = list(_plain(0, 30))
+    before: dict[str, Any] = {"since": "2026-02-13T00:00:00Z"}
+    monkeypatch.setattr("broadcast.log.archive.CONNECT_TIMEOUT_S", 0.5)
+    with running_postgresql() as server, valkey_server.client() as client, asyncio.Runner() as runner:
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events:
+            append(client, entry)
+        fill(server.url, events[:20])
+        context = bridge_over(valkey_server, server.url, ring_events_max=10)
+        reader = Reader(runner, runner.run(context.__aenter__()), World(events), server.url)
+        assert events == reader.walk(**before)
+        server.stop(9)
+        assert events == reader.walk(**before) == reader.lines()
+        time.sleep(2.5)
+        server.start()
+        fill(server.url, list(_plain(40, 1)), epoch="e2")
+        assert 200 == reader.ask("/history", **before).status
+        server.stop(9)
+        assert 503 == reader.ask("/history", **before).status
+        runner.run(context.__aexit__(None, None, None))
 
 
 def test_what_a_token_may_not_read_of_the_past_is_not_counted_for_it_either(valkey_server: RedisServer) -> None:

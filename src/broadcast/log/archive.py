@@ -64,6 +64,7 @@ class Archive:
             kwargs={
                 "application_name": f"broadcast-{name}",
                 "connect_timeout": CONNECT_TIMEOUT_S,
+                "client_encoding": "utf8",  # whatever PGCLIENTENCODING says: JSON has no other
                 # The plan depends on the range; one that is made for all of them reads every partition.
                 "prepare_threshold": None,
             },
@@ -129,7 +130,13 @@ class Archive:
             UnreachableError: PostgreSQL does not answer, or refuses.
         """
         async with self.snapshot() as connection:
-            return await read_extent(connection)
+            return await self.extent_in(connection)
+
+    async def extent_in(self, connection: psycopg.AsyncConnection[Any]) -> Extent | None:
+        """The same in a snapshot of it."""
+        extent = await read_extent(connection)
+        self.logs = frozenset(() if extent is None else (epoch.name for epoch in extent.epochs))
+        return extent
 
     async def page(
         self,
