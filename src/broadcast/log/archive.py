@@ -19,6 +19,7 @@ from psycopg import capabilities, sql
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from broadcast.errors import UnreachableError
+from broadcast.log.epochs import epochs_of
 from broadcast.log.places import Archived, Epoch, Extent, Place, Range
 from broadcast.log.position import EntryId
 from broadcast.log.questions import DELIVERED, TS, select, stretches
@@ -257,7 +258,8 @@ async def read_range(
 ) -> Found:
     """The first events of a range, in the caller's snapshot; the arguments as those of `read_page`."""
     found = Found()
-    for stretch in stretches(asked, types, newest_first=newest_first, late_only=late_only):
+    epochs = await epochs_of(connection, asked)
+    for stretch in stretches(asked, epochs, types, newest_first=newest_first, late_only=late_only):
         for step in stretch.steps(count * WINDOW):
             begun = step.behind(found.rows[-1].place if found.rows else None, newest_first=newest_first)
             query = select(_COLUMNS, begun, count=count - len(found.rows), newest_first=newest_first)

@@ -99,12 +99,13 @@ class Stretch:
 
 
 def stretches(
-    asked: Range, types: list[str] | None, *, newest_first: bool = False, late_only: bool = False
+    asked: Range, epochs: list[int], types: list[str] | None, *, newest_first: bool = False, late_only: bool = False
 ) -> list[Stretch]:
     """A range in stretches of one epoch each, in the order in which they are wanted.
 
     Args:
         asked: the range.
+        epochs: what `epochs_of` said of it.
         types: None for all.
         newest_first: the other way round.
         late_only: only what came into the log late.
@@ -114,7 +115,7 @@ def stretches(
     first, last = asked.after.epoch, asked.until.epoch
     found = [
         part
-        for epoch in range(first, last + 1)
+        for epoch in epochs
         for part in Stretch(
             epoch=epoch,
             after=max(asked.after.id if epoch == first else START, asked.earliest.before()),
