@@ -23,10 +23,14 @@ from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
 from broadcast.bridge.past_events import PastEvent, producer_of
 from broadcast.bridge.tiers import Tiers
+from broadcast.consumers.exporter import Exporter
 from broadcast.event import timestamp
 from broadcast.filters import parse_filter
+from broadcast.log.archive import Archive
 from broadcast.log.places import EVERYTHING, archived_identity
 from broadcast.log.position import START, Position
+from broadcast.log.stream import StreamReader
+from broadcast.log.timeline import Timeline
 from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.pasts import BEGAN_MS, TYPES, Answer, World, append, ask, bridge_over, event, make_world
@@ -465,6 +469,54 @@ def test_a_log_of_which_nothing_is_gone_is_read_from_any_time_while_the_archive_
         server.stop(9)
         assert 503 == reader.ask("/history", **before).status
         runner.run(context.__aexit__(None, None, None))
+
+
+def test_a_clock_that_is_ahead_is_forgiven_as_much_by_every_tier_and_way(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    """Of three events dated 4, 20 and 60 s ahead of their ids, a time finds what stands at most 5 s before it."""
+    events = list(_plain(0, 60))
+    for at, ahead_s in ((27, 4), (28, 20), (29, 60)):
+        events[at] = {**events[at], "ts": timestamp((BEGAN_MS + (at + ahead_s) * 1000) * 1_000_000)}
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events)
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events:
+            append(client, entry)
+        asked = [
+            (events[since]["ts"], [*early, *range(since, 60)])
+            for since, early in ((31, (27, 28, 29)), (34, (29,)), (36, ()))
+        ]
+        ways: tuple[dict[str, Any], ...] = ({"url": ""}, {"url": "", "ring": 10}, {"url": url, "ring": 10})
+        for way in ways:
+            context = bridge_over(valkey_server, way["url"], ring_events_max=way.get("ring", 100))
+            reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+            for ts, expected in asked:
+                assert expected == _numbers(reader.walk(since=ts)) == _numbers(reader.lines(since=ts)), way
+            runner.run(context.__aexit__(None, None, None))
+        assert [expected for _, expected in asked] == [runner.run(_exported(url, ts)) for ts, _ in asked]
+        assert [expected for _, expected in asked] == [
+            runner.run(_replayed(valkey_server, None, ts)) for ts, _ in asked
+        ]
+        client.xtrim("v5:stream", maxlen=1, approximate=False)
+        assert [expected for _, expected in asked] == [runner.run(_replayed(valkey_server, url, ts)) for ts, _ in asked]
+
+
+def _numbers(events: list[dict[str, Any]]) -> list[int]:
+    return [event["data"]["at"] for event in events]
+
+
+async def _exported(url: str, since: str) -> list[int]:
+    text = b"".join([data async for data in Exporter(url, since=since).lines()])
+    return _numbers([line for line in map(orjson.loads, text.splitlines()) if "id" in line])
+
+
+async def _replayed(server: RedisServer, url: str | None, since: str) -> list[int]:
+    async with contextlib.AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(contextlib.aclosing(StreamReader(server.url, "v5:stream")))
+        archive = None if url is None else await stack.enter_async_context(contextlib.aclosing(Archive(url)))
+        found = [event async for event in Timeline(reader, archive).read(since, "0ms")]
+    return _numbers([event for event in found if "id" in event])
 
 
 def test_what_a_token_may_not_read_of_the_past_is_not_counted_for_it_either(valkey_server: RedisServer) -> None:

@@ -15,7 +15,7 @@ from broadcast.bridge.history_requests import Question
 from broadcast.bridge.moment import Moment, TrimmedError
 from broadcast.bridge.past_events import Lines, Matches, PastEvent, in_ring
 from broadcast.errors import UnreachableError
-from broadcast.log.places import EARLY_MS, Place, Range, milliseconds
+from broadcast.log.places import Place, Range
 from broadcast.log.position import EntryId, Position
 
 if TYPE_CHECKING:
@@ -162,5 +162,4 @@ def _cut(found: list[PastEvent], count: int) -> tuple[list[PastEvent], bool]:
 
 def _after(asked: Range) -> EntryId:
     """The id behind which everything lies that a range may hold."""
-    early_ms = 0 if asked.ts_from is None else max(0, milliseconds(asked.ts_from) - EARLY_MS)
-    return max(asked.after.id, EntryId(early_ms, 0).before(), asked.earliest.before())
+    return max(asked.after.id, asked.earliest.before())

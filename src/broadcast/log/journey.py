@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, cast
+from typing import cast
 
 from broadcast.log.delivered import Delivered
 from broadcast.log.entry import Entry
+from broadcast.log.places import LATE_MS
 from broadcast.log.position import EntryId, Position, Seen
 
 __all__ = ["End", "Journey"]
-
-LATE_MS: Final = 60_000
-"""What comes later than this after its own time is late: the archive has an index of it."""
 
 
 @dataclass(frozen=True, slots=True)

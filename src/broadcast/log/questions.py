@@ -14,7 +14,7 @@ from typing import Any, Final, LiteralString, cast
 
 from psycopg import sql
 
-from broadcast.log.places import EARLY_MS, LATE_MS, Place, Range, milliseconds
+from broadcast.log.places import LATE_MS, Place, Range, looked_for_from, milliseconds
 from broadcast.log.position import START, EntryId
 
 __all__ = ["DELIVERED", "TS", "Stretch", "select", "stretches"]
@@ -65,7 +65,7 @@ class Stretch:
         """The same in stretches whose ids are bounded as narrowly as the times allow, in the log's order."""
         after, until = self.after, self.until
         if self.ts_from is not None:
-            after = max(after, EntryId(max(0, milliseconds(self.ts_from) - EARLY_MS), 0).before())
+            after = max(after, looked_for_from(self.ts_from).before())
         if self.ts_to is None or self.is_late:
             return (replace(self, after=after),)
         punctual = EntryId(milliseconds(self.ts_to) + LATE_MS, _BIGINT_MAX)
