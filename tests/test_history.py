@@ -694,6 +694,31 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def test_a_clock_that_is_astray_spoils_no_map(postgresql_server: PostgresqlServer, valkey_server: RedisServer) -> None:
+    """An event of the year 9999, and one of a machine that does not know the time; archived, and not yet."""
+    events = list(_plain(0, 100))
+    for at, ts in (
+        (20, "9999-12-31T23:59:59.999Z"),
+        (90, "9999-12-31T23:59:59.999Z"),
+        (91, "1970-01-01T00:00:07.000Z"),
+    ):
+        events[at] = {**events[at], "ts": ts}
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events[:80])
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events[80:]:
+            append(client, entry)
+        context = bridge_over(valkey_server, url)
+        reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+        for bucket in ("auto", "1m"):
+            told = reader.ask("/history", bucket=bucket).json
+            assert 97 == sum(bucket["count"] for bucket in told["buckets"]) and told["bucket_s"] <= 60
+            assert 100 == told["extent"]["events"]
+        asked = reader.ask("/history", bucket="auto", until="9999-12-31T23:59:59.999Z").json
+        assert 99 == sum(bucket["count"] for bucket in asked["buckets"])
+        runner.run(context.__aexit__(None, None, None))
+
+
 def _plain(first: int, count: int) -> Iterator[dict[str, Any]]:
     for at in range(first, first + count):
         ms = BEGAN_MS + at * 1000
