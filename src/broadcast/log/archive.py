@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -38,6 +39,9 @@ __all__ = [
     "read_range",
     "wanted_types",
 ]
+
+# Its pool says in the log what is raised here, too; a script without a log of its own would have it on its terminal.
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
