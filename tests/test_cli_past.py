@@ -103,7 +103,11 @@ def test_replay_refuses_what_is_no_speed(command: Command, valkey_server: RedisS
 def test_stats_fit_a_page_of_eighty_columns_and_obey_no_terminal_codes(command: Command, url: str) -> None:
     code, out, err = command("stats", "--database-url", url)
     assert (0, "") == (code, err)
-    assert "11 events, 3 cycles, 1 errors" in out
+    assert (
+        "11 events, 3 cycles, 1 errors\n3.7 events a cycle on the average; 3 cycles ended, the median after 400.0 ms"
+        in out
+    )
+    assert re.search(r"^ +7 +11 +3 +1$", out, re.MULTILINE)
     assert max(len(line) for line in out.splitlines()) <= 80
     assert "\x1b" not in out and "\\x1b[31m" in out and "wave[1]" in out
     slowest = out.partition("The slowest cycles")[2].splitlines()
@@ -112,11 +116,29 @@ def test_stats_fit_a_page_of_eighty_columns_and_obey_no_terminal_codes(command: 
     assert ("nothing was archived in that time\n", 0) == command("stats", "--since", "1d", "--database-url", url)[1::-1]
 
 
+def test_stats_keep_their_numbers_beside_a_long_name(command: Command, postgresql_server: PostgresqlServer) -> None:
+    with database(postgresql_server) as url:
+        fill(
+            url,
+            [{**each, "type": "a." + "very.long." * 20} for each in past()] + [past()[-1] | {"id": "1790000000000-0"}],
+        )
+        _, out, _ = command("stats", "--database-url", url)
+    assert re.search(r"^a\.very.*… +11 +91\.7%", out, re.MULTILINE) and max(map(len, out.splitlines())) <= 80
+
+
+def test_stats_without_postgresql_are_one_line(command: Command) -> None:
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    code, out, err = command("stats", "--database-url", url)
+    assert (1, "", 1) == (code, out, len(err.splitlines())), err
+
+
 def test_stats_as_json_say_the_same(command: Command, url: str) -> None:
     _, out, _ = command("stats", "--json", "--database-url", url)
     told = json.loads(out)
     assert {"type": "cycle.start", "events": 3} in told["types"]
     assert [{"day": "2026-02-13", "events": 11}] == told["days"]
+    assert [{"day": 7, "events": 11, "cycles": 3, "errors": 1}] == told["mind_days"]
+    assert (3, 400.0) == (told["ended"], told["median_ms"])
     assert (2, 1900.0, 1) == tuple(told["slowest"][0][name] for name in ("cycle", "duration_ms", "errors"))
     assert "wave[1]" == told["failures"][0]["source"]
 

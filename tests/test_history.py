@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -23,14 +23,18 @@ from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
 from broadcast.bridge.past_events import PastEvent, producer_of
 from broadcast.bridge.tiers import Tiers
+from broadcast.consumers.exporter import Exporter
 from broadcast.event import timestamp
 from broadcast.filters import parse_filter
+from broadcast.log.archive import Archive
 from broadcast.log.places import EVERYTHING, archived_identity
 from broadcast.log.position import START, Position
+from broadcast.log.stream import StreamReader
+from broadcast.log.timeline import Timeline
 from broadcast.settings import Settings
 from tests.archives import database, fill
 from tests.pasts import BEGAN_MS, TYPES, Answer, World, append, ask, bridge_over, event, make_world
-from tests.postgresql import PostgresqlServer
+from tests.postgresql import PostgresqlServer, running_postgresql
 from tests.servers import RedisServer, free_port
 
 SECRET = "a secret of thirty-two bytes, or more"
@@ -249,7 +253,7 @@ def test_a_closed_range_is_not_sent_twice(reader: Reader) -> None:
         assert (200, 304, b"") == (first.status, again.status, again.body)
         assert etag == again.headers["etag"] and "private, no-cache" == again.headers["cache-control"]
         assert etag != reader.ask("/history", headers, **{**closed, "limit": 7}).headers["etag"]
-    by_time = {"since": log[3]["ts"], "until": log[30]["ts"]}
+    by_time = {"since": log[3]["ts"], "until": log[10]["ts"]}  # nothing that is not archived yet came so late
     assert "etag" in reader.ask("/history", **by_time).headers
     for open_end in ({"since": log[3]["id"]}, {"until": log[-1]["id"]}, {"since": "5h", "until": log[30]["id"]}):
         assert "etag" not in reader.ask("/history", **open_end).headers
@@ -260,6 +264,31 @@ def test_a_closed_range_is_not_sent_twice(reader: Reader) -> None:
         with psycopg.connect(reader.url, autocommit=True) as connection:
             connection.execute(f"UPDATE {change}".encode())
         assert 200 == reader.ask("/history", {"If-None-Match": etag}, **closed).status
+
+
+def test_what_came_late_and_is_not_archived_yet_leaves_a_closed_range_without_an_etag(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    events = list(_plain(0, 200))
+    closed = {"since": events[3]["ts"], "until": events[30]["ts"], "limit": 1000}
+    late = {**events[-1], "ts": events[9]["ts"], "id": f"{BEGAN_MS + 300_000}-0", "by": "ada:1"}
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events)
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        append(client, events[-1])
+        context = bridge_over(valkey_server, url)
+        bridge = runner.run(context.__aenter__())
+        reader = Reader(runner, bridge, World(events), url)
+        etag = reader.ask("/history", **closed).headers["etag"]
+        append(client, late)
+        runner.run(_until(lambda: str(bridge.fanout.head.id) == late["id"]))
+        answer = reader.ask("/history", {"If-None-Match": etag}, **closed)
+        assert 200 == answer.status and "etag" not in answer.headers
+        assert late == without_n(answer.json["events"][-1])
+        fill(url, [late])
+        answer = reader.ask("/history", {"If-None-Match": etag}, **closed)
+        assert 200 == answer.status and etag != answer.headers["etag"]
+        runner.run(context.__aexit__(None, None, None))
 
 
 def test_an_etag_is_the_same_on_every_bridge_and_cannot_be_made_up_without_the_secret(
@@ -406,6 +435,88 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
         assert time.monotonic() - began < 2.5
         runner.run(context.__aexit__(None, None, None))
+
+
+def test_what_the_archive_says_is_in_utf_8_whatever_libpq_is_told(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with reading(1, postgresql_server, valkey_server, ring_events_max=10) as reader:
+        assert reader.world.log == reader.lines() == reader.walk()
+
+
+def test_a_log_of_which_nothing_is_gone_is_read_from_any_time_while_the_archive_is_away(
+    valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the archive has had another log: what that has of the range would be missing, and nobody would know."""
+    events = list(_plain(0, 30))
+    before: dict[str, Any] = {"since": "2026-02-13T00:00:00Z"}
+    monkeypatch.setattr("broadcast.log.archive.CONNECT_TIMEOUT_S", 0.5)
+    with running_postgresql() as server, valkey_server.client() as client, asyncio.Runner() as runner:
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events:
+            append(client, entry)
+        fill(server.url, events[:20])
+        context = bridge_over(valkey_server, server.url, ring_events_max=10)
+        reader = Reader(runner, runner.run(context.__aenter__()), World(events), server.url)
+        assert events == reader.walk(**before)
+        server.stop(9)
+        assert events == reader.walk(**before) == reader.lines()
+        time.sleep(2.5)
+        server.start()
+        fill(server.url, list(_plain(40, 1)), epoch="e2")
+        assert 200 == reader.ask("/history", **before).status
+        server.stop(9)
+        assert 503 == reader.ask("/history", **before).status
+        runner.run(context.__aexit__(None, None, None))
+
+
+def test_a_clock_that_is_ahead_is_forgiven_as_much_by_every_tier_and_way(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    """Of three events dated 4, 20 and 60 s ahead of their ids, a time finds what stands at most 5 s before it."""
+    events = list(_plain(0, 60))
+    for at, ahead_s in ((27, 4), (28, 20), (29, 60)):
+        events[at] = {**events[at], "ts": timestamp((BEGAN_MS + (at + ahead_s) * 1000) * 1_000_000)}
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events)
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events:
+            append(client, entry)
+        asked = [
+            (events[since]["ts"], [*early, *range(since, 60)])
+            for since, early in ((31, (27, 28, 29)), (34, (29,)), (36, ()))
+        ]
+        ways: tuple[dict[str, Any], ...] = ({"url": ""}, {"url": "", "ring": 10}, {"url": url, "ring": 10})
+        for way in ways:
+            context = bridge_over(valkey_server, way["url"], ring_events_max=way.get("ring", 100))
+            reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+            for ts, expected in asked:
+                assert expected == _numbers(reader.walk(since=ts)) == _numbers(reader.lines(since=ts)), way
+            runner.run(context.__aexit__(None, None, None))
+        assert [expected for _, expected in asked] == [runner.run(_exported(url, ts)) for ts, _ in asked]
+        assert [expected for _, expected in asked] == [
+            runner.run(_replayed(valkey_server, None, ts)) for ts, _ in asked
+        ]
+        client.xtrim("v5:stream", maxlen=1, approximate=False)
+        assert [expected for _, expected in asked] == [runner.run(_replayed(valkey_server, url, ts)) for ts, _ in asked]
+
+
+def _numbers(events: list[dict[str, Any]]) -> list[int]:
+    return [event["data"]["at"] for event in events]
+
+
+async def _exported(url: str, since: str) -> list[int]:
+    text = b"".join([data async for data in Exporter(url, since=since).lines()])
+    return _numbers([line for line in map(orjson.loads, text.splitlines()) if "id" in line])
+
+
+async def _replayed(server: RedisServer, url: str | None, since: str) -> list[int]:
+    async with contextlib.AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(contextlib.aclosing(StreamReader(server.url, "v5:stream")))
+        archive = None if url is None else await stack.enter_async_context(contextlib.aclosing(Archive(url)))
+        found = [event async for event in Timeline(reader, archive).read(since, "0ms")]
+    return _numbers([event for event in found if "id" in event])
 
 
 def test_what_a_token_may_not_read_of_the_past_is_not_counted_for_it_either(valkey_server: RedisServer) -> None:
@@ -574,6 +685,37 @@ def test_seconds_are_told_apart_of_few_events_only(
         assert 400 == refused.status and "this range has more; ask for 1m or more" in refused.json["detail"]
         last = reader.ask("/history", bucket="5s", since=events[70]["ts"]).json["buckets"]
         assert [5] * 6 == [bucket["count"] for bucket in last]
+        runner.run(context.__aexit__(None, None, None))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_a_clock_that_is_astray_spoils_no_map(postgresql_server: PostgresqlServer, valkey_server: RedisServer) -> None:
+    """An event of the year 9999, and one of a machine that does not know the time; archived, and not yet."""
+    events = list(_plain(0, 100))
+    for at, ts in (
+        (20, "9999-12-31T23:59:59.999Z"),
+        (90, "9999-12-31T23:59:59.999Z"),
+        (91, "1970-01-01T00:00:07.000Z"),
+    ):
+        events[at] = {**events[at], "ts": ts}
+    with database(postgresql_server) as url, valkey_server.client() as client, asyncio.Runner() as runner:
+        fill(url, events[:80])
+        client.hset("{v5:stream}:log", mapping={"epoch": "e1"})
+        for entry in events[80:]:
+            append(client, entry)
+        context = bridge_over(valkey_server, url)
+        reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+        for bucket in ("auto", "1m"):
+            told = reader.ask("/history", bucket=bucket).json
+            assert 97 == sum(bucket["count"] for bucket in told["buckets"]) and told["bucket_s"] <= 60
+            assert 100 == told["extent"]["events"]
+        asked = reader.ask("/history", bucket="auto", until="9999-12-31T23:59:59.999Z").json
+        assert 99 == sum(bucket["count"] for bucket in asked["buckets"])
         runner.run(context.__aexit__(None, None, None))
 
 

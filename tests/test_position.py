@@ -124,10 +124,18 @@ def test_an_id_ahead_of_the_log_is_rewound_but_a_moment_ahead_of_it_is_not() -> 
         ({"id": "5-3"}, Position(EntryId(5, 3)), None),
         ({"id": "5-3", "n": 7, "epoch": "e"}, Position(EntryId(5, 3), 7, "e"), None),
         ({"id": None, "n": None, "epoch": None}, None, None),
-        ("1s", Position(EntryId(1771095677456, 0), is_moment=True), "2026-02-14T19:01:22.456Z"),
-        ("2026-02-14T19:01:23Z", Position(EntryId(1771095678000, 0), is_moment=True), "2026-02-14T19:01:23.000Z"),
-        ("2026-02-14T20:01:23+01:00", Position(EntryId(1771095678000, 0), is_moment=True), "2026-02-14T19:01:23.000Z"),
-        ("2026-02-14", Position(EntryId(1771027195000, 0), is_moment=True), "2026-02-14T00:00:00.000Z"),
+        ("1s", Position(EntryId(1771095677456, 0).before(), is_moment=True), "2026-02-14T19:01:22.456Z"),
+        (
+            "2026-02-14T19:01:23Z",
+            Position(EntryId(1771095678000, 0).before(), is_moment=True),
+            "2026-02-14T19:01:23.000Z",
+        ),
+        (
+            "2026-02-14T20:01:23+01:00",
+            Position(EntryId(1771095678000, 0).before(), is_moment=True),
+            "2026-02-14T19:01:23.000Z",
+        ),
+        ("2026-02-14", Position(EntryId(1771027195000, 0).before(), is_moment=True), "2026-02-14T00:00:00.000Z"),
         ("0900-01-01", Position(START, is_moment=True), "0900-01-01T00:00:00.000Z"),
     ],
 )

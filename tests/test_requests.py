@@ -62,7 +62,7 @@ def test_a_handshake_says_filter_place_count_and_token() -> None:
         (
             {"from": "1m", "to": "1s"},
             1000,
-            Position(EntryId(1771095618456, 0), is_moment=True),
+            Position(EntryId(1771095618456, 0).before(), is_moment=True),
             "2026-02-14T19:01:22.456Z",
         ),
     ],

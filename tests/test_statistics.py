@@ -62,6 +62,8 @@ def test_a_life_is_told_in_numbers(url: str) -> None:
     assert (len(events), 100, 33) == (told.events, told.cycles, told.errors)
     assert (("cycle.end", 100), ("cycle.start", 100), ("error", 33)) == told.types
     assert tuple(sorted(Counter(e["ts"][:10] for e in events).items())) == told.days
+    assert (100, 110_500.25, 2.33) == (told.ended, told.median_ms, told.events_per_cycle)
+    assert [(1, 233, 100, 33)] == [(d.day, d.events, d.cycles, d.errors) for d in told.mind_days]
     assert [(100, 160_000.0, 0), (99, 159_000.5, 1), (98, 158_000.0, 0)] == [
         (slow.cycle, slow.duration_ms, slow.errors) for slow in told.slowest
     ]

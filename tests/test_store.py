@@ -83,6 +83,20 @@ async def test_of_two_that_find_nothing_archived_one_begins(url: str, epoch: str
         assert 1 == ask(url, "SELECT count(*) FROM epochs")[0][0]
 
 
+async def test_an_attempt_that_fails_takes_no_number_away(url: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = await opened(stack, url, "one"), await opened(stack, url, "other")
+        await one.claim(at_once=True)
+        await one.commit(batch(0, 1))
+        await other.claim(at_once=True)
+        anew = batch(1, 1, epoch="anew")
+        for _ in range(5):
+            with pytest.raises(FencedError):
+                await one.commit(anew)
+        await other.commit(anew)
+        assert [(1, "e"), (2, "anew")] == ask(url, "SELECT epoch, name FROM epochs ORDER BY epoch")
+
+
 async def test_what_was_released_or_is_silent_may_be_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with AsyncExitStack() as stack:
         one, other = await opened(stack, url, "one"), await opened(stack, url, "other")

@@ -28,7 +28,7 @@ from broadcast.settings import Settings
 from tests.archivers import archive_once, archiving
 from tests.archives import database, fill
 from tests.postgresql import PostgresqlServer, running_postgresql
-from tests.servers import RedisServer
+from tests.servers import RedisServer, free_port
 
 PATIENCE_S: Final = 20.0
 
@@ -314,6 +314,34 @@ def test_postgresql_killed_in_the_middle_is_waited_for_and_told_once(
         assert list(range(1000)) == numbers
         assert [LinkDown] == [type(link) for link in links]
         assert links[0].tier == "the archive"
+
+
+def test_without_postgresql_a_stream_that_is_whole_is_read_and_what_may_lie_before_it_is_told(
+    broadcaster: Broadcaster, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadcast.log.archive.CONNECT_TIMEOUT_S", 0.3)
+    nothing = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    emit(broadcaster, 1000)
+    for since in ("0", "1h"):
+        first, *rest = asyncio.run(read(valkey_server.url, nothing, since, "0ms"))
+        assert ("broadcast.gap", None) == (first["type"], first["data"]["lost"])
+        assert list(range(1000)) == rest
+
+
+def test_without_postgresql_what_the_stream_has_lost_is_waited_for_and_that_is_logged(
+    lived: str, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("broadcast.log.archive.CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+
+    async def wait() -> None:
+        async with aclosing(Listener(since="1h", redis_url=valkey_server.url).events()) as events, asyncio.timeout(1.5):
+            await anext(events)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(wait())
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "broadcast"]
+    assert said.startswith("the archive cannot be read") and said.endswith("waiting")
 
 
 def _now() -> Any:

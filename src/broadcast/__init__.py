@@ -83,6 +83,7 @@ def listen(
     Returns:
         A listener, both an iterator and an async iterator of events in delivered form. It survives restarts of
         Redis. What can no longer be given is told by an event `broadcast.gap` with `{after, before, lost, reason}`.
+        While an archive that is needed does not answer, it waits, and says so to the logger `broadcast`.
 
     Raises:
         FilterError: `types` holds what is no pattern.

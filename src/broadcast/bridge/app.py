@@ -38,7 +38,7 @@ from broadcast.bridge.throttle import Throttle
 from broadcast.bridge.trace import Trace
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE
-from broadcast.errors import CODES, SettingError
+from broadcast.errors import CODES, SettingError, UnreachableError
 from broadcast.log.cancelling import end_tasks
 from broadcast.log.stream import StreamReader
 from broadcast.settings import Settings
@@ -155,10 +155,17 @@ class Bridge:
             asyncio.create_task(self._for_ever(self.fanout.look_after), name="look after viewers"),
             asyncio.create_task(self._for_ever(self._presence.follow), name="presence of producers"),
             asyncio.create_task(self._for_ever(self._probe.follow), name="probe"),
+            asyncio.create_task(self._look_into_the_archive(), name="look into the archive"),
         ]
         if self._access.has_secrets:
             follow = self._revocations.follow
             self._followers.append(asyncio.create_task(self._for_ever(follow), name="revoked tokens"))
+
+    async def _look_into_the_archive(self) -> None:
+        """Learn which logs it has: while it is away, that tells whether something may be missing."""
+        if self.archive is not None:
+            with suppress(UnreachableError):
+                await self.archive.extent()
 
     def _lost_before_it_began(self, reason: str) -> None:
         if not self.fanout.is_loaded:

@@ -2,6 +2,9 @@
 
 Buckets are whole, and begin at multiples of their width since 1970, UTC: the range is rounded outwards to them.
 What is not archived yet is counted in one pass, and the loop is let go on after each page of it.
+
+Where an end is left open, it is where the events' `ts` end, but no further than an hour outside the log's own time,
+which its ids tell: else one event dated to the year 9999 would make all the others one bucket.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any, Final
 
 from broadcast.bridge.history_requests import Edge, Question
 from broadcast.bridge.moment import Moment
-from broadcast.bridge.past_events import Matches
+from broadcast.bridge.past_events import Matches, PastEvent
 from broadcast.bridge.tally import Tally
 from broadcast.errors import RequestError
 from broadcast.event import timestamp
@@ -26,6 +29,8 @@ BUCKETS_MAX: Final = 2_000
 BUCKETS_SUITABLE: Final = 300
 FINE_EVENTS_MAX: Final = 20_000
 """So many archived events are counted one by one at the most, where buckets are of less than a minute."""
+ASTRAY_MS: Final = 3_600_000
+"""What a mind's clock dates further than this before the first event, or behind the last one, is astray."""
 _FINE_S: Final = (1, 5, 15)
 _WIDTHS_S: Final = (60, 300, 900, 3600, 10_800, 21_600, 86_400, 604_800, 2_592_000, 31_104_000)
 _YEARS_MS: Final = range(253_402_300_800_000)
@@ -48,8 +53,11 @@ async def census(moment: Moment, question: Question, matches: Matches) -> dict[s
     whole = replace(EVERYTHING, earliest=question.earliest)
     tally = await _tail(moment, whole, matches)
     archived = _Archived(moment, whole, await _types(moment, matches))
-    extent = await _extent(moment, whole, matches, tally, archived)
-    begins_ms, ends_ms = await _span(tally, archived)
+    first, last = [
+        await moment.page(whole, matches, newest_first=newest_first, count=1) for newest_first in (False, True)
+    ]
+    extent = await _extent(whole, first + last, tally, archived)
+    begins_ms, ends_ms = _within(await _span(tally, archived), [event.position.id.ms for event in first + last])
     begin_ms = await _time(moment, question, question.since, begins_ms)
     end_ms = await _time(moment, question, question.until, ends_ms) + 1
     begin_ms, end_ms = max(0, begin_ms, question.earliest.ms), min(_YEARS_MS.stop, max(begin_ms + 1, end_ms))
@@ -129,16 +137,13 @@ class _Archived:
         return await read_span(self._connection, self._types)
 
 
-async def _extent(moment: Moment, whole: Range, matches: Matches, tally: Tally, archived: _Archived) -> dict[str, Any]:
+async def _extent(whole: Range, ends: list[PastEvent], tally: Tally, archived: _Archived) -> dict[str, Any]:
     """The whole log as far as it may be seen: where it begins and ends, and how many events and cycles it has."""
-    first, last = [
-        await moment.page(whole, matches, newest_first=newest_first, count=1) for newest_first in (False, True)
-    ]
     of_type = tally.of_types()
     of_type.update(await archived.of_types(None if whole.earliest == START else whole.earliest.ms))
     return {
-        "first": first[0].ts if first else None,
-        "last": last[0].ts if last else None,
+        "first": ends[0].ts if ends else None,
+        "last": ends[-1].ts if ends else None,
         "events": of_type.total(),
         "cycles": of_type["cycle.start"],
     }
@@ -150,6 +155,14 @@ async def _span(tally: Tally, archived: _Archived) -> tuple[int, int]:
     if found := await archived.span():
         times += [found[0], found[1] - 1]
     return (min(times), max(times)) if times else (0, 0)
+
+
+def _within(span_ms: tuple[int, int], ids_ms: list[int]) -> tuple[int, int]:
+    """What of a span of times is not astray; all of it where everything is."""
+    if not ids_ms:
+        return span_ms
+    begin_ms, end_ms = max(span_ms[0], min(ids_ms) - ASTRAY_MS), min(span_ms[1], max(ids_ms) + ASTRAY_MS)
+    return (begin_ms, end_ms) if begin_ms <= end_ms else span_ms
 
 
 async def _time(moment: Moment, question: Question, edge: Edge, otherwise_ms: int) -> int:

@@ -30,7 +30,7 @@ from broadcast.bridge.past_events import (
 )
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import RequestError, UnreachableError
-from broadcast.log.places import EVERYTHING, Extent, Place, Range
+from broadcast.log.places import EVERYTHING, Extent, Place, Range, looked_for_from
 from broadcast.log.position import START, EntryId, Gap, Position
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class Moment:
             last = min(last, in_front_of(self.place_of(cursor)))
         elif cursor is not None:
             after = max(after, self.place_of(cursor))
-        return Range(after, last, since.ts, until.ts, question.earliest)
+        earliest = question.earliest if since.ts is None else max(question.earliest, looked_for_from(since.ts))
+        return Range(after, last, since.ts, until.ts, earliest)
 
     def place_of(self, position: Position) -> Place:
         """Where a position lies among all logs."""

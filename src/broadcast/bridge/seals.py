@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from hashlib import blake2b
 from typing import Final
 
@@ -41,6 +42,8 @@ async def seal(moment: Moment, question: Question, *asked: str, key: bytes) -> s
     if moment.connection is None or moment.extent is None or not _is_closed(moment, question):
         return None
     times = {"from": question.since.ts or "-infinity", "to": question.until.ts or "-infinity"}
+    if await _waits_for_the_archive(moment, question):
+        return None
     row = await (await moment.connection.execute(_STATE, times)).fetchone()
     parts = (*asked, *question.granted.patterns, repr(row))
     return f'"{blake2b(chr(0).join(parts).encode(), digest_size=16, key=key).hexdigest()}"'
@@ -55,6 +58,15 @@ def _is_closed(moment: Moment, question: Question) -> bool:
     if until.position is not None:
         return moment.place_of(until.position) <= moment.extent.end
     return until.ts is not None and moment.extent.end.id.ms > milliseconds(until.ts) + LATE_MS
+
+
+async def _waits_for_the_archive(moment: Moment, question: Question) -> bool:
+    """Whether something in the answer, from a mind that was late, is not counted in the archive yet."""
+    async with aclosing(moment.pages_of_tail(moment.plain_range(question), question.matches)) as pages:
+        async for page in pages:
+            if page:
+                return True
+    return False
 
 
 def is_held(etag: str, headers: Mapping[str, str]) -> bool:

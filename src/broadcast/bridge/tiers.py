@@ -15,7 +15,7 @@ from broadcast.bridge.history_requests import Question
 from broadcast.bridge.moment import Moment, TrimmedError
 from broadcast.bridge.past_events import Lines, Matches, PastEvent, in_ring
 from broadcast.errors import UnreachableError
-from broadcast.log.places import EARLY_MS, Place, Range, milliseconds
+from broadcast.log.places import Place, Range
 from broadcast.log.position import EntryId, Position
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Tiers:
                 except TrimmedError:
                     continue
         except UnreachableError:
-            if self.archive is None or question is None or not await self._is_in_stream(question):
+            if question is None or not await self._is_in_stream(question):
                 raise
         return await read(Moment(self.fanout))
 
@@ -113,10 +113,8 @@ class Tiers:
         if self.archive is None:
             yield Moment(self.fanout)
             return
-        from broadcast.log.archive import read_extent
-
         async with self.archive.snapshot() as connection:
-            extent = await read_extent(connection)
+            extent = await self.archive.extent_in(connection)
             yield Moment(self.fanout, connection, extent, heeds_trimming=heeds_trimming)
 
     def _in_ring(self, question: Question, matches: Matches, count: int) -> list[PastEvent] | None:
@@ -136,10 +134,13 @@ class Tiers:
         return newest if len(newest) == count else None
 
     async def _is_in_stream(self, question: Question) -> bool:
-        """Whether the stream holds the whole range."""
-        if not self.fanout.is_loaded or not self._is_of_this_log(question):
+        """Whether the stream holds the whole range: nothing of it lies before that, in this log or another one."""
+        if self.archive is None or not self.fanout.is_loaded or not self._is_of_this_log(question):
             return False
-        first = (await self.fanout.reader.bounds()).first
+        bounds = await self.fanout.reader.bounds()
+        if bounds.trimmed == 0 and self.archive.logs is not None and self.archive.logs <= {bounds.epoch or ""}:
+            return True
+        first = bounds.first
         return first is not None and _after(Moment(self.fanout).plain_range(question)) >= first.before()
 
     def _is_of_this_log(self, question: Question) -> bool:
@@ -161,5 +162,4 @@ def _cut(found: list[PastEvent], count: int) -> tuple[list[PastEvent], bool]:
 
 def _after(asked: Range) -> EntryId:
     """The id behind which everything lies that a range may hold."""
-    early_ms = 0 if asked.ts_from is None else max(0, milliseconds(asked.ts_from) - EARLY_MS)
-    return max(asked.after.id, EntryId(early_ms, 0).before(), asked.earliest.before())
+    return max(asked.after.id, asked.earliest.before())

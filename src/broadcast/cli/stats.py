@@ -24,6 +24,8 @@ __all__ = ["stats"]
 
 DAYS_SHOWN: Final = 31
 BAR_CHARS: Final = 24
+LABEL_CHARS: Final = 32
+"""The number of events behind it, its share and the bar are to fit in a line, too."""
 LONG: Final = ("source", "message", "type")
 WIDTHS: Final = {"when (UTC)": 19, "began (UTC)": 19}
 WIDTH: Final = 80
@@ -75,11 +77,14 @@ def _json(found: Statistics | None) -> str:
 
 
 def _show(console: Console, found: Statistics) -> None:
-    console.print(f"{found.events:,} events, {found.cycles:,} cycles, {found.errors:,} errors\n")
+    console.print(f"{found.events:,} events, {found.cycles:,} cycles, {found.errors:,} errors")
+    console.print(_of_cycles(found) + "\n")
     console.print(_counted("type", found.types, found.events))
     days = found.days[-DAYS_SHOWN:]
     older = len(found.days) - len(days)
     console.print(_counted(f"day (UTC{f', {older} before these' if older else ''})", days, found.events))
+    if found.mind_days:
+        console.print(_mind_days(found))
     if found.slowest:
         console.print(_slowest(found))
     if found.failures:
@@ -102,30 +107,63 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
+def _with_whole_numbers(table: Table) -> Table:
+    """A number that is cut is a wrong number: its column is as wide as the longest one."""
+    for column in table.columns:
+        if column.justify == "right":
+            column.min_width = max(column.min_width or 0, *(len(str(cell)) for cell in column.cells))
+    return table
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= LABEL_CHARS else label[: LABEL_CHARS - 1] + "…"
+
+
+def _duration(ms: float) -> str:
+    return f"{ms:,.1f} ms" if ms < 1000 else f"{ms / 1000:,.2f} s"
+
+
+def _of_cycles(found: Statistics) -> str:
+    if found.events_per_cycle is None:
+        return "no cycle has begun"
+    told = f"{found.events_per_cycle:,.1f} events a cycle on the average"
+    if found.median_ms is None:
+        return told
+    return f"{told}; {found.ended:,} cycles ended, the median after {_duration(found.median_ms)}"
+
+
 def _counted(name: str, rows: tuple[tuple[str, int], ...], total: int) -> Table:
     table = _table(name, "events#", "share#", "")
     most = max((events for _, events in rows), default=1)
     for label, events in rows:
         bar = "▇" * max(1, round(BAR_CHARS * events / most))
-        table.add_row(printable(label), f"{events:,}", f"{events / total:.1%}", Text(bar, style="cyan"))
+        table.add_row(_cut(printable(label)), f"{events:,}", f"{events / total:.1%}", Text(bar, style="cyan"))
     table.add_row("", "", "", "")
-    return table
+    return _with_whole_numbers(table)
+
+
+def _mind_days(found: Statistics) -> Table:
+    days = found.mind_days[-DAYS_SHOWN:]
+    table = _table("day#", "events#", "cycles#", "errors#", title="The mind's own days")
+    for each in days:
+        table.add_row(f"{each.day}", f"{each.events:,}", f"{each.cycles:,}", f"{each.errors or ''}")
+    table.add_row("", "", "", "")
+    return _with_whole_numbers(table)
 
 
 def _slowest(found: Statistics) -> Table:
     table = _table("cycle#", "took#", "errors#", "began (UTC)", "id of its cycle.start", title="The slowest cycles")
     for each in found.slowest:
         number = "" if each.cycle is None else f"{each.cycle}"
-        ms = each.duration_ms
         table.add_row(
             number,
-            f"{ms:,.1f} ms" if ms < 1000 else f"{ms / 1000:,.2f} s",
+            _duration(each.duration_ms),
             f"{each.errors or ''}",
             each.ts[:19].replace("T", " "),
             each.id,
         )
     table.add_row("", "", "", "", "")
-    return table
+    return _with_whole_numbers(table)
 
 
 def _failures(found: Statistics) -> Table:
@@ -134,4 +172,4 @@ def _failures(found: Statistics) -> Table:
         number = "" if each.cycle is None else f"{each.cycle}"
         when = each.ts[:19].replace("T", " ")
         table.add_row(when, number, Text(printable(each.source)), Text(printable(each.message), style="red"))
-    return table
+    return _with_whole_numbers(table)

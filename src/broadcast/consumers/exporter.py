@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -15,14 +15,10 @@ from broadcast.event import timestamp
 from broadcast.filters import parse_filter
 from broadcast.log.archive import DELIVERED, Epoch, Extent, Place, read_extent, wanted_types
 from broadcast.log.export_form import end_line, epoch_line, header_line
+from broadcast.log.places import LATE_MS, looked_for_from, milliseconds
 from broadcast.log.position import START, EntryId, Since, parse_since
 
 __all__ = ["Exporter"]
-
-EARLY_MS: Final = 5_000
-"""An event's `ts` may be so much behind the time in its id, by another machine's clock."""
-LATE_MS: Final = 60_000
-"""What came into the log so much later than its `ts` is in the index of late events."""
 
 
 class Exporter:
@@ -125,12 +121,12 @@ class Exporter:
         if types is not None:
             add("type = ANY({})", types)
         if self._since is not None and self._since.ts is not None:
-            add("ts >= {}::timestamptz AND id_ms >= {}", self._since.ts, _ms(self._since.ts) - EARLY_MS)
+            add("ts >= {}::timestamptz AND id_ms >= {}", self._since.ts, looked_for_from(self._since.ts).ms)
         if self._until is not None and self._until.ts is not None:
             add(
                 "ts <= {}::timestamptz AND (id_ms <= {} OR ts < to_timestamp((id_ms - 60000) / 1000.0::float8))",
                 self._until.ts,
-                _ms(self._until.ts) + LATE_MS,
+                milliseconds(self._until.ts) + LATE_MS,
             )
         return sql.SQL("COPY (SELECT {} FROM events WHERE {} ORDER BY epoch, id_ms, id_seq) TO STDOUT").format(
             sql.SQL(DELIVERED), sql.SQL(" AND ").join(parts)
@@ -142,10 +138,6 @@ def _place(asked: Since | None, extent: Extent) -> Place | None:
     if asked is None or asked.ts is not None or asked.position is None or asked.position.id == START:
         return None
     return extent.place_of(asked.position)
-
-
-def _ms(ts: str) -> int:
-    return int(datetime.fromisoformat(ts).timestamp() * 1000)
 
 
 def _now() -> str:

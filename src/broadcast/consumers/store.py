@@ -243,15 +243,20 @@ class Store:
                 await self.connection.execute("UPDATE epochs SET name = %s WHERE epoch = %s", (log.name, now.epoch))
                 return now.epoch
         parent, forked_at, first = log.parent, log.forked_at, batch.first or START
+        # In the order in which an import locks them. A sequence would lose a number with every attempt that fails.
+        await self.connection.execute("SELECT 1 FROM checkpoint FOR UPDATE")
+        await self.connection.execute("LOCK TABLE epochs IN SHARE ROW EXCLUSIVE MODE")
         if now is not None:
             # A log of this name is known: Redis got an older copy of its data, or nobody may give it another name.
             await self.connection.execute("UPDATE epochs SET name = name || '~' || epoch WHERE name = %s", (log.name,))
         row = await self._one(
-            "INSERT INTO epochs (name, parent, forked_ms, forked_seq, first_ms, first_seq) "
-            "VALUES (%s, %s, %s, %s, %s, %s) RETURNING epoch",
+            "INSERT INTO epochs (epoch, name, parent, forked_ms, forked_seq, first_ms, first_seq) "
+            "SELECT coalesce(max(epoch), 0) + 1, %s, %s, %s::bigint, %s::bigint, %s, %s FROM epochs RETURNING epoch",
             (log.name, parent, *(bigints(forked_at) if forked_at else (None, None)), *bigints(first)),
         )
         assert row is not None
+        # Not for us: an archiver of an older version takes its numbers from there.
+        await self.connection.execute("SELECT setval(pg_get_serial_sequence('epochs', 'epoch'), %s)", row)
         return int(row[0])
 
     async def _fence(self, epoch: int, batch: Batch) -> Checkpoint:

@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -19,6 +20,7 @@ from psycopg import capabilities, sql
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from broadcast.errors import UnreachableError
+from broadcast.log.epochs import epochs_of
 from broadcast.log.places import Archived, Epoch, Extent, Place, Range
 from broadcast.log.position import EntryId
 from broadcast.log.questions import DELIVERED, TS, select, stretches
@@ -37,6 +39,9 @@ __all__ = [
     "read_range",
     "wanted_types",
 ]
+
+# Its pool says in the log what is raised here, too; a script without a log of its own would have it on its terminal.
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_MS: Final = 30_000
@@ -64,6 +69,7 @@ class Archive:
             kwargs={
                 "application_name": f"broadcast-{name}",
                 "connect_timeout": CONNECT_TIMEOUT_S,
+                "client_encoding": "utf8",  # whatever PGCLIENTENCODING says: JSON has no other
                 # The plan depends on the range; one that is made for all of them reads every partition.
                 "prepare_threshold": None,
             },
@@ -76,6 +82,8 @@ class Archive:
             max_idle=60.0,
             open=False,
         )
+        self.logs: frozenset[str] | None = None
+        """Which logs it had when it was last looked into; None if it never was."""
         self._is_open = False
         self._in_use = 0
         self._away_until_s = 0.0
@@ -127,7 +135,13 @@ class Archive:
             UnreachableError: PostgreSQL does not answer, or refuses.
         """
         async with self.snapshot() as connection:
-            return await read_extent(connection)
+            return await self.extent_in(connection)
+
+    async def extent_in(self, connection: psycopg.AsyncConnection[Any]) -> Extent | None:
+        """The same in a snapshot of it."""
+        extent = await read_extent(connection)
+        self.logs = frozenset(() if extent is None else (epoch.name for epoch in extent.epochs))
+        return extent
 
     async def page(
         self,
@@ -248,7 +262,8 @@ async def read_range(
 ) -> Found:
     """The first events of a range, in the caller's snapshot; the arguments as those of `read_page`."""
     found = Found()
-    for stretch in stretches(asked, types, newest_first=newest_first, late_only=late_only):
+    epochs = await epochs_of(connection, asked)
+    for stretch in stretches(asked, epochs, types, newest_first=newest_first, late_only=late_only):
         for step in stretch.steps(count * WINDOW):
             begun = step.behind(found.rows[-1].place if found.rows else None, newest_first=newest_first)
             query = select(_COLUMNS, begun, count=count - len(found.rows), newest_first=newest_first)

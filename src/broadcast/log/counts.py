@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from psycopg import sql
 
+from broadcast.log.epochs import epochs_of
 from broadcast.log.places import Range
 from broadcast.log.questions import select, stretches
 
@@ -76,7 +77,8 @@ async def count_events(
         events_max: of each stretch of one log, at most so many are looked at: the caller knows that there are fewer.
     """
     found: list[Count] = []
-    for stretch in stretches(asked, types):
+    epochs = await epochs_of(connection, asked)
+    for stretch in stretches(asked, epochs, types):
         each = select("(extract(epoch FROM ts) * 1000)::bigint AS ts_ms, type", stretch, count=events_max)
         counting = sql.SQL(
             "SELECT ts_ms - ts_ms % {width}, type, count(*) FROM ({each}) AS each GROUP BY 1, 2 ORDER BY 1, 2"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from broadcast.errors import BroadcastError
 from broadcast.event import Event
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from broadcast.log.archive import Archive
 
 __all__ = ["Listener"]
+
+_log: Final = logging.getLogger("broadcast")
 
 
 class Listener:
@@ -92,6 +95,8 @@ class Listener:
             self.epoch = link.bounds.epoch
         if self._on_link is not None:
             self._on_link(link)
+        elif isinstance(link, LinkDown):
+            _log.warning("%s cannot be read (%s); waiting", link.tier, link.error)
 
     async def _open(self, stack: AsyncExitStack) -> Timeline:
         reader = StreamReader(self._settings.redis_url, self._settings.stream, name=self._name)

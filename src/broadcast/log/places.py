@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from broadcast.log.position import START, EntryId, Position, identity
+from broadcast.log.position import EARLY_MS, START, EntryId, Position, identity
 
 __all__ = [
     "EARLY_MS",
@@ -20,11 +20,10 @@ __all__ = [
     "Place",
     "Range",
     "archived_identity",
+    "looked_for_from",
     "milliseconds",
 ]
 
-EARLY_MS: Final = 5_000
-"""An id is given after `ts` is taken, but by another machine's clock: it may be so much smaller."""
 SEQ_MAX: Final = 2**63 - 1
 """What PostgreSQL's bigint holds at the most."""
 LATE_MS: Final = 60_000
@@ -164,6 +163,11 @@ def archived_identity(by: str | None) -> tuple[str, int] | None:
     """Producer and seq by which the archive recognises an event; None for what its columns cannot hold."""
     found = identity(by, digits_max=19)
     return None if found is None or "\0" in found[0] or found[1] > SEQ_MAX else found
+
+
+def looked_for_from(ts: str) -> EntryId:
+    """The smallest id at which an event of this time, or a later one, is looked for."""
+    return EntryId(max(0, milliseconds(ts) - EARLY_MS), 0)
 
 
 def milliseconds(ts: str) -> int:

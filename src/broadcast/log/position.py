@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 from broadcast.errors import PositionError
 
 __all__ = [
+    "EARLY_MS",
     "START",
     "Bounds",
     "EntryId",
@@ -242,7 +243,8 @@ _ID: Final = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _AGO: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _CYCLE: Final = re.compile(r"cycle:(-?[0-9]{1,18})")
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_EARLY_MS: Final = 5_000
+EARLY_MS: Final = 5_000
+"""An id is given after `ts` is taken, but by another machine's clock: it may be so much smaller, in every tier."""
 
 
 def seconds_of(text: object) -> float | None:
@@ -305,8 +307,8 @@ def parse_since(since: object, *, now: datetime) -> Since:
 def _since_time(moment: datetime) -> Since:
     ms = max(0, int(moment.timestamp() * 1000))
     ts = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-    # An id is given after `ts` is taken, but by another machine's clock: look a little further back, sort out by ts.
-    return Since(Position(EntryId(max(0, ms - _EARLY_MS), 0), is_moment=True), ts)
+    # Look a little further back, sort out by ts.
+    return Since(Position(EntryId(max(0, ms - EARLY_MS), 0).before(), is_moment=True), ts)
 
 
 def _parse_cycle(number: object) -> Since:

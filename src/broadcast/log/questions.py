@@ -14,7 +14,7 @@ from typing import Any, Final, LiteralString, cast
 
 from psycopg import sql
 
-from broadcast.log.places import EARLY_MS, LATE_MS, Place, Range, milliseconds
+from broadcast.log.places import LATE_MS, Place, Range, looked_for_from, milliseconds
 from broadcast.log.position import START, EntryId
 
 __all__ = ["DELIVERED", "TS", "Stretch", "select", "stretches"]
@@ -65,7 +65,7 @@ class Stretch:
         """The same in stretches whose ids are bounded as narrowly as the times allow, in the log's order."""
         after, until = self.after, self.until
         if self.ts_from is not None:
-            after = max(after, EntryId(max(0, milliseconds(self.ts_from) - EARLY_MS), 0).before())
+            after = max(after, looked_for_from(self.ts_from).before())
         if self.ts_to is None or self.is_late:
             return (replace(self, after=after),)
         punctual = EntryId(milliseconds(self.ts_to) + LATE_MS, _BIGINT_MAX)
@@ -99,12 +99,13 @@ class Stretch:
 
 
 def stretches(
-    asked: Range, types: list[str] | None, *, newest_first: bool = False, late_only: bool = False
+    asked: Range, epochs: list[int], types: list[str] | None, *, newest_first: bool = False, late_only: bool = False
 ) -> list[Stretch]:
     """A range in stretches of one epoch each, in the order in which they are wanted.
 
     Args:
         asked: the range.
+        epochs: what `epochs_of` said of it.
         types: None for all.
         newest_first: the other way round.
         late_only: only what came into the log late.
@@ -114,7 +115,7 @@ def stretches(
     first, last = asked.after.epoch, asked.until.epoch
     found = [
         part
-        for epoch in range(first, last + 1)
+        for epoch in epochs
         for part in Stretch(
             epoch=epoch,
             after=max(asked.after.id if epoch == first else START, asked.earliest.before()),

@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,9 +20,6 @@ from broadcast.log.archive import Archive, Archived, Extent, Place, read_extent,
 from broadcast.log.position import START, EntryId, Gap, Position
 
 __all__ = ["ArchivePage", "Seam"]
-
-# Its pool says in the log what is raised here, too; a script without a log of its own would have it on its terminal.
-logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 PRODUCERS_MAX: Final = 4096
 GAPS_MAX: Final = 1000

@@ -20,6 +20,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 from psycopg.waiting import Wait
 
+from broadcast.log.epochs import epochs_of
 from broadcast.log.places import Place, Range
 from broadcast.log.position import EntryId
 from broadcast.log.questions import DELIVERED, Stretch, select, stretches
@@ -72,7 +73,8 @@ async def read_slice(
         newest_first: the other way round.
     """
     found = Slice()
-    for stretch in stretches(asked, types, newest_first=newest_first):
+    epochs = await epochs_of(connection, asked)
+    for stretch in stretches(asked, epochs, types, newest_first=newest_first):
         before = found.rows
         for step in stretch.steps(count * WINDOW):
             begun = step.behind(found.last, newest_first=newest_first)

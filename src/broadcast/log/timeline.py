@@ -7,6 +7,9 @@ Rules:
 3. A gap of the stream is believed only once the archive has been asked whether it has what is missing there: it may
    have come so far since it was left.
 4. Memory is bounded by a page, whatever the range; and nothing is read ahead of whoever takes it.
+5. An archive that does not answer is waited for, since what it holds would be lost to the reader: `LinkDown` says so.
+   Where the stream still has all of its log, only another log before that may be missing: that is told as a gap of
+   unknown size, and reading goes on.
 """
 
 from __future__ import annotations
@@ -154,7 +157,7 @@ class Timeline:
             bounds = await self._reader.bounds()
         except UnreachableError:
             return True  # the archive may be there
-        if (position.id == START and position.n is None) or position.is_moment:
+        if _is_no_place(position):
             return bounds.first is None or position.id < bounds.first
         return judge(position, bounds)[1] is not None
 
@@ -170,6 +173,9 @@ class Timeline:
             except UnreachableError as error:
                 if not backoff_s:
                     yield LinkDown(str(error), "the archive")
+                if (gap := await self._in_front_of_a_whole_stream(journey.position)) is not None:
+                    yield gap
+                    return
                 backoff_s = min(BACKOFF_MAX_S, backoff_s * 2 or BACKOFF_FIRST_S)
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
                 continue
@@ -182,6 +188,16 @@ class Timeline:
             # Behind the time that it ends with, there are only those that came late.
             late_only = late_only or page.is_last
             at = _goes_on_at(page, journey)
+
+    async def _in_front_of_a_whole_stream(self, position: Position | None) -> Gap | None:
+        """What may be missing of another log, if the stream has all of its own, and a place stands in front of it."""
+        if position is None or not _is_no_place(position):
+            return None
+        try:
+            bounds = await self._reader.bounds()
+        except UnreachableError:
+            return None
+        return Gap(position.id, bounds.first, None, "trimmed") if bounds.trimmed == 0 else None
 
     async def _page(self, seam: Seam, at: Position | Place, journey: Journey, *, late_only: bool) -> ArchivePage | None:
         end = journey.end
@@ -234,6 +250,11 @@ class Timeline:
             if loop.time() >= until_s:
                 return False
             await asyncio.sleep(BACKOFF_FIRST_S)
+
+
+def _is_no_place(position: Position) -> bool:
+    """Whether it names no event that was had, but a time, or the oldest that there is."""
+    return position.is_moment or (position.id == START and position.n is None)
 
 
 def _unrepeated(page: ArchivePage, seen: Seen) -> Iterator[list[Delivered] | Gap]:
