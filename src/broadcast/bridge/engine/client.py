@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
+from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.engine.namespaces import Connected, Disconnected, Namespaces, Refused, Sent
 from broadcast.bridge.engine.packets import MESSAGE, SEPARATOR, EnginePacket, Kind, Packet, PacketError, encoded
 from broadcast.bridge.engine.session import Session, Step
@@ -21,6 +22,15 @@ __all__ = ["Client", "Handlers", "Watcher"]
 
 POLLING_PACKETS_MAX: Final = 64
 POLLING_CHARS_MAX: Final = 256 * 1024
+WAITING_PACKETS_MAX: Final = 4096
+WAITING_CHARS_MAX: Final = 1024 * 1024
+"""Whoever lets more wait for its poll, and goes on asking, is let go."""
+REFUSED_MAX: Final = 16
+"""So many namespaces that are not there a client may want into."""
+PACKET_BYTES: Final = 64
+"""What a packet counts besides its bytes, as a frame does."""
+POST_BYTES: Final = 512
+"""What a post counts besides: a whole request of HTTP."""
 
 
 class Handlers(Protocol):
@@ -81,16 +91,19 @@ class Client:
     __slots__ = (
         "_connect_due_s",
         "_handlers",
+        "_intake",
         "_namespaces",
         "_now",
         "_poll",
         "_poll_mark",
         "_pongs",
+        "_refused",
         "_room",
         "address",
         "answered",
         "headers",
         "id",
+        "is_posting",
         "on_closed",
         "probe",
         "recovers",
@@ -123,10 +136,14 @@ class Client:
         """Called once, after everything else, when its session is over."""
         self.recovers = False
         """Whether it keeps its place by itself: Socket.IO's connection state recovery."""
+        self.is_posting = False
+        """Whether a post of it is being read, or its answer held back."""
         self._handlers = handlers
         self._namespaces = Namespaces(handlers)
         self._now = now
         self._pongs = 0
+        self._refused = 0
+        self._intake: Allowance | None = None
         self._connect_due_s: float | None = now() + session.limits.connect_timeout_s
         self._room: asyncio.Event | None = None
 
@@ -160,6 +177,10 @@ class Client:
 
     def write(self, message: str | bytes) -> None:
         """Write one Socket.IO message."""
+        if len(self.session.waiting) >= WAITING_PACKETS_MAX or self._waiting_chars >= WAITING_CHARS_MAX:
+            # Not at once: it may be its viewer that is writing.
+            asyncio.get_running_loop().call_soon(self.fail, "too slow")
+            return
         self.do(self.session.send(EnginePacket(MESSAGE, message)))
 
     def acknowledge(self, ack_id: int, payload: str) -> None:
@@ -215,6 +236,10 @@ class Client:
         """What waits for it, in bytes or characters."""
         if self.socket is not None:
             return self.socket.waiting_bytes
+        return self._waiting_chars
+
+    @property
+    def _waiting_chars(self) -> int:
         return sum(len(packet.data) for packet in self.session.waiting)
 
     @property
@@ -290,14 +315,22 @@ class Client:
         self._poll = None
         self.do(self.session.poll_lost())
 
-    def posted(self, body: bytes) -> None:
+    def posted(self, body: bytes) -> float:
         """A payload has come.
+
+        Returns:
+            How many seconds its answer is to be held back: no client posts again before it has that.
 
         Raises:
             PacketError: it is none; that ends the session, see `fail`.
         """
         self.do(self.session.posted(body, self._now()))
         self._look_for_pong()
+        if self._intake is None:
+            limits = self.session.limits
+            self._intake = Allowance(rate=limits.intake_bytes_per_s, burst=limits.intake_bytes_burst)
+        packets = body.count(SEPARATOR.encode()) + 1
+        return self._intake.take(POST_BYTES + len(body) + packets * PACKET_BYTES, self._now())
 
     def _look_for_pong(self) -> None:
         if self.session.pongs > self._pongs:
@@ -360,7 +393,11 @@ class Client:
             self.write(self._namespaces.accept(incoming.namespace, secrets.token_urlsafe(15), **more))
             self._handlers.connected(self, incoming.namespace, incoming.auth)
         elif isinstance(incoming, Refused):
-            self.write(incoming.message)
+            self._refused += 1
+            if self._refused > REFUSED_MAX:
+                self.fail("too many unknown namespaces")
+            else:
+                self.write(incoming.message)
         elif isinstance(incoming, Sent):
             self._handlers.requested(self, incoming)
         elif isinstance(incoming, Disconnected):

@@ -60,7 +60,7 @@ async def answer(request: Request, sessions: Sessions) -> Response:
     if request.method == "GET":
         return await _poll(request, client)
     if request.method == "POST":
-        return await _post(request, client)
+        return await _post_alone(request, client)
     return _refused(BAD_METHOD)
 
 
@@ -99,6 +99,18 @@ async def _lost(request: Request) -> None:
         await request.receive()
 
 
+async def _post_alone(request: Request, client: Client) -> Response:
+    """One post at a time, as in Engine.IO's own server: so one that is held back holds its client back."""
+    if client.is_posting:
+        client.fail("two posts at once")
+        return _refused(BAD_REQUEST)
+    client.is_posting = True
+    try:
+        return await _post(request, client)
+    finally:
+        client.is_posting = False
+
+
 async def _post(request: Request, client: Client) -> Response:
     bytes_max = client.session.limits.payload_bytes_max
     body = bytearray()
@@ -111,11 +123,12 @@ async def _post(request: Request, client: Client) -> Response:
     except ClientDisconnect:
         return Response(status_code=400)
     try:
-        client.posted(bytes(body))
+        held_s = client.posted(bytes(body))
     except PacketError:
         if client.session.state != "websocket":
             client.fail("parse error")
         return _refused(BAD_REQUEST)
+    await asyncio.sleep(held_s)
     return PlainTextResponse("ok")
 
 
