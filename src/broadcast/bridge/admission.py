@@ -15,6 +15,7 @@ from broadcast.bridge.quotas import Quotas
 
 __all__ = ["LINGERING_MAX", "Admission"]
 
+TOO_FAST: Final = "too many new connections at once from this address"
 LINGERING_MAX: Final = 64
 """So many that are refused may stay until they have asked, and hear why; more are cut."""
 
@@ -64,6 +65,17 @@ class Admission:
             self._from[network_of(address)] += 1
         return refusal
 
+    def enter_by_proxy(self, address: str, now_s: float) -> str | None:
+        """Count what a proxy brings for one of its clients, on a connection that is counted as the proxy's own.
+
+        Returns:
+            Why it is refused, None if it is let in.
+        """
+        if not self._is_too_fast(address, now_s):
+            return None
+        self.refused[TOO_FAST] += 1
+        return TOO_FAST
+
     def leave(self, address: str) -> None:
         """One that was let in is gone."""
         self.connections -= 1
@@ -86,9 +98,11 @@ class Admission:
     def _refusal(self, address: str, now_s: float) -> str | None:
         if self.connections >= self._connections_max:
             return "too many connections"
-        is_proxy, network = self._is_proxy(address), network_of(address)
-        if self._from[network] >= self._per_address_max and not is_proxy:
+        if self._from[network_of(address)] >= self._per_address_max and not self._is_proxy(address):
             return "too many connections from this address"
-        if not is_proxy and self._rates.wait_s(network, now_s, cost=1) > 0:
-            return "too many new connections at once from this address"
+        if self._is_too_fast(address, now_s):
+            return TOO_FAST
         return None if self._allowance.has(1, now_s) else "too many new connections at once"
+
+    def _is_too_fast(self, address: str, now_s: float) -> bool:
+        return not self._is_proxy(address) and self._rates.wait_s(network_of(address), now_s, cost=1) > 0

@@ -10,12 +10,12 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.engine.namespaces import Connected, Disconnected, Namespaces, Refused, Sent
 from broadcast.bridge.engine.packets import MESSAGE, SEPARATOR, EnginePacket, Kind, Packet, PacketError, encoded
 from broadcast.bridge.engine.session import Session, Step
 
 if TYPE_CHECKING:
+    from broadcast.bridge.engine.allowance import Allowance
     from broadcast.bridge.engine.websocket import WebSocket
 
 __all__ = ["Client", "Handlers", "Watcher"]
@@ -27,10 +27,6 @@ WAITING_CHARS_MAX: Final = 1024 * 1024
 """Whoever lets more wait for its poll, and goes on asking, is let go."""
 REFUSED_MAX: Final = 16
 """So many namespaces that are not there a client may want into."""
-PACKET_BYTES: Final = 64
-"""What a packet counts besides its bytes, as a frame does."""
-POST_BYTES: Final = 512
-"""What a post counts besides: a whole request of HTTP."""
 
 
 class Handlers(Protocol):
@@ -91,7 +87,6 @@ class Client:
     __slots__ = (
         "_connect_due_s",
         "_handlers",
-        "_intake",
         "_namespaces",
         "_now",
         "_poll",
@@ -103,6 +98,7 @@ class Client:
         "answered",
         "headers",
         "id",
+        "intake",
         "is_posting",
         "on_closed",
         "probe",
@@ -136,6 +132,8 @@ class Client:
         """Called once, after everything else, when its session is over."""
         self.recovers = False
         """Whether it keeps its place by itself: Socket.IO's connection state recovery."""
+        self.intake: Allowance | None = None
+        """What it may post; None before it has."""
         self.is_posting = False
         """Whether a post of it is being read, or its answer held back."""
         self._handlers = handlers
@@ -143,7 +141,6 @@ class Client:
         self._now = now
         self._pongs = 0
         self._refused = 0
-        self._intake: Allowance | None = None
         self._connect_due_s: float | None = now() + session.limits.connect_timeout_s
         self._room: asyncio.Event | None = None
 
@@ -177,7 +174,8 @@ class Client:
 
     def write(self, message: str | bytes) -> None:
         """Write one Socket.IO message."""
-        if len(self.session.waiting) >= WAITING_PACKETS_MAX or self._waiting_chars >= WAITING_CHARS_MAX:
+        waiting = self.session.waiting
+        if len(waiting) >= WAITING_PACKETS_MAX or (waiting and self.waiting_bytes >= WAITING_CHARS_MAX):
             # Not at once: it may be its viewer that is writing.
             asyncio.get_running_loop().call_soon(self.fail, "too slow")
             return
@@ -236,10 +234,6 @@ class Client:
         """What waits for it, in bytes or characters."""
         if self.socket is not None:
             return self.socket.waiting_bytes
-        return self._waiting_chars
-
-    @property
-    def _waiting_chars(self) -> int:
         return sum(len(packet.data) for packet in self.session.waiting)
 
     @property
@@ -315,22 +309,14 @@ class Client:
         self._poll = None
         self.do(self.session.poll_lost())
 
-    def posted(self, body: bytes) -> float:
+    def posted(self, body: bytes) -> None:
         """A payload has come.
-
-        Returns:
-            How many seconds its answer is to be held back: no client posts again before it has that.
 
         Raises:
             PacketError: it is none; that ends the session, see `fail`.
         """
         self.do(self.session.posted(body, self._now()))
         self._look_for_pong()
-        if self._intake is None:
-            limits = self.session.limits
-            self._intake = Allowance(rate=limits.intake_bytes_per_s, burst=limits.intake_bytes_burst)
-        packets = body.count(SEPARATOR.encode()) + 1
-        return self._intake.take(POST_BYTES + len(body) + packets * PACKET_BYTES, self._now())
 
     def _look_for_pong(self) -> None:
         if self.session.pongs > self._pongs:
