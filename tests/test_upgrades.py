@@ -30,12 +30,14 @@ def bridge(shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 @contextlib.contextmanager
-def asked(bridge: BridgeProcess, lines: Lines, *, query: str = "") -> Iterator[tuple[int, str]]:
+def asked(
+    bridge: BridgeProcess, lines: Lines, *, query: str = "", path: str = f"{HANDSHAKE}websocket"
+) -> Iterator[tuple[int, str]]:
     """The status of a request to upgrade, and what came with it; the connection is held meanwhile."""
     head = "".join(f"{name}: {value}\r\n" for name, value in [("Host", "127.0.0.1"), *lines])
     with socket.create_connection(("127.0.0.1", bridge.port), 5) as connection:
         connection.sendall(
-            f"GET {HANDSHAKE}websocket{query} HTTP/1.1\r\n{head}Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {path}{query} HTTP/1.1\r\n{head}Upgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         answer = connection.recv(4096)
@@ -65,6 +67,11 @@ def test_a_field_or_a_header_that_stands_twice_hides_nothing(bridge: BridgeProce
     with asked(bridge, forwarded) as (found, _):
         assert 101 == found
         assert 256 == _begun(bridge, "203.0.113.77", 257)[0] + 1, "it is the same client over both"
+
+
+def test_an_address_that_cannot_be_read_is_not_found(bridge: BridgeProcess) -> None:
+    with asked(bridge, [], path="//[x?EIO=4&transport=websocket") as (found, _):
+        assert 404 == found  # and no traceback in the log
 
 
 def _begun(bridge: BridgeProcess, address: str, count: int) -> tuple[int, int]:

@@ -224,6 +224,9 @@ class Engine:
 
 @lru_cache(256)
 def _parsed(target: str) -> tuple[str, dict[str, str]]:
-    """Path and query of a request's target; most clients ask for the very same one."""
-    address = urlsplit(target)
+    """Path and query of a request's target; most clients ask for the very same one. Empty if it cannot be read."""
+    try:
+        address = urlsplit(target)
+    except ValueError:
+        return "", {}
     return address.path, {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
