@@ -232,6 +232,41 @@ async def split_heads(bridge: BridgeProcess) -> None:
             await asyncio.sleep(0.005)
 
 
+async def posts(bridge: BridgeProcess, body: bytes) -> None:
+    """Post this again and again to sessions that are never polled; where one is ended, to another."""
+
+    async def one() -> None:
+        while True:
+            reader, writer = await connected(bridge)
+            writer.write(request(bridge, f"{HANDSHAKE}polling"))
+            sid = json.loads((await reader.readuntil(b"}")).partition(b"\r\n\r\n0")[2])["sid"]
+            head = f"Content-Length: {len(body)}\r\n"
+            post = request(bridge, f"{HANDSHAKE}polling&sid={sid}", head).replace(b"GET", b"POST", 1) + body
+            status = b"200"
+            while status == b"200":
+                writer.write(post)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                status = answer.split()[1]
+                await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].split()[0]))
+            writer.transport.abort()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(_until_cut(one()))
+
+
+async def posts_of_many_packets(bridge: BridgeProcess) -> None:
+    await posts(bridge, b"\x1e".join([b"40/a"] * 3276))
+
+
+async def posts_of_pongs(bridge: BridgeProcess) -> None:
+    await posts(bridge, b"\x1e".join([b"3"] * 128))
+
+
+async def posts_that_are_answered_at_length(bridge: BridgeProcess) -> None:
+    await posts(bridge, b"40/" + b"x" * 16_000)
+
+
 ATTACKS: Final[tuple[Attack, ...]] = (
     never_reads,
     drips_a_request,
@@ -249,6 +284,9 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     bombs,
     handshakes,
     split_heads,
+    posts_of_many_packets,
+    posts_of_pongs,
+    posts_that_are_answered_at_length,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.bridge.admission import Admission
+from broadcast.bridge.admission import LINGERING_MAX, Admission
 from broadcast.bridge.engine.allowance import Allowance
 
 STEPS = st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=40)
@@ -53,13 +53,22 @@ def test_those_who_are_let_in_are_never_more_than_may_be(
                 inside.append(address)
             else:
                 assert refusal.startswith("too many connections")
-                admission.leave(address)
         elif address in inside:
             inside.remove(address)
             admission.leave(address)
         assert admission.connections == len(inside)
         assert not connections_max or len(inside) <= connections_max
         assert not per_address_max or inside.count(address) <= per_address_max
+
+
+def test_who_is_refused_takes_nobodys_place_and_few_of_them_linger() -> None:
+    admission = Admission(connections_max=20, per_address_max=10, rate=0)
+    refusals = [admission.enter("a", 0.0) for _ in range(300)]
+    assert [None] * 10 + ["too many connections from this address"] * 290 == refusals
+    assert [None] * 10 + ["too many connections"] == [admission.enter(f"b{i}", 0.0) for i in range(11)]
+    assert [True] * LINGERING_MAX + [False] == [admission.linger() for _ in range(LINGERING_MAX + 1)]
+    admission.stop_lingering()
+    assert admission.linger()
 
 
 def test_new_connections_come_no_faster_than_the_rate() -> None:

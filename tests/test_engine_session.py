@@ -284,6 +284,21 @@ def test_a_client_that_answers_pings_lives_and_one_that_does_not_is_given_up(mak
     assert Step("closed", "ping timeout") == session.tick(now_s + 45.0)[-1]
 
 
+def test_who_posts_pongs_and_never_polls_is_given_up() -> None:
+    session = polled()
+    session.tick(25.0)
+    for now_s in range(25, 45):
+        assert [] == session.posted(b"3", now_s)
+    assert [Step("closed", "ping timeout")] == session.tick(45.0)
+
+
+def test_a_post_holds_so_many_packets() -> None:
+    session, packets = polled(), [b"3"] * Limits().posted_packets_max
+    assert [] == session.posted(b"\x1e".join(packets), 0.0)
+    with pytest.raises(PacketError):
+        session.posted(b"\x1e".join([*packets, b"3"]), 0.0)
+
+
 def test_after_a_pause_of_the_whole_server_everybody_may_still_answer() -> None:
     session = on_websocket()
     assert [Step("write", "2")] == session.tick(3600.0)

@@ -208,6 +208,31 @@ async def test_a_payload_that_is_too_large_is_refused_and_ends_the_session(
     assert 400 == (await client.poll())[0]
 
 
+async def test_posts_are_taken_no_faster_than_a_websockets_frames(echo: Echo, http: aiohttp.ClientSession) -> None:
+    client, loop = await Polling.opened(echo, http), asyncio.get_running_loop()
+
+    began_s = loop.time()
+    # As much as it may send at once; from then on each is held back.
+    for _ in range(7):
+        assert 200 == await client.post("4" + "x" * 16_000)
+    assert loop.time() - began_s < 0.5
+    await client.post("4" + "x" * 16_000)
+    await client.post("4" + "x" * 16_000)
+    assert loop.time() - began_s > 0.8
+
+
+async def test_two_posts_at_once_end_the_session(echo: Echo, http: aiohttp.ClientSession) -> None:
+    client = await Polling.opened(echo, http)
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+    head = f"POST {client.url.partition(str(echo.port))[2]} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n4"
+    writer.write(head.encode())
+    await asyncio.sleep(0.05)
+    assert 400 == await client.post("4a")
+    assert 400 == (await client.poll())[0]
+    writer.close()
+    del reader
+
+
 async def test_two_polls_at_once_end_the_session_and_the_first_hears_it(
     echo: Echo, http: aiohttp.ClientSession
 ) -> None:
@@ -388,6 +413,24 @@ async def test_who_says_nothing_after_the_upgrade_is_let_go(sockets: Echo, http:
         while (message := await over.receive()).type is TEXT:
             if message.data == "2":
                 await over.send_str("3")
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_a_client_that_wants_into_many_namespaces_that_are_not_there_is_let_go(
+    sockets: Echo, http: aiohttp.ClientSession, transport: str
+) -> None:
+    if transport == "polling":
+        client = await Polling.opened(sockets, http)
+        assert 200 == await client.post("\x1e".join(["40/nowhere"] * 16))
+        assert 200 == (await client.poll())[0]
+        await client.post("40/nowhere")
+        assert 400 == (await client.poll())[0]
+        return
+    async with http.ws_connect(sockets.socket_url) as over, asyncio.timeout(5):
+        for _ in range(17):
+            await over.send_str("40/nowhere")
+        told = [message.data async for message in over if "Invalid namespace" in message.data]
+    assert 16 == len(told)
 
 
 async def test_socket_io_is_spoken_over_both_transports(sockets: Echo, http: aiohttp.ClientSession) -> None:

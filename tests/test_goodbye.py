@@ -101,17 +101,16 @@ def stopped(viewers: int, *, grace_s: float, deaf: int = 0) -> tuple[list[float]
 
 
 def test_whoever_comes_while_a_crowd_is_leaving_is_sent_to_another_bridge() -> None:
-    headers = {"host": "127.0.0.1"}
     refusals: list[Any] = []
 
     async def stop() -> None:
         bridge = Bridge(Settings(redis_url="redis://127.0.0.1:1"))
         cast("set[Any]", bridge.fanout.viewers).update(Departing(bridge, []) for _ in range(1_000))
-        refusals.append(bridge._refuse(headers, {}, ""))
+        refusals.append(bridge._refuse({}, ""))
         stopping = asyncio.create_task(bridge.stop())
         await asyncio.sleep(0.1)
         assert bridge.fanout.viewers
-        refusals.append(bridge._refuse(headers, {}, ""))
+        refusals.append(bridge._refuse({}, ""))
         await stopping
 
     with asyncio.Runner(loop_factory=HurriedLoop) as runner:

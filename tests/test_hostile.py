@@ -195,6 +195,23 @@ async def test_more_connections_than_may_be_are_refused_for_now(
             writer.transport.abort()
 
 
+async def test_idle_connections_of_one_address_take_nobody_elses_place(
+    shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    limits = {"BROADCAST_MAX_CONNECTIONS": "50", "BROADCAST_MAX_CONNECTIONS_PER_ADDRESS": "10"}
+    with serving(shared_server.url, tmp_path_factory.mktemp("idle"), **cast("Any", limits)) as bridge:
+        before = bridge.descriptors()
+        silent = [await connected(bridge) for _ in range(400)]
+        assert (200, "None") == await answer(bridge)
+        deadline = time.monotonic() + 5
+        while bridge.descriptors() > before + 12:  # the ten that were let in, and little else
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        assert (503, "too_many_connections") == await answer(bridge, ELSEWHERE)
+        for _, writer in silent:
+            writer.transport.abort()
+
+
 async def test_faster_connects_than_may_be_are_refused_for_now(
     shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -72,7 +72,7 @@ def test_a_proxy_is_not_one_address_and_each_address_has_a_rate() -> None:
     )
     assert not any(admission.enter("proxy", 0) for _ in range(50))
     assert [None, None, "too many connections from this address"] == [admission.enter("a", 0) for _ in range(3)]
-    for _ in range(3):
+    for _ in range(2):
         admission.leave("a")
     assert None is admission.enter("a", 0)
     admission.leave("a")
@@ -109,7 +109,7 @@ def test_whoever_has_a_network_of_ipv6_is_admitted_as_one_address_is() -> None:
     mine = [f"2001:db8::{i}" for i in range(1, 4)]
     assert [None, None, "too many connections from this address"] == [admission.enter(each, 0) for each in mine]
     assert None is admission.enter("2001:db8:0:1::1", 0)
-    for each in mine:
+    for each in mine[:2]:
         admission.leave(each)
     assert None is admission.enter("2001:db8::8", 0)
     admission.leave("2001:db8::8")

@@ -161,6 +161,9 @@ async def test_nor_does_a_websocket_begin_with_one(bridge: BridgeProcess) -> Non
         assert 400 == refused.value.status
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await session.ws_connect(f"{bridge.url}{HANDSHAKE}websocket&auth={token_for()}")
+        assert 400 == refused.value.status
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:  # a field that stands twice hides nothing
+            await session.ws_connect(f"{bridge.url}{HANDSHAKE}websocket&x={token_for()}&x=1")
     assert 400 == refused.value.status
 
 
@@ -169,6 +172,7 @@ def test_other_words_are_no_tokens() -> None:
     assert not any(has_secret_in_address(query) for query in harmless)
     assert all(has_secret_in_address(query) for query in ["token", "token=", "a=b&Access_Token=x", "jwt=x", "%6Awt=x"])
     assert has_secret_in_address(b"token=x")
+    assert has_secret_in_address("a=b&Bearer=x") and has_secret_in_address("authorization=x")
     for name in ("auth", "key", "Authorization", "x"):  # what looks like one is one, under any name
         assert has_secret_in_address(f"types=a&{name}={token_for()}")
     assert has_secret_in_address(f"a=Bearer+{token_for()}")

@@ -11,7 +11,7 @@ import pytest
 from broadcast.bridge.answers import Request
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.rights import TIMED_PER_HOLDER_MAX, Rights
-from broadcast.bridge.timed import PER_BRIDGE_MAX, PER_VIEWER_MAX
+from broadcast.bridge.timed import PAUSED_S, PER_BRIDGE_MAX, PER_VIEWER_MAX
 from broadcast.filters import parse_filter
 from broadcast.log.erasure import BLANK
 from tests.memory_log import MemoryLog
@@ -23,7 +23,7 @@ def world() -> Iterator[World]:
     world = World(archived=500)
     yield world
     world.close()
-    assert world.fanout.timed_replays == 0
+    assert not world.fanout.timed_replays
 
 
 def ask(world: World, line: Room, name: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def test_there_are_so_many_per_viewer_and_per_bridge_and_all_end_with_their_view
     refused = ask(world, line, "replay", {"since": "0", "speed": 1})
     assert refused["error"]["code"] == "too_many_requests"
     lines = [line]
-    while world.fanout.timed_replays < PER_BRIDGE_MAX:
+    while len(world.fanout.timed_replays) < PER_BRIDGE_MAX:
         if len(told(lines[-1], "ack")) >= PER_VIEWER_MAX:
             lines.append(viewer(world))
         start(world, lines[-1], 100)
@@ -208,8 +208,27 @@ def test_there_are_so_many_per_viewer_and_per_bridge_and_all_end_with_their_view
         world.loop.run_until_complete(world._gone(each.viewer))
         each.is_closed = True
     world.loop.pass_time(1)
-    assert world.fanout.timed_replays == 0
+    assert not world.fanout.timed_replays
     start(world, late, 100)
+
+
+def test_where_there_are_as_many_as_may_be_one_that_has_been_paused_for_a_minute_gives_way(world: World) -> None:
+    lines: list[Room] = []
+    while len(world.fanout.timed_replays) < PER_BRIDGE_MAX:
+        lines.append(viewer(world, rights=Rights()))
+        for _ in range(PER_VIEWER_MAX):
+            control(world, lines[-1], start(world, lines[-1], 100), "pause")
+    late, asked = viewer(world, rights=Rights()), {"since": place(world, 9), "speed": 1}
+    assert "too_many_requests" == ask(world, late, "replay", asked)["error"]["code"]
+    world.loop.pass_time(PAUSED_S)
+    assert not any(told(line, "replay.end") for line in lines), "nobody else wants its place"
+    control(world, lines[0], "r1", "resume")
+    start(world, late, 10)
+    assert [("r2", "paused")] == [(end["replay"], end["reason"]) for end in told(lines[0], "replay.end")]
+    world.loop.pass_time(1)
+    assert replayed(lines[0]) and replayed(late)
+    assert "not_found" == control(world, lines[0], "r2", "resume")["error"]["code"]
+    assert PER_BRIDGE_MAX == len(world.fanout.timed_replays)
 
 
 def test_one_token_has_so_many_over_all_its_viewers(world: World) -> None:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.quotas import Quotas
 
-__all__ = ["Admission"]
+__all__ = ["LINGERING_MAX", "Admission"]
+
+TOO_FAST: Final = "too many new connections at once from this address"
+LINGERING_MAX: Final = 64
+"""So many that are refused may stay until they have asked, and hear why; more are cut."""
 
 
 class Admission:
@@ -36,6 +41,7 @@ class Admission:
         is_proxy: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.connections = 0
+        self.lingering = 0
         self.refused: Counter[str] = Counter()
         """How many were refused, by reason."""
         self._connections_max = connections_max or float("inf")
@@ -46,32 +52,57 @@ class Admission:
         self._allowance = Allowance(rate=rate, burst=max(1.0, rate))
 
     def enter(self, address: str, now_s: float) -> str | None:
-        """Count one more connection, also if it is refused: until `leave`, it is there.
+        """Let in one more connection, which is there until `leave`; one that is refused takes nobody's place.
 
         Returns:
             Why it is refused, None if it is let in.
         """
-        self.connections += 1
-        self._from[network_of(address)] += 1
         refusal = self._refusal(address, now_s)
         if refusal is not None:
             self.refused[refusal] += 1
+        else:
+            self.connections += 1
+            self._from[network_of(address)] += 1
         return refusal
 
+    def enter_by_proxy(self, address: str, now_s: float) -> str | None:
+        """Count what a proxy brings for one of its clients, on a connection that is counted as the proxy's own.
+
+        Returns:
+            Why it is refused, None if it is let in.
+        """
+        if not self._is_too_fast(address, now_s):
+            return None
+        self.refused[TOO_FAST] += 1
+        return TOO_FAST
+
     def leave(self, address: str) -> None:
-        """It is gone."""
+        """One that was let in is gone."""
         self.connections -= 1
         network = network_of(address)
         self._from[network] -= 1
         if not self._from[network]:
             del self._from[network]
 
+    def linger(self) -> bool:
+        """Whether one that was refused may stay a moment; it does until `stop_lingering`."""
+        if self.lingering >= LINGERING_MAX:
+            return False
+        self.lingering += 1
+        return True
+
+    def stop_lingering(self) -> None:
+        """One that was refused is gone."""
+        self.lingering -= 1
+
     def _refusal(self, address: str, now_s: float) -> str | None:
-        if self.connections > self._connections_max:
+        if self.connections >= self._connections_max:
             return "too many connections"
-        is_proxy, network = self._is_proxy(address), network_of(address)
-        if self._from[network] > self._per_address_max and not is_proxy:
+        if self._from[network_of(address)] >= self._per_address_max and not self._is_proxy(address):
             return "too many connections from this address"
-        if not is_proxy and self._rates.wait_s(network, now_s, cost=1) > 0:
-            return "too many new connections at once from this address"
+        if self._is_too_fast(address, now_s):
+            return TOO_FAST
         return None if self._allowance.has(1, now_s) else "too many new connections at once"
+
+    def _is_too_fast(self, address: str, now_s: float) -> bool:
+        return not self._is_proxy(address) and self._rates.wait_s(network_of(address), now_s, cost=1) > 0

@@ -13,7 +13,6 @@ import structlog
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
 from broadcast.bridge.archive_watch import ArchiveWatch
-from broadcast.bridge.credentials import IN_ADDRESS, holds_token
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.engine.polling import Refusal
@@ -27,7 +26,7 @@ from broadcast.bridge.operator_routes import OperatorRoutes
 from broadcast.bridge.past import READS_AT_ONCE
 from broadcast.bridge.presence import Presence
 from broadcast.bridge.probe import Probe
-from broadcast.bridge.proxies import Proxies, is_proxied
+from broadcast.bridge.proxies import Proxies
 from broadcast.bridge.quotas import Quotas
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.revocation import Revocations
@@ -36,6 +35,7 @@ from broadcast.bridge.ring import Ring
 from broadcast.bridge.sockets import Sockets
 from broadcast.bridge.throttle import Throttle
 from broadcast.bridge.trace import Trace
+from broadcast.bridge.upgrades import Upgrades, worded
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE
 from broadcast.errors import CODES, SettingError, UnreachableError
@@ -100,7 +100,14 @@ class Bridge:
             frozenset(settings.origins), frozenset({settings.host}), is_closed_to_proxies=self._access.is_unsaid
         )
         sockets = Sockets(self.fanout, self._access, rights=self._rights, admit=self._admit, on_gone=self._gone)
-        self._engine = Engine(sockets, refuse=self._refuse, address_of=self._proxies.client, name=settings.name)
+        upgrades = Upgrades(self._policy, self._proxies, self.admission, self._quotas, is_tls=bool(settings.tls_cert))
+        self._engine = Engine(
+            sockets,
+            refuse=self._refuse,
+            refuse_upgrade=upgrades.refusal,
+            address_of=self._proxies.client,
+            name=settings.name,
+        )
         self._presence = Presence(settings)
         self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
         self.metrics = Metrics(self.fanout, self.admission, self._probe)
@@ -135,9 +142,7 @@ class Bridge:
             is_socket = scope["type"] == "http" and scope["path"].rstrip("/") == "/socket.io"
             await (sockets if is_socket else http)(scope, receive, send)
 
-        throttle = Throttle(
-            app, self._quotas, time.monotonic, counts_sessions=self.settings.connections_per_address_max > 0
-        )
+        throttle = Throttle(app, self._quotas, time.monotonic, is_proxy=self._proxies.trusts)
         guarded = Guard(with_cors(throttle, origins), self._policy)
 
         async def told_whose(scope: Any, receive: Any, send: Any) -> None:
@@ -239,28 +244,22 @@ class Bridge:
             if viewer.grant.token_id in token_ids:
                 viewer.dismiss("revoked")
 
-    def _refuse(self, headers: Mapping[str, str], query: Mapping[str, str], address: str) -> Refusal | None:
-        if holds_token(query.items()):
-            return (400, 3, IN_ADDRESS)
-        code = self._policy.refusal(
-            host=headers.get("host"),
-            origin=headers.get("origin"),
-            is_proxied=is_proxied(headers),
-            is_secure=bool(self.settings.tls_cert),
-        )
-        if code is None and self._stopping:
-            code = CODES["shutdown"]  # a proxy in front then asks another bridge
-        if code is None and (self._is_crowded or ("sid" not in query and self._holds_back_too_many(address))):
-            code = CODES["too_many_connections"]
-        return None if code is None else (code.http_status, 4, f"{code.name}: {code.meaning}")
+    def _refuse(self, query: Mapping[str, str], address: str) -> Refusal | None:
+        if self._stopping:
+            return worded(CODES["shutdown"])  # a proxy in front then asks another bridge
+        if self._is_crowded or ("sid" not in query and self._holds_back_too_many(address)):
+            return worded(CODES["too_many_connections"])
+        return None
 
     def _holds_back_too_many(self, address: str) -> bool:
         """Whether so many clients of one address are no viewers: they have not said what they want, or were told to go.
 
         Polling sessions need no connection each, so that these would else be as many as there are places.
         """
-        most = min(self.settings.connections_per_address_max, IDLE_PER_ADDRESS_MAX)
-        return 0 < most <= self._engine.clients_from[network_of(address)] - self._rights.viewers_from(address)
+        if self._proxies.trusts(address):  # it says of nobody whose he is: it stands for all
+            return False
+        most = min(self.settings.connections_per_address_max or IDLE_PER_ADDRESS_MAX, IDLE_PER_ADDRESS_MAX)
+        return most <= self._engine.clients_from[network_of(address)] - self._rights.viewers_from(address)
 
     @property
     def _is_crowded(self) -> bool:

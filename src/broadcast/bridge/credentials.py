@@ -8,7 +8,7 @@ may connect.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -21,7 +21,6 @@ __all__ = [
     "cleared_cookie",
     "cookie_of",
     "has_secret_in_address",
-    "holds_token",
     "token_of",
 ]
 
@@ -38,13 +37,9 @@ def has_secret_in_address(query: str | bytes) -> bool:
     """Whether a query carries what looks like a token."""
     text = query.decode("latin-1") if isinstance(query, bytes) else query
     lowered = text.lower()
-    if not any(part in lowered for part in ("tok", "jwt", "eyj", "%")):
+    if not any(part in lowered for part in ("tok", "jwt", "eyj", "bearer", "authorization", "%")):
         return False
-    return holds_token(parse_qsl(text, keep_blank_values=True))
-
-
-def holds_token(fields: Iterable[tuple[str, str]]) -> bool:
-    """Whether one of a query's fields has a token's name, or looks like one."""
+    fields = parse_qsl(text, keep_blank_values=True)
     return any(name.lower() in TOKEN_NAMES or TOKEN.match(value) is not None for name, value in fields)
 
 

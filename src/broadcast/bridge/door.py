@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -22,6 +23,8 @@ CUT: Final = "broadcast.cut"
 
 REQUEST_TIMEOUT_S: Final = 15.0
 """By then a request has to be there, body and all."""
+LINGER_S: Final = 1.0
+"""So long whoever is refused may take to ask, so that he hears why."""
 HEAD_BYTES_MAX: Final = 32 * 1024
 PIPELINED_MAX: Final = 16
 """So many requests may stand on one connection, unanswered; no browser sends a second one."""
@@ -37,20 +40,29 @@ class HttpDoor(HttpToolsProtocol):
         self._refusal: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._head_bytes = 0
-        self._is_inside = False
+        self._leave: Callable[[], None] | None = None
+        """Gives back the place that it has; a WebSocket takes it along."""
         self._unanswered: deque[Any] = deque()
 
     def connection_made(self, transport: Any) -> None:
         """Somebody knocks."""
         super().connection_made(transport)
-        self._is_inside = True
         self._refusal = self.admission.enter(self._address, self.loop.time())
-        self._arm()
+        if self._refusal is None:
+            self._leave = partial(self.admission.leave, self._address)
+            self._arm()
+        elif self.admission.linger():
+            self._leave = self.admission.stop_lingering
+            self._arm(LINGER_S)
+        else:
+            self._cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """He is gone."""
         self._disarm()
-        self._leave()
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
         self._drop()
         super().connection_lost(exc)
 
@@ -98,11 +110,10 @@ class HttpDoor(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """From here on the connection is a WebSocket's; nothing of this door stays with it."""
         self._disarm()
-        self._is_inside = False
         self.connections.discard(self)
         make: Any = self.ws_protocol_class
         socket = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
-        socket.on_lost = partial(self.admission.leave, self._address)
+        socket.on_lost, self._leave = self._leave, None
         self.transport.set_protocol(socket)
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
         socket.upgrade(self.transport, self.scope["method"], self.url.decode("latin-1"), headers)
@@ -129,19 +140,14 @@ class HttpDoor(HttpToolsProtocol):
     def _address(self) -> str:
         return self.client[0] if self.client else ""
 
-    def _arm(self) -> None:
+    def _arm(self, within_s: float | None = None) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self._too_slow)
+            self._deadline = self.loop.call_later(within_s or REQUEST_TIMEOUT_S, self._too_slow)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-    def _leave(self) -> None:
-        if self._is_inside:
-            self._is_inside = False
-            self.admission.leave(self._address)
 
     def _too_slow(self) -> None:
         self._deadline = None

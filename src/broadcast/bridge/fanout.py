@@ -37,6 +37,7 @@ from broadcast.log.position import START, Bounds, EntryId, Gap, Position, Seen
 from broadcast.log.stream import LinkUp, StreamReader, TailItem
 
 if TYPE_CHECKING:
+    from broadcast.bridge.timed import TimedReplay
     from broadcast.bridge.viewer import Viewer
     from broadcast.log.archive import Archive
 
@@ -82,8 +83,8 @@ class Fanout:
         self.loaded = asyncio.Event()
         """Set once the ring holds what the stream holds."""
         self.viewers: set[Viewer] = set()
-        self.timed_replays = 0
-        """How many there are, of all viewers."""
+        self.timed_replays: set[TimedReplay] = set()
+        """Those of all viewers."""
         self.waiting_bytes_max = waiting_bytes_max
         self.is_crowded = False
         """Whether more than that waits: then nobody gets more while anything waits for it."""

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from broadcast.bridge.bodies import Bodies, BodyResponse
 from broadcast.bridge.census import census
 from broadcast.bridge.cycles import latest_cycles, one_cycle
 from broadcast.bridge.exporting import NDJSON, ExportResponse
@@ -56,6 +57,7 @@ class HistoryRoutes:
         self._fanout = fanout
         self._tiers = Tiers(fanout, archive)
         self._exports = Exports(self._tiers)
+        self._bodies = Bodies()
         self._door = door
         self.routes = [
             Route("/history", self._history),
@@ -77,7 +79,7 @@ class HistoryRoutes:
         grant, question = self._asked(request)
         try:
             if question.bucket_s is not None:
-                return await self._census(request, question)
+                return await self._census(request, question, grant)
             return await self._events(request, question, grant)
         except UnreachableError as error:
             raise _unavailable(error) from None
@@ -95,15 +97,23 @@ class HistoryRoutes:
         events, is_more = await self._tiers.page(question, question.matches, count=question.count)
         self._note(grant, len(events))
         following = write_cursor(events[-1].position) if is_more else None
-        return Response(_body(events, following, self._tiers.archive is not None), 200, headers, "application/json")
+        body = _body(events, following, self._tiers.archive is not None)
+        return BodyResponse(body, headers, bodies=self._bodies, holder=_holder(request, grant))
+
+    def _told(self, request: Request, grant: Grant, body: bytes) -> Response:
+        """An answer that is known to be the same only by looking at it."""
+        etag = f'"{blake2b(body, digest_size=16).hexdigest()}"'
+        headers = {**_HEADERS, "ETag": etag}
+        if is_held(etag, request.headers):
+            return Response(None, 304, headers)
+        return BodyResponse(body, headers, bodies=self._bodies, holder=_holder(request, grant))
 
     def _note(self, grant: Grant, events: int) -> None:
         if grant.token_id is not None:
             self._door.rights.note_past(holder_of(grant, ""), events)
 
     async def _export(self, request: Request, question: Question, grant: Grant) -> Export:
-        holder = holder_of(grant, request.client.host if request.client else "")
-        still = partial(self._door.refuse_ended, grant)
+        still, holder = partial(self._door.refuse_ended, grant), _holder(request, grant)
         return await self._exports.begin(question, question.matches, holder=holder, refuse_ended=still)
 
     async def _seal(self, request: Request, question: Question, *, as_lines: bool) -> str | None:
@@ -117,9 +127,9 @@ class HistoryRoutes:
         except UnreachableError:
             return None
 
-    async def _census(self, request: Request, question: Question) -> Response:
+    async def _census(self, request: Request, question: Question, grant: Grant) -> Response:
         counted = await self._tiers.at_one_moment(lambda moment: census(moment, question, question.matches))
-        return _told(request, orjson.dumps({**counted, "archive": self._tiers.archive is not None}))
+        return self._told(request, grant, orjson.dumps({**counted, "archive": self._tiers.archive is not None}))
 
     async def _cycle(self, request: Request) -> Response:
         start = parse_place("id", request.path_params["id"])
@@ -129,7 +139,7 @@ class HistoryRoutes:
         except UnreachableError as error:
             raise _unavailable(error) from None
         self._note(grant, len(cycle.events))
-        return _told(request, cycle.body())
+        return self._told(request, grant, cycle.body())
 
     async def _cycles(self, request: Request) -> Response:
         query, (grant, question) = request.query_params, self._asked(request)
@@ -140,7 +150,7 @@ class HistoryRoutes:
             if number is not None:
                 cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, number))
                 self._note(grant, len(cycle.events))
-                return _told(request, cycle.body())
+                return self._told(request, grant, cycle.body())
             found = await self._tiers.at_one_moment(
                 lambda moment: latest_cycles(moment, question, before, count=count + 1)
             )
@@ -148,16 +158,13 @@ class HistoryRoutes:
             raise _unavailable(error) from None
         self._note(grant, min(count, len(found)))
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
-        return _told(request, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following}))
+        return self._told(
+            request, grant, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following})
+        )
 
 
-def _told(request: Request, body: bytes) -> Response:
-    """An answer that is known to be the same only by looking at it."""
-    etag = f'"{blake2b(body, digest_size=16).hexdigest()}"'
-    headers = {**_HEADERS, "ETag": etag}
-    if is_held(etag, request.headers):
-        return Response(None, 304, headers)
-    return Response(body, 200, headers, "application/json")
+def _holder(request: Request, grant: Grant) -> str:
+    return holder_of(grant, request.client.host if request.client else "")
 
 
 def _unavailable(error: UnreachableError) -> RequestError:

@@ -79,6 +79,10 @@ class Proxies:
                 return address
         return address
 
+    def is_secure(self, peer: str, headers: Mapping[str, str]) -> bool:
+        """Whether a listed proxy says that a request has come to it by TLS; see `client`."""
+        return self.trusts(peer) and headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower() == "https"
+
     def apply(self, scope: MutableMapping[str, Any]) -> None:
         """Put into a request's ASGI scope whose it is, and how it came."""
         peer, port = scope.get("client") or ("", 0)
@@ -86,7 +90,7 @@ class Proxies:
             return
         headers = _joined(scope["headers"])
         scope["client"] = (self.client(peer, headers), port)
-        if headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower() == "https":
+        if self.is_secure(peer, headers):
             scope["scheme"] = "https"
 
 

@@ -30,28 +30,32 @@ class Throttle:
         app: what stands behind it.
         quotas: what each address, and each token, may have.
         now_s: a monotonic clock, seconds.
-        counts_sessions: whether what begins a polling session counts, too: not where one address stands for everybody.
+        is_proxy: whether an address is that of a listed proxy: where it says of nobody whose request it is, it stands
+            for all, and what begins their sessions is not counted.
     """
 
-    def __init__(self, app: Any, quotas: Quotas, now_s: Callable[[], float], *, counts_sessions: bool = True) -> None:
+    def __init__(
+        self, app: Any, quotas: Quotas, now_s: Callable[[], float], *, is_proxy: Callable[[str], bool]
+    ) -> None:
         self._app = app
         self._quotas = quotas
         self._now_s = now_s
-        self._counts_sessions = counts_sessions
+        self._is_proxy = is_proxy
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer that there were too many, or hand on."""
         try:
-            if scope["type"] == "http" and self._is_counted(scope):
-                refuse_flood(self._quotas, f"address {network_of((scope.get('client') or ('',))[0])}", self._now_s())
+            address = (scope.get("client") or ("",))[0]
+            if scope["type"] == "http" and self._is_counted(scope, address):
+                refuse_flood(self._quotas, f"address {network_of(address)}", self._now_s())
         except RequestError as error:
             await _refuse(send, error)
             return
         await self._app(scope, receive, send)
 
-    def _is_counted(self, scope: Any) -> bool:
-        if self._counts_sessions and scope["path"].startswith("/socket.io"):
-            return "sid" not in QueryParams(scope["query_string"])
+    def _is_counted(self, scope: Any, address: str) -> bool:
+        if scope["path"].startswith("/socket.io"):
+            return "sid" not in QueryParams(scope["query_string"]) and not self._is_proxy(address)
         return is_counted(scope["path"])
 
 

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,8 @@ __all__ = ["TimedReplay", "TimedReplays"]
 EVENTS_PER_S: Final = 500.0
 PER_VIEWER_MAX: Final = 2
 PER_BRIDGE_MAX: Final = 64
+PAUSED_S: Final = 60.0
+"""Where there are so many, one that has been paused for so long gives way."""
 TOGETHER_S: Final = 0.01
 """What is due within so long is written at once."""
 TOGETHER_EVENTS_MAX: Final = 64
@@ -114,9 +116,18 @@ class TimedReplay:
         elif control.action == "seek":
             self._jump = self._course_from(since)
         elif control.action == "cancel":
-            self._end("cancelled")
-            self.cut()
+            self.end("cancelled")
         self._changed.set()
+
+    @property
+    def paused_for_s(self) -> float:
+        """How long its viewer has had it stand still; 0 while it plays."""
+        return 0.0 if self._pacing.paused_s is None else self._clock() - self._pacing.paused_s
+
+    def end(self, reason: str) -> None:
+        """End it before its time."""
+        self._end(reason)
+        self.cut()
 
     def regranted(self) -> None:
         """Its viewer has a fresh token: what that does not allow of the past is passed over."""
@@ -253,16 +264,17 @@ class TimedReplays:
         fanout = self._cursor.fanout
         if len(self._replays) >= PER_VIEWER_MAX:
             raise RequestError("too_many_requests", f"a viewer has at most {PER_VIEWER_MAX} timed replays at once")
-        if fanout.timed_replays >= PER_BRIDGE_MAX:
+        leave = self._cursor.rights.begin_timed(self._cursor)
+        if not _has_room(fanout.timed_replays):
+            leave()
             raise RequestError(
                 "too_many_requests", "this bridge has as many timed replays as it gives; come back later"
             )
-        leave = self._cursor.rights.begin_timed(self._cursor)
         self._named += 1
         timed = TimedReplay(f"r{self._named}", self._cursor, request, since, self._ended)
         self._replays[timed.name] = timed
         self._leaves[timed.name] = leave
-        fanout.timed_replays += 1
+        fanout.timed_replays.add(timed)
         return timed
 
     def named(self, name: str) -> TimedReplay:
@@ -288,4 +300,15 @@ class TimedReplays:
     def _ended(self, timed: TimedReplay) -> None:
         if self._replays.pop(timed.name, None) is not None:
             self._leaves.pop(timed.name)()
-            self._cursor.fanout.timed_replays -= 1
+            self._cursor.fanout.timed_replays.discard(timed)
+
+
+def _has_room(replays: Collection[TimedReplay]) -> bool:
+    """Whether there may be one more; the one that has been paused longest is ended for it, if that is long enough."""
+    if len(replays) < PER_BRIDGE_MAX:
+        return True
+    idlest = max(replays, key=lambda each: each.paused_for_s)
+    if idlest.paused_for_s < PAUSED_S:
+        return False
+    idlest.end("paused")
+    return True

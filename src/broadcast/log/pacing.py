@@ -48,7 +48,8 @@ class Pacing:
         self.events_per_s = events_per_s
         self.cut_s = 0.0
         """How much of the mind's time was left out, since nothing happened in it."""
-        self.is_paused = False
+        self.paused_s: float | None = None
+        """Since when it stands still, by that clock; None while it does not."""
         self.is_behind = False
         """Whether it goes more slowly than it should."""
         self._reached_s: float | None = None
@@ -58,6 +59,11 @@ class Pacing:
         """While it is paused: how long the event taken still had to wait."""
         self._free_s = now_s
         """Before this, the bound on events per second lets nothing pass."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it stands still."""
+        return self.paused_s is not None
 
     def take(self, ts: str, now_s: float) -> None:
         """The next event has this `ts`."""
@@ -83,13 +89,13 @@ class Pacing:
     def pause(self, now_s: float) -> None:
         """Stand still."""
         if not self.is_paused:
-            self.is_paused = True
+            self.paused_s = now_s
             self._left_s = max(0.0, self._due_s - now_s)
 
     def resume(self, now_s: float) -> None:
         """Go on as if no time had passed."""
         if self.is_paused:
-            self.is_paused = False
+            self.paused_s = None
             self._due_s = now_s + self._left_s
 
     def change(self, speed: float, now_s: float) -> None:

@@ -15,12 +15,18 @@ from broadcast.bridge.engine.packets import MESSAGE, SEPARATOR, EnginePacket, Ki
 from broadcast.bridge.engine.session import Session, Step
 
 if TYPE_CHECKING:
+    from broadcast.bridge.engine.allowance import Allowance
     from broadcast.bridge.engine.websocket import WebSocket
 
 __all__ = ["Client", "Handlers", "Watcher"]
 
 POLLING_PACKETS_MAX: Final = 64
 POLLING_CHARS_MAX: Final = 256 * 1024
+WAITING_PACKETS_MAX: Final = 4096
+WAITING_CHARS_MAX: Final = 1024 * 1024
+"""Whoever lets more wait for its poll, and goes on asking, is let go."""
+REFUSED_MAX: Final = 16
+"""So many namespaces that are not there a client may want into."""
 
 
 class Handlers(Protocol):
@@ -86,11 +92,14 @@ class Client:
         "_poll",
         "_poll_mark",
         "_pongs",
+        "_refused",
         "_room",
         "address",
         "answered",
         "headers",
         "id",
+        "intake",
+        "is_posting",
         "on_closed",
         "probe",
         "recovers",
@@ -123,10 +132,15 @@ class Client:
         """Called once, after everything else, when its session is over."""
         self.recovers = False
         """Whether it keeps its place by itself: Socket.IO's connection state recovery."""
+        self.intake: Allowance | None = None
+        """What it may post; None before it has."""
+        self.is_posting = False
+        """Whether a post of it is being read, or its answer held back."""
         self._handlers = handlers
         self._namespaces = Namespaces(handlers)
         self._now = now
         self._pongs = 0
+        self._refused = 0
         self._connect_due_s: float | None = now() + session.limits.connect_timeout_s
         self._room: asyncio.Event | None = None
 
@@ -160,6 +174,11 @@ class Client:
 
     def write(self, message: str | bytes) -> None:
         """Write one Socket.IO message."""
+        waiting = self.session.waiting
+        if len(waiting) >= WAITING_PACKETS_MAX or (waiting and self.waiting_bytes >= WAITING_CHARS_MAX):
+            # Not at once: it may be its viewer that is writing.
+            asyncio.get_running_loop().call_soon(self.fail, "too slow")
+            return
         self.do(self.session.send(EnginePacket(MESSAGE, message)))
 
     def acknowledge(self, ack_id: int, payload: str) -> None:
@@ -360,7 +379,11 @@ class Client:
             self.write(self._namespaces.accept(incoming.namespace, secrets.token_urlsafe(15), **more))
             self._handlers.connected(self, incoming.namespace, incoming.auth)
         elif isinstance(incoming, Refused):
-            self.write(incoming.message)
+            self._refused += 1
+            if self._refused > REFUSED_MAX:
+                self.fail("too many unknown namespaces")
+            else:
+                self.write(incoming.message)
         elif isinstance(incoming, Sent):
             self._handlers.requested(self, incoming)
         elif isinstance(incoming, Disconnected):

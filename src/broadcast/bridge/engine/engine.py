@@ -7,7 +7,9 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
 from websockets.server import ServerProtocol
@@ -24,13 +26,13 @@ __all__ = ["Engine"]
 RESOLUTION_S: Final = 0.02
 """Of the timer, as a part of the shortest wait."""
 UNAVAILABLE: Final[polling.Refusal] = (503, 3, "Unavailable")
-Refuse = Callable[[Mapping[str, str], Mapping[str, str], str], polling.Refusal | None]
+Refuse = Callable[[Mapping[str, str], str], polling.Refusal | None]
+RefuseUpgrade = Callable[[str, str, Mapping[str, str]], polling.Refusal | None]
 AddressOf = Callable[[str, Mapping[str, str]], str]
 
 
-def admit_all(headers: Mapping[str, str], query: Mapping[str, str], address: str) -> polling.Refusal | None:
+def admit_all(*_: object) -> polling.Refusal | None:
     """Refuse nobody."""
-    del headers, query, address
 
 
 def the_peer(address: str, headers: Mapping[str, str]) -> str:
@@ -44,7 +46,9 @@ class Engine:
 
     Args:
         handlers: what is done about the clients.
-        refuse: why a request that would begin a session is refused, by its headers, its query and whose it is.
+        refuse: why a request that would begin a session, or upgrade one, is refused, by its query and whose it is.
+        refuse_upgrade: what else is refused of requests to upgrade, which no middleware sees: by the other side's
+            address, the request's target and its headers.
         address_of: whose request to upgrade it is, by the other side's address and the headers; polls are told already.
         limits: what a client may take.
         name: the server's own name; session ids begin with it, so that a proxy can send polls where they belong.
@@ -58,6 +62,7 @@ class Engine:
         handlers: Handlers,
         *,
         refuse: Refuse = admit_all,
+        refuse_upgrade: RefuseUpgrade = admit_all,
         address_of: AddressOf = the_peer,
         limits: Limits | None = None,
         name: str = "",
@@ -76,6 +81,7 @@ class Engine:
         self._clock = self.now
         self._handlers = handlers
         self._refuse = refuse
+        self._refuse_upgrade = refuse_upgrade
         self._address_of = address_of
         self._name = name or secrets.token_hex(3)
         self._path = path.rstrip("/")
@@ -136,7 +142,7 @@ class Engine:
         """Make a client that polls."""
         headers = dict(request.headers)
         address = request.client.host if request.client else ""
-        refusal = UNAVAILABLE if self._is_stopping else self._refuse(headers, request.query_params, address)
+        refusal = UNAVAILABLE if self._is_stopping else self._refuse(request.query_params, address)
         return refusal or self._make(headers, address, is_websocket=False)
 
     def _make(self, headers: Mapping[str, str], address: str, *, is_websocket: bool) -> Client:
@@ -170,10 +176,10 @@ class Engine:
 
     # --- WebSockets
 
-    def knocked(self, socket: WebSocket, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
+    def knocked(self, socket: WebSocket, target: str, headers: Mapping[str, str]) -> None:
         """A request to upgrade has come."""
-        address = self._address_of(socket.address, headers)
-        refusal = self._refusal_of(path, query, headers, address)
+        query, address = _parsed(target)[1], self._address_of(socket.address, headers)
+        refusal = self._refusal_of(socket.address, target, headers) or self._refuse(query, address)
         client = self.clients.get(query["sid"]) if "sid" in query else None
         if refusal is None and "sid" in query and client is None:
             refusal = polling.UNKNOWN_SESSION
@@ -196,14 +202,13 @@ class Engine:
         opening = client.session.opening()
         socket.write(f"{opening.kind}{opening.data!s}")
 
-    def _refusal_of(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], address: str
-    ) -> polling.Refusal | None:
+    def _refusal_of(self, peer: str, target: str, headers: Mapping[str, str]) -> polling.Refusal | None:
+        path, query = _parsed(target)
         if path.rstrip("/") != self._path:
             return (404, 3, "Not found")
         if self._is_stopping:
             return UNAVAILABLE
-        return polling.refusal_of(query, transport="websocket") or self._refuse(headers, query, address)
+        return polling.refusal_of(query, transport="websocket") or self._refuse_upgrade(peer, target, headers)
 
     def lost(self, socket: WebSocket) -> None:
         """A WebSocket's connection is gone."""
@@ -215,3 +220,13 @@ class Engine:
             client.session.probe_lost()
         elif client.socket is socket:
             client.do(client.session.socket_lost())
+
+
+@lru_cache(256)
+def _parsed(target: str) -> tuple[str, dict[str, str]]:
+    """Path and query of a request's target; most clients ask for the very same one. Empty if it cannot be read."""
+    try:
+        address = urlsplit(target)
+    except ValueError:
+        return "", {}
+    return address.path, {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}

@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.engine.client import Client
-from broadcast.bridge.engine.packets import PacketError, joined
+from broadcast.bridge.engine.packets import SEPARATOR, PacketError, joined
 
 __all__ = ["Refusal", "Sessions", "answer"]
 
@@ -22,6 +23,10 @@ BAD_METHOD: Final[Refusal] = (400, 2, "Bad handshake method")
 BAD_REQUEST: Final[Refusal] = (400, 3, "Bad request")
 TOO_LARGE: Final[Refusal] = (413, 3, "Payload too large")
 UNSUPPORTED_VERSION: Final[Refusal] = (400, 5, "Unsupported protocol version")
+PACKET_BYTES: Final = 64
+"""What a packet counts besides its bytes, as a frame does."""
+POST_BYTES: Final = 512
+"""What a post counts besides: it is a whole request."""
 RETRY_AFTER: Final = "5"
 LATER: Final = frozenset({429, 503})
 """Refusals after which another try may succeed."""
@@ -60,7 +65,7 @@ async def answer(request: Request, sessions: Sessions) -> Response:
     if request.method == "GET":
         return await _poll(request, client)
     if request.method == "POST":
-        return await _post(request, client)
+        return await _post_alone(request, client)
     return _refused(BAD_METHOD)
 
 
@@ -99,6 +104,18 @@ async def _lost(request: Request) -> None:
         await request.receive()
 
 
+async def _post_alone(request: Request, client: Client) -> Response:
+    """One post at a time, as in Engine.IO's own server: so one that is held back holds its client back."""
+    if client.is_posting:
+        client.fail("two posts at once")
+        return _refused(BAD_REQUEST)
+    client.is_posting = True
+    try:
+        return await _post(request, client)
+    finally:
+        client.is_posting = False
+
+
 async def _post(request: Request, client: Client) -> Response:
     bytes_max = client.session.limits.payload_bytes_max
     body = bytearray()
@@ -116,7 +133,18 @@ async def _post(request: Request, client: Client) -> Response:
         if client.session.state != "websocket":
             client.fail("parse error")
         return _refused(BAD_REQUEST)
+    await asyncio.sleep(_held_s(client, body))
     return PlainTextResponse("ok")
+
+
+def _held_s(client: Client, body: bytearray) -> float:
+    """How long the answer is held back, seconds: nobody posts again before he has it."""
+    if client.intake is None:
+        limits = client.session.limits
+        client.intake = Allowance(rate=limits.intake_bytes_per_s, burst=limits.intake_bytes_burst)
+    packets = body.count(SEPARATOR.encode()) + 1
+    cost = POST_BYTES + len(body) + packets * PACKET_BYTES
+    return client.intake.take(cost, asyncio.get_running_loop().time())
 
 
 def _refused(refusal: Refusal) -> Response:

@@ -55,10 +55,12 @@ class Limits:
     """A client's payload or message."""
     packets_max: int = 16
     """Packets that answer one poll; python-socketio's client refuses more."""
+    posted_packets_max: int = 128
+    """Packets of one post: a page that asks as much at once as a viewer may sends a hundred."""
     connect_timeout_s: float = 10.0
     """By then a client has to be in a namespace."""
     intake_bytes_per_s: float = 16 * 1024
-    """What a WebSocket may send in the long run; faster ones are read more slowly. 0 for no limit."""
+    """What a client may send in the long run; faster ones are read more slowly. 0 for no limit."""
     intake_bytes_burst: float = 128 * 1024
     linger_s: float = 5.0
     """How long what was said last may wait for a poll."""
@@ -77,6 +79,7 @@ class Step(NamedTuple):
 
 
 _NOOP: Final = EnginePacket(NOOP)
+_PING: Final = EnginePacket(PING)
 
 
 class Session:
@@ -197,7 +200,7 @@ class Session:
         if self.state not in ("polling", "probing", "closing"):
             raise PacketError("this session is not polled")
         steps: list[Step] = []
-        for packet in parse_payload(body, packets_max=self.limits.payload_bytes_max):
+        for packet in parse_payload(body, packets_max=self.limits.posted_packets_max):
             steps += self._received(packet, now_s)
         return steps
 
@@ -268,7 +271,7 @@ class Session:
         pinged_s = self.ping_due_s if now_s - self.ping_due_s < timeout_s / 2 else now_s
         self._pong_due_s = self.ping_due_s = pinged_s + timeout_s
         self.pings += 1
-        return self.send(EnginePacket(PING))
+        return self.send(_PING)
 
     # --- both ways
 
@@ -278,7 +281,8 @@ class Session:
         if packet.kind == MESSAGE:
             return [Step("message", packet.data)]
         if packet.kind == PONG:
-            if self._pong_due_s is not None:
+            # Who has not fetched the ping cannot answer it: a session that is posted to and never polled does not live.
+            if self._pong_due_s is not None and _PING not in self.waiting:
                 self._pong_due_s = None
                 self.pongs += 1
                 self.ping_due_s = now_s + self.limits.ping_interval_s

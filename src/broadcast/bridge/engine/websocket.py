@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket as sockets
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qs, urlsplit
 
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame, Opcode
@@ -62,8 +60,14 @@ class Door(Protocol):
     readers: list[ServerProtocol]
     """Frame readers that nobody needs just now."""
 
-    def knocked(self, socket: WebSocket, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
-        """A request to upgrade has come: call `accept` or `reject`."""
+    def knocked(self, socket: WebSocket, target: str, headers: Mapping[str, str]) -> None:
+        """A request to upgrade has come: call `accept` or `reject`.
+
+        Args:
+            socket: what it would become.
+            target: its path and query as they came.
+            headers: names in lower case; of a name that came more than once, all values between commas.
+        """
         ...
 
     def lost(self, socket: WebSocket) -> None:
@@ -136,11 +140,10 @@ class WebSocket(asyncio.Protocol):
             headers: as they came.
         """
         self.connection_made(transport)
-        request = self._request = Request(path, Headers(headers), method)
+        self._request = Request(path, Headers(headers), method)
         self._protocol = ServerProtocol(max_size=self._door.message_bytes_max)
-        path, query = _address(request.path)
         self._cork()
-        self._door.knocked(self, path, query, {name.lower(): value for name, value in headers})
+        self._door.knocked(self, path, _joined(headers))
         self._uncork()
 
     def shutdown(self) -> None:
@@ -355,11 +358,12 @@ class WebSocket(asyncio.Protocol):
             self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
 
-@lru_cache(256)
-def _address(target: str) -> tuple[str, dict[str, str]]:
-    """Path and query of a request's target; most clients ask for the very same one."""
-    address = urlsplit(target)
-    return address.path, {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
+def _joined(lines: list[tuple[str, str]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line, value in lines:
+        name = line.lower()
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
 
 
 def _wire_bytes(frame: Frame) -> int:
