@@ -225,6 +225,13 @@ def test_ready_tells_a_container_whether_the_bridge_is_ready(
         assert '{"ready":false,"reasons":["redis: ' in ask()[1]
 
 
+@pytest.mark.parametrize("option", ["--types", "--emit-types"])
+def test_a_token_of_a_variable_that_was_not_set_is_not_made(option: str, command: Command) -> None:
+    code, out, err = command("token", "issue", "--sub", "anna", option, "", BROADCAST_SECRET="s" * 32)
+    assert (1, "") == (code, out)
+    assert "expected at least one type pattern, got none" in err
+
+
 def test_token_issue_prints_the_token_alone(command: Command) -> None:
     secret = "s" * 32
     words = ("token", "issue", "--sub", "anna", "--types", "sense.*", "--ttl", "5m")

@@ -56,7 +56,10 @@ def _read_as(kind: Callable[[str], _Kind], text: str) -> _Kind | None:
 
 
 def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    listed = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not listed:  # a variable within it that was not set; that it means nothing at all nobody has said
+        raise ValueError("expected at least one, between commas, got none")
+    return listed
 
 
 def _rules(text: str) -> tuple[str, ...]:
@@ -343,8 +346,11 @@ def _problems_of(overrides: Mapping[str, Any]) -> list[str]:
 def _shown(variable: str, text: str) -> str:
     if variable.startswith("BROADCAST_SECRET"):
         return ""
-    # What stands in front of an @ in an address is a password.
-    return f"{'…@' if '@' in text else ''}{text.rpartition('@')[2][:80]!r}: "
+    # What stands in front of an @ in an address is a password, and what stands behind a ? may hold one.
+    query = text.partition("?")[2]
+    if "@" in query or "password" in text.partition("?")[0].lower():
+        return ""
+    return f"{'…@' if '@' in text else ''}{text.partition('?')[0].rpartition('@')[2][:80]!r}: "
 
 
 def _value_of(environ: Mapping[str, str], variable: str) -> str | None:

@@ -38,6 +38,7 @@ from broadcast.bridge.throttle import Throttle
 from broadcast.bridge.trace import Trace
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE
+from broadcast.catalogue import CATALOGUE
 from broadcast.errors import CODES, SettingError
 from broadcast.log.cancelling import end_tasks
 from broadcast.log.stream import StreamReader
@@ -149,6 +150,7 @@ class Bridge:
 
     async def start(self) -> None:
         """Begin to follow the log."""
+        self._tell_who_reads()
         self._followers = [
             asyncio.create_task(self._for_ever(self._follow, failed=self.fanout.lost), name="follow the log"),
             asyncio.create_task(self._for_ever(self.fanout.deliver), name="deliver"),
@@ -159,6 +161,13 @@ class Bridge:
         if self._access.has_secrets:
             follow = self._revocations.follow
             self._followers.append(asyncio.create_task(self._for_ever(follow), name="revoked tokens"))
+
+    def _tell_who_reads(self) -> None:
+        types = self._access.anonymous_types
+        _log.info("without a token is read", types=types)
+        if strange := [each for each in types if each.isidentifier() and each not in CATALOGUE]:
+            told = "BROADCAST_ANONYMOUS is taken for a filter of types that the vocabulary does not have; all is `read`"
+            _log.warning(told, types=strange)
 
     def _lost_before_it_began(self, reason: str) -> None:
         if not self.fanout.is_loaded:

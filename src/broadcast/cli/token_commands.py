@@ -41,7 +41,7 @@ def issue(
         types=types,
         ttl_s=seconds_of(ttl),
         is_admin=admin,
-        emit=emit_types or emit,
+        emit=emit if emit_types is None else emit_types,
         replay=replay_claim(replay),
     )
     typer.echo(token)
