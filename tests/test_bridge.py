@@ -491,9 +491,11 @@ async def test_a_place_that_only_an_absent_redis_could_serve_is_refused_for_now(
             bye = await viewer.until_got("bye")
             await viewer.until_gone()
         assert (bye["code"], bye["reconnect"]) == ("unavailable", True)
+        assert "the log cannot be read just now" == bye["reason"]
         async with Client(bridge.url) as viewer:  # history as far as the ring has it
             await viewer.until_got("position")
-            assert "unavailable" == (await viewer.ask("replay", {"count": 50}))["error"]["code"]
+            refused = (await viewer.ask("replay", {"count": 50}))["error"]
+            assert ("unavailable", "the log cannot be read just now") == (refused["code"], refused["message"])
         assert list(range(90, 100)) == numbers(viewer.events)
 
 

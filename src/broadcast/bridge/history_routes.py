@@ -20,6 +20,7 @@ from broadcast.bridge.exports import Export, Exports
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
+from broadcast.bridge.outage import Outage
 from broadcast.bridge.past_events import PastEvent
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import utc_now
@@ -57,6 +58,7 @@ class HistoryRoutes:
         self._tiers = Tiers(fanout, archive)
         self._exports = Exports(self._tiers)
         self._door = door
+        self._outage = Outage("this range cannot be read just now")
         self.routes = [
             Route("/history", self._history),
             Route("/cycles", self._cycles),
@@ -80,7 +82,7 @@ class HistoryRoutes:
                 return await self._census(request, question)
             return await self._events(request, question, grant)
         except UnreachableError as error:
-            raise _unavailable(error) from None
+            raise self._outage.refusal(error) from None
 
     async def _events(self, request: Request, question: Question, grant: Grant) -> Response:
         as_lines = NDJSON in request.headers.get("accept", "")
@@ -127,7 +129,7 @@ class HistoryRoutes:
         try:
             cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, start))
         except UnreachableError as error:
-            raise _unavailable(error) from None
+            raise self._outage.refusal(error) from None
         self._note(grant, len(cycle.events))
         return _told(request, cycle.body())
 
@@ -145,7 +147,7 @@ class HistoryRoutes:
                 lambda moment: latest_cycles(moment, question, before, count=count + 1)
             )
         except UnreachableError as error:
-            raise _unavailable(error) from None
+            raise self._outage.refusal(error) from None
         self._note(grant, min(count, len(found)))
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
         return _told(request, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following}))
@@ -158,10 +160,6 @@ def _told(request: Request, body: bytes) -> Response:
     if is_held(etag, request.headers):
         return Response(None, 304, headers)
     return Response(body, 200, headers, "application/json")
-
-
-def _unavailable(error: UnreachableError) -> RequestError:
-    return RequestError("unavailable", f"this range cannot be read: {error}"[:300])
 
 
 def _body(events: list[PastEvent], following: str | None, has_archive: bool) -> bytes:

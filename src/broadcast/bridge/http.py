@@ -135,7 +135,7 @@ class HttpRoutes:
         return _EventStream(connection)
 
     async def _emit(self, request: Request) -> Response:
-        return await self._ingest.answer(request, self._door.grant_of(request))
+        return await self._ingest.answer(request, self._door.grant_of(request), self._door.refuse_ended)
 
 
 def with_cors(app: Any, origins: frozenset[str]) -> Any:
