@@ -206,18 +206,19 @@ def test_doctor_notes_a_producer_that_is_not_ours(
     assert "not this package" in command("doctor", redis_url=valkey_server.url)[1]
 
 
+@pytest.mark.parametrize("secret", ["", "s" * 32], ids=["this machine's alone", "with tokens"])
 def test_ready_tells_a_container_whether_the_bridge_is_ready(
-    own_server: RedisServer, tmp_path: Path, command: Command
+    secret: str, own_server: RedisServer, tmp_path: Path, command: Command
 ) -> None:
     port = str(free_port())
 
     def ask() -> tuple[int, str, str]:
-        return command("doctor", "--ready", BROADCAST_PORT=port)
+        return command("doctor", "--ready", BROADCAST_PORT=port, BROADCAST_SECRET=secret)
 
     code, out, err = ask()
     assert (1, "") == (code, out)
     assert f"no bridge answers on http://127.0.0.1:{port}" in err
-    with started("serve", folder=tmp_path, redis_url=own_server.url, BROADCAST_PORT=port):
+    with started("serve", folder=tmp_path, redis_url=own_server.url, BROADCAST_PORT=port, BROADCAST_SECRET=secret):
         wait_until(lambda: ask()[0] == 0)
         assert (0, '{"ready":true,"reasons":[]}\n', "") == ask()
         own_server.stop()

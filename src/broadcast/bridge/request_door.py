@@ -29,6 +29,8 @@ class RequestDoor:
     def __init__(self, access: Access, rights: Rights, quotas: Quotas, *, takes_cookies: bool) -> None:
         self.rights = rights
         self.takes_cookies = takes_cookies
+        self.has_tokens = access.has_secrets
+        """Whether there are tokens at all."""
         self.seal_key = access.seal_key
         self._access = access
         self._quotas = quotas
