@@ -811,3 +811,9 @@ def test_no_part_of_a_redis_account_stands_in_the_log(tmp_path: Path) -> None:
     log = bridge.log.read_text()
     assert place in log and "sentinel_password=" in log
     assert "hush" not in log
+
+
+def test_it_is_reached_by_the_names_that_it_is_given(valkey_server: RedisServer, tmp_path: Path) -> None:
+    with serving(valkey_server.url, tmp_path, BROADCAST_HOSTS="bridge-a,Bridge-B.internal") as bridge:
+        for host, status in (("bridge-a", 200), ("bridge-b.internal:5001", 200), ("bridge-c", 403)):
+            assert status == bridge.get("/healthz", {"Host": host})[0]

@@ -22,6 +22,8 @@ from broadcast.errors import SettingError
 from tests.programs import COMMAND, Command, environment, run, started, wait_until
 from tests.servers import RedisServer, free_port
 
+SECRET = "s" * 32
+
 
 def first_data(client: redis.Redis) -> Any:
     entries: Any = client.xrange("v5:stream")
@@ -241,6 +243,19 @@ def test_token_issue_prints_the_token_alone(command: Command) -> None:
     assert (0, "") == (code, err)
     claims = jwt.decode(out.strip(), secret, algorithms=["HS256"], audience="broadcast")
     assert ("anna", ["sense.*"], 300) == (claims["sub"], claims["types"], claims["exp"] - claims["iat"])
+
+
+@pytest.mark.parametrize("options", [("--admin",), ("--emit",), ("--emit-types", "a.*"), ("--admin", "--types", "*")])
+def test_a_token_to_watch_or_emit_with_reads_events_only_if_that_is_said(
+    options: tuple[str, ...], command: Command
+) -> None:
+    secret = "s" * 32
+    code, out, err = command("token", "issue", "--sub", "lamp", *options, BROADCAST_SECRET=secret)
+
+    claims = jwt.decode(out.strip(), secret, algorithms=["HS256"], audience="broadcast")
+    reads_all = "--types" in options
+    assert (0, ["*"] if reads_all else ["-*"]) == (code, claims["types"])
+    assert err == ("" if reads_all else "broadcast: it reads no events; --types '*' lets it\n")
 
 
 def test_a_short_secret_is_refused_and_not_shown(command: Command) -> None:

@@ -46,6 +46,9 @@ def test_every_setting_says_from_which_variable_it_comes_and_why() -> None:
         ("REDIS_URL", "http://localhost"),
         ("BROADCAST_ORIGINS", ","),
         ("BROADCAST_TRUSTED_PROXIES", " "),
+        ("BROADCAST_HOSTS", "https://bridge-a"),
+        ("BROADCAST_HOSTS", "bridge-a:5001"),
+        ("BROADCAST_HOSTS", "*.example"),
         ("BROADCAST_REDACT", ","),
     ],
 )

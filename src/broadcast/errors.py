@@ -52,7 +52,12 @@ CODES: Final[dict[str, Code]] = {
         Code("expired", "The token has expired; come back with a fresh one.", True, 401),
         Code("revoked", "The token was revoked; another one is needed.", False, 401),
         Code("forbidden_origin", "This page's origin is not in BROADCAST_ORIGINS.", False, 403),
-        Code("forbidden_host", "The Host header names a host this server does not serve.", False, 403),
+        Code(
+            "forbidden_host",
+            "The Host header names a host this server does not serve; BROADCAST_HOSTS names further ones.",
+            False,
+            403,
+        ),
         Code(
             "forbidden_proxy",
             "A proxy brings this, and nobody has said who may read: set BROADCAST_SECRET or BROADCAST_ANONYMOUS.",

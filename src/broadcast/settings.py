@@ -62,6 +62,14 @@ def _list(text: str) -> tuple[str, ...]:
     return listed
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    listed = tuple(name.lower() for name in _list(text))
+    for name in listed:
+        if not name.isascii() or not name.replace("-", "0").replace(".", "0").replace("_", "0").isalnum():
+            raise ValueError(f"expected names between commas, without scheme and port, as bridge-a, got {name[:80]!r}")
+    return listed
+
+
 def _rules(text: str) -> tuple[str, ...]:
     if not text.lstrip().startswith("["):
         return _list(text)
@@ -190,6 +198,13 @@ class Settings:
     origins: tuple[str, ...] = _setting(
         (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _list
     )
+    hosts: tuple[str, ...] = _setting(
+        (),
+        "BROADCAST_HOSTS",
+        "further names that the bridge is reached by, comma-separated, besides addresses, `localhost` and the hosts of "
+        "`BROADCAST_ORIGINS`: it refuses every other `Host`",
+        _hosts,
+    )
     secret: str = field(
         default="",
         repr=False,  # never in a log
@@ -215,7 +230,7 @@ class Settings:
     connections_per_address_max: int = _setting(
         1_000,
         "BROADCAST_MAX_CONNECTIONS_PER_ADDRESS",
-        "connections from one address; 0 = no limit. A proxy in front is one address: 0 then, and a limit there",
+        "connections from one address; 0 = no limit. Those of a proxy in `BROADCAST_TRUSTED_PROXIES` are not counted",
         _count,
     )
     connect_rate: float = _setting(

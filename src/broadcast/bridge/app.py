@@ -98,7 +98,9 @@ class Bridge:
         self._ingest = Ingest(settings)
         self.fanout.on_fault = lambda error: _log.error("a viewer failed; it ends alone", exc_info=error)
         self._policy = GuardPolicy(
-            frozenset(settings.origins), frozenset({settings.host}), is_closed_to_proxies=self._access.is_unsaid
+            frozenset(settings.origins),
+            frozenset({settings.host, *settings.hosts}),
+            is_closed_to_proxies=self._access.is_unsaid,
         )
         sockets = Sockets(self.fanout, self._access, rights=self._rights, admit=self._admit, on_gone=self._gone)
         self._engine = Engine(sockets, refuse=self._refuse, address_of=self._proxies.client, name=settings.name)
