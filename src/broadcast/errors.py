@@ -66,8 +66,10 @@ CODES: Final[dict[str, Code]] = {
         ),
         Code("forbidden", "The grant does not allow this.", False, 403),
         Code("not_found", "There is nothing under this name.", False, 404),
+        Code("method_not_allowed", "This path takes other methods; Allow names them.", False, 405),
         Code("too_large", "The request's body is larger than is taken.", False, 413),
         Code("conflict", "This Idempotency-Key was used for another request.", False, 422),
+        Code("head_too_large", "The request's head is larger than is taken.", False, 431),
         Code("too_many_requests", "Too many requests wait for an answer, or they come too fast.", True, 429),
         Code(
             "too_many_connections",
