@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from re import compile
 from typing import Any, Final, Self, TypeVar, cast
 
 from broadcast.addresses import parse_address
@@ -23,6 +24,7 @@ HIDE_ALL: Final = ("*", "/(?s:.+)/")
 NAME_CHARS_MAX: Final = 32
 """Of a bridge's name, which stands in every address that a polling viewer asks."""
 
+_ORIGIN: Final = compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+").fullmatch
 _Parser = Callable[[str], Any]
 _Kind = TypeVar("_Kind")
 
@@ -59,6 +61,18 @@ def _list(text: str) -> tuple[str, ...]:
     listed = tuple(part.strip() for part in text.split(",") if part.strip())
     if not listed:  # a variable within it that was not set; that it means nothing at all nobody has said
         raise ValueError("expected at least one, between commas, got none")
+    return listed
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    """As browsers send them; what they never send would let nobody in, and nobody would know why."""
+    listed = tuple(origin.lower() for origin in _list(text))
+    for origin in listed:
+        if origin != "*" and not _ORIGIN(origin):
+            raise ValueError(
+                "expected origins as browsers send them, as https://mind.example or http://10.0.0.1:8080, without a / "
+                f"behind them and without * in them (alone, * is all), got {origin.rpartition('@')[2][:80]!r}"
+            )
     return listed
 
 
@@ -196,7 +210,7 @@ class Settings:
     )
     tls_key: str = _setting("", "BROADCAST_TLS_KEY", "the file with its key, PEM")
     origins: tuple[str, ...] = _setting(
-        (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _list
+        (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _origins
     )
     hosts: tuple[str, ...] = _setting(
         (),

@@ -141,7 +141,7 @@ class Bridge:
         throttle = Throttle(
             app, self._quotas, time.monotonic, counts_sessions=self.settings.connections_per_address_max > 0
         )
-        guarded = Guard(with_cors(throttle, origins), self._policy)
+        guarded = Guard(with_cors(throttle, origins), self._policy, ends_tls=bool(self.settings.tls_cert))
 
         async def told_whose(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":

@@ -45,7 +45,8 @@ class RequestDoor:
         Raises:
             RequestError: it needs a token, has one that is not valid, or there were too many requests with it.
         """
-        token = token_of(request.headers, may_be_cookie=only_reads and self.takes_cookies)
+        may_be_cookie, is_https = only_reads and self.takes_cookies, request.url.scheme == "https"
+        token = token_of(request.headers, may_be_cookie=may_be_cookie, is_https=is_https)
         grant = self._access.grant(token)
         if grant.token_id is not None:
             refuse_flood(self._quotas, f"token {grant.token_id}", time.monotonic())
