@@ -12,6 +12,7 @@ import structlog
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.archive_probe import ArchiveProbe
 from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.credentials import IN_ADDRESS, holds_token
 from broadcast.bridge.engine.engine import Engine
@@ -102,11 +103,23 @@ class Bridge:
             frozenset({settings.host, *settings.hosts}),
             is_closed_to_proxies=self._access.is_unsaid,
         )
-        sockets = Sockets(self.fanout, self._access, rights=self._rights, admit=self._admit, on_gone=self._gone)
-        self._engine = Engine(sockets, refuse=self._refuse, address_of=self._proxies.client, name=settings.name)
         self._presence = Presence(settings)
         self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
-        self.metrics = Metrics(self.fanout, self.admission, self._probe)
+        self._archive_probe = ArchiveProbe(_archive(settings, "probe", connections_max=1))
+        self.metrics = Metrics(
+            self.fanout, self.admission, self._probe, archive=self._archive_probe, ingest=self._ingest
+        )
+        for archive in filter(None, (self.archive, viewers)):
+            archive.on_read = self.metrics.note_archive_read
+        sockets = Sockets(
+            self.fanout,
+            self._access,
+            rights=self._rights,
+            admit=self._admit,
+            on_gone=self._gone,
+            on_refused=self.metrics.note_refused,
+        )
+        self._engine = Engine(sockets, refuse=self._refuse, address_of=self._proxies.client, name=settings.name)
         self._followers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._streams = 0
@@ -119,7 +132,13 @@ class Bridge:
 
     def _make_app(self) -> Any:
         origins = frozenset(self.settings.origins)
-        door = RequestDoor(self._access, self._rights, self._quotas, takes_cookies=not self._policy.any_origin)
+        door = RequestDoor(
+            self._access,
+            self._rights,
+            self._quotas,
+            takes_cookies=not self._policy.any_origin,
+            on_refused=self.metrics.note_refused,
+        )
         http = HttpRoutes(
             fanout=self.fanout,
             archive=self.archive,
@@ -139,9 +158,18 @@ class Bridge:
             await (sockets if is_socket else http)(scope, receive, send)
 
         throttle = Throttle(
-            app, self._quotas, time.monotonic, counts_sessions=self.settings.connections_per_address_max > 0
+            app,
+            self._quotas,
+            time.monotonic,
+            on_refused=self.metrics.note_refused,
+            counts_sessions=self.settings.connections_per_address_max > 0,
         )
-        guarded = Guard(with_cors(throttle, origins), self._policy, ends_tls=bool(self.settings.tls_cert))
+        guarded = Guard(
+            with_cors(throttle, origins),
+            self._policy,
+            ends_tls=bool(self.settings.tls_cert),
+            on_refused=self.metrics.note_refused,
+        )
 
         async def told_whose(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
@@ -159,6 +187,7 @@ class Bridge:
             asyncio.create_task(self._for_ever(self.fanout.look_after), name="look after viewers"),
             asyncio.create_task(self._for_ever(self._presence.follow), name="presence of producers"),
             asyncio.create_task(self._for_ever(self._probe.follow), name="probe"),
+            asyncio.create_task(self._for_ever(self._archive_probe.follow), name="probe of the archive"),
         ]
         if self._access.has_secrets:
             follow = self._revocations.follow
@@ -206,7 +235,7 @@ class Bridge:
         await end_tasks(*self._followers)
         await self._reader.aclose()
         await self._ingest.aclose()
-        for archive in (self.archive, self.fanout.archive):
+        for archive in (self.archive, self.fanout.archive, self._archive_probe):
             if archive is not None:
                 await archive.aclose()
 
@@ -245,6 +274,7 @@ class Bridge:
 
     def _refuse(self, headers: Mapping[str, str], query: Mapping[str, str], address: str) -> Refusal | None:
         if holds_token(query.items()):
+            self.metrics.note_refused(CODES["bad_request"])
             return (400, 3, IN_ADDRESS)
         code = self._policy.refusal(
             host=headers.get("host"),
@@ -256,7 +286,10 @@ class Bridge:
             code = CODES["shutdown"]  # a proxy in front then asks another bridge
         if code is None and (self._is_crowded or ("sid" not in query and self._holds_back_too_many(address))):
             code = CODES["too_many_connections"]
-        return None if code is None else (code.http_status, 4, f"{code.name}: {code.meaning}")
+        if code is None:
+            return None
+        self.metrics.note_refused(code)
+        return (code.http_status, 4, f"{code.name}: {code.meaning}")
 
     def _holds_back_too_many(self, address: str) -> bool:
         """Whether so many clients of one address are no viewers: they have not said what they want, or were told to go.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -15,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from broadcast.bridge.admission import Admission
 from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
-from broadcast.errors import CODES
+from broadcast.errors import CODES, Code
 
 __all__ = ["CUT", "HttpDoor", "make_door"]
 
@@ -33,6 +34,7 @@ class HttpDoor(HttpToolsProtocol):
     """One connection, until it is a WebSocket's."""
 
     admission: Admission
+    on_refused: Callable[[Code], None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -152,6 +154,7 @@ class HttpDoor(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         code = CODES[name]
+        self.on_refused(code)
         body = problem_of(code, detail)
         headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
         lines = [f"HTTP/1.1 {code.http_status} {HTTPStatus(code.http_status).phrase}"]
@@ -160,6 +163,11 @@ class HttpDoor(HttpToolsProtocol):
         self.transport.close()
 
 
-def make_door(admission: Admission) -> type[HttpDoor]:
-    """The class that uvicorn makes one of for each connection: its `http` setting."""
-    return type("HttpDoor", (HttpDoor,), {"admission": admission})
+def make_door(admission: Admission, on_refused: Callable[[Code], None] = lambda _: None) -> type[HttpDoor]:
+    """The class that uvicorn makes one of for each connection: its `http` setting.
+
+    Args:
+        admission: counts connections.
+        on_refused: told of each refusal.
+    """
+    return type("HttpDoor", (HttpDoor,), {"admission": admission, "on_refused": staticmethod(on_refused)})

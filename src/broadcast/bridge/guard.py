@@ -86,9 +86,18 @@ class Guard:
         app: what stands behind it.
         policy: what is let in.
         ends_tls: whether TLS is this server's own; a proxy that ends it says itself that there is no other way in.
+        on_refused: told of each refusal.
     """
 
-    def __init__(self, app: App, policy: GuardPolicy, *, ends_tls: bool = False) -> None:
+    def __init__(
+        self,
+        app: App,
+        policy: GuardPolicy,
+        *,
+        ends_tls: bool = False,
+        on_refused: Callable[[Code], None] = lambda _: None,
+    ) -> None:
+        self._on_refused = on_refused
         self._app = app
         self._policy = policy
         self._ends_tls = ends_tls
@@ -107,12 +116,14 @@ class Guard:
         )
         always = STRICT + (HSTS if self._ends_tls and _is_whole_site(headers.get("host")) else ())
         send = _strict(send, always) if scope["type"] == "http" else send
-        if code is not None:
-            await _refuse(scope, send, code, code.meaning)
-        elif has_secret_in_address(scope.get("query_string", b"")):
-            await _refuse(scope, send, CODES["bad_request"], IN_ADDRESS)
-        else:
+        detail = code.meaning if code is not None else ""
+        if code is None and has_secret_in_address(scope.get("query_string", b"")):
+            code, detail = CODES["bad_request"], IN_ADDRESS
+        if code is None:
             await self._app(scope, receive, send)
+            return
+        self._on_refused(code)
+        await _refuse(scope, send, code, detail)
 
 
 def _is_whole_site(host: str | None) -> bool:

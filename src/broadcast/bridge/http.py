@@ -100,7 +100,7 @@ class HttpRoutes:
             *self._history.routes,
             Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
         ]
-        return Starlette(routes=routes, exception_handlers={RequestError: _problem, HTTPException: _strange})
+        return Starlette(routes=routes, exception_handlers={RequestError: self._problem, HTTPException: self._strange})
 
     async def _page(self, request: Request) -> Response:
         del request
@@ -137,6 +137,23 @@ class HttpRoutes:
 
     async def _emit(self, request: Request) -> Response:
         return await self._ingest.answer(request, self._door.grant_of(request), self._door.refuse_ended)
+
+    async def _problem(self, request: Request, error: Exception) -> Response:
+        """RFC 9457."""
+        del request
+        assert isinstance(error, RequestError)
+        self._door.on_refused(error.code)
+        more = error.more if isinstance(error, PostedError) else {}
+        body = problem_of(error.code, error.message, **more)
+        return Response(body, error.code.http_status, retry_after(error), MEDIA_TYPE)
+
+    async def _strange(self, request: Request, error: Exception) -> Response:
+        """What Starlette refuses by itself: another path, or another method."""
+        del request
+        assert isinstance(error, HTTPException)
+        code = CODES["method_not_allowed" if error.status_code == 405 else "not_found"]
+        self._door.on_refused(code)
+        return Response(problem_of(code, code.meaning), code.http_status, error.headers, MEDIA_TYPE)
 
 
 def with_cors(app: Any, origins: frozenset[str]) -> Any:
@@ -197,25 +214,3 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._connection.lost()
-
-
-def _problem(request: Request, error: Exception) -> Response:
-    """RFC 9457."""
-    del request
-    assert isinstance(error, RequestError)
-    more = error.more if isinstance(error, PostedError) else {}
-    return Response(
-        problem_of(error.code, error.message, **more),
-        status_code=error.code.http_status,
-        headers=retry_after(error),
-        media_type=MEDIA_TYPE,
-    )
-
-
-def _strange(request: Request, error: Exception) -> Response:
-    """What Starlette refuses by itself: another path, or another method."""
-    del request
-    assert isinstance(error, HTTPException)
-    code = CODES["method_not_allowed" if error.status_code == 405 else "not_found"]
-    body = problem_of(code, code.meaning)
-    return Response(body, status_code=code.http_status, headers=error.headers, media_type=MEDIA_TYPE)

@@ -62,6 +62,8 @@ class Ingest:
         rate = settings.emit_events_per_minute
         self._quotas = Quotas(rate, burst=max(rate, float(EVENTS_MAX)))
         self._outage = Outage("the log cannot be written just now")
+        self.appended = self.withheld = 0
+        """How many events were answered for as being in the log, and as held back by limits; repeats count, too."""
         self._turns: MutableMapping[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def aclose(self) -> None:
@@ -93,6 +95,8 @@ class Ingest:
             refuse_ended(grant)
             digest = sha256(content_type.encode() + b"\n" + body).hexdigest()
             ids = await self._append(payloads, _answer_name(grant, key), digest)
+        self.withheld += ids.count(None)
+        self.appended += len(ids) - ids.count(None)
         return JSONResponse({"ids": ids}, status_code=202, headers={"Cache-Control": "no-store"})
 
     def _refuse_flood(self, token_id: str, count: int) -> None:

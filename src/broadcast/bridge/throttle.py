@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
 from broadcast.bridge.quotas import Quotas
-from broadcast.errors import RequestError
+from broadcast.errors import Code, RequestError
 
 __all__ = ["Throttle", "is_counted"]
 
@@ -30,13 +30,23 @@ class Throttle:
         app: what stands behind it.
         quotas: what each address, and each token, may have.
         now_s: a monotonic clock, seconds.
+        on_refused: told of each refusal.
         counts_sessions: whether what begins a polling session counts, too: not where one address stands for everybody.
     """
 
-    def __init__(self, app: Any, quotas: Quotas, now_s: Callable[[], float], *, counts_sessions: bool = True) -> None:
+    def __init__(
+        self,
+        app: Any,
+        quotas: Quotas,
+        now_s: Callable[[], float],
+        *,
+        on_refused: Callable[[Code], None] = lambda _: None,
+        counts_sessions: bool = True,
+    ) -> None:
         self._app = app
         self._quotas = quotas
         self._now_s = now_s
+        self._on_refused = on_refused
         self._counts_sessions = counts_sessions
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -45,6 +55,7 @@ class Throttle:
             if scope["type"] == "http" and self._is_counted(scope):
                 refuse_flood(self._quotas, f"address {network_of((scope.get('client') or ('',))[0])}", self._now_s())
         except RequestError as error:
+            self._on_refused(error.code)
             await _refuse(send, error)
             return
         await self._app(scope, receive, send)
