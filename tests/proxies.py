@@ -18,7 +18,7 @@ from tests.bridges import PATIENCE_S, ROOT, BridgeProcess, serving
 from tests.servers import RedisServer, free_port
 
 CONFIG: Final = ROOT / "deploy" / "nginx.conf"
-NAMES: Final = ("a", "b", "c")
+NAMES: Final = ("b5001", "b5002", "b5003")
 MISSING: Final = "no nginx on PATH or in /usr/sbin; `make nginx` installs it where apt may"
 TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -120,9 +120,7 @@ def cluster(server: RedisServer, folder: Path) -> Iterator[Cluster]:
             each.mkdir()
 
         def start(each: Path) -> contextlib.AbstractContextManager[BridgeProcess]:
-            # A proxy in front is one address, and has a limit of its own.
-            variables = {"BROADCAST_NAME": each.name, "BROADCAST_MAX_CONNECTIONS_PER_ADDRESS": "0"}
-            variables["BROADCAST_TRUSTED_PROXIES"] = "127.0.0.1"
+            variables = {"BROADCAST_NAME": each.name, "BROADCAST_TRUSTED_PROXIES": "127.0.0.1"}
             variables["BROADCAST_ANONYMOUS"] = "read"  # what a proxy brings is refused until somebody says who may read
             return serving(server.url, each, constants=None, **variables)
 

@@ -62,8 +62,9 @@ def test_without_a_token_there_is_what_anonymous_says() -> None:
     both = access(host="0.0.0.0", secret=SECRET, anonymous="sense.*")
     assert both.grant(None).filter.patterns == ("sense.*",)
     assert both.grant(issue_token(SECRET, subject="x", types=None, ttl_s=60)).filter.patterns == ("*",)
-    with pytest.raises(SettingError, match="BROADCAST_ANONYMOUS"):
-        access(anonymous="not a filter")
+    for nothing in ("not a filter", ",", " "):
+        with pytest.raises(SettingError, match="BROADCAST_ANONYMOUS"):
+            access(anonymous=nothing)
 
 
 def test_a_token_says_who_and_what_and_until_when() -> None:
@@ -88,7 +89,14 @@ def test_every_token_has_an_identity_of_its_own() -> None:
     grants = [access(secret=SECRET).grant(issue_token(SECRET, subject="x", types=None, ttl_s=60)) for _ in range(2)]
     foreign = [access(secret=SECRET).grant(signed(sub=sub)) for sub in ("x", "y")]
     assert 4 == len({grant.token_id for grant in grants + foreign})
+    assert not any(str(grant.token_id).startswith("-") for grant in grants)
     assert "given" == access(secret=SECRET).grant(signed(jti="given")).token_id
+
+
+def test_no_identity_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = iter(["-a", "--b", "c"])
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: next(made))
+    assert "c" == access(secret=SECRET).grant(issue_token(SECRET, subject="x", types=None, ttl_s=60)).token_id
 
 
 def test_emit_true_is_every_type_but_what_the_package_itself_says() -> None:
@@ -160,12 +168,22 @@ def test_a_revoked_token_is_not_valid_again_in_another_spelling() -> None:
         (signed(aud=["other"]), "unauthorized"),
         (signed(exp=None), "unauthorized"),
         (signed(exp=time.time() - 1), "expired"),
-        (signed(nbf=time.time() + 60), "unauthorized"),
-        (signed(iat=time.time() + 60), "unauthorized"),
+        (signed(nbf=time.time() + 86_000), "unauthorized"),
+        (signed(iat=time.time() + 86_000), "unauthorized"),
         (signed(types=["a b"]), "unauthorized"),
         (signed(types=5), "unauthorized"),
         (signed(types={"a": 1}), "unauthorized"),
         (signed(types=["a"] * 65), "unauthorized"),
+        # An empty claim is a variable that was not set; only a claim that is not there means all.
+        (signed(types=[]), "unauthorized"),
+        (signed(types=""), "unauthorized"),
+        (signed(types=" , "), "unauthorized"),
+        (signed(emit=[]), "unauthorized"),
+        (signed(emit=""), "unauthorized"),
+        (signed(replay={}), "unauthorized"),
+        (signed(replay={"back": None}), "unauthorized"),
+        (raw(HEADER, f'{{{GOOD},"types":null}}'), "unauthorized"),
+        (raw(HEADER, f'{{{GOOD},"replay":null}}'), "unauthorized"),
         (signed(admin="true"), "unauthorized"),
         (signed(emit=1), "unauthorized"),
         (signed(emit=["a b"]), "unauthorized"),
@@ -275,8 +293,11 @@ def test_whatever_is_signed_is_either_a_grant_or_refused(claims: dict[str, Any])
 def test_a_token_is_not_made_without_a_secret_or_with_what_would_be_refused() -> None:
     with pytest.raises(SettingError, match="BROADCAST_SECRET"):
         issue_token("", subject="x", types=None, ttl_s=60)
-    with pytest.raises(FilterError):
-        issue_token(SECRET, subject="x", types="a b", ttl_s=60)
+    for types in ("a b", "", ","):
+        with pytest.raises(FilterError, match="types"):
+            issue_token(SECRET, subject="x", types=types, ttl_s=60)
+    with pytest.raises(FilterError, match="emit: expected at least one"):
+        issue_token(SECRET, subject="x", types=None, ttl_s=60, emit="")
     with pytest.raises(RequestError, match=r"replay\.back"):
         issue_token(SECRET, subject="x", types=None, ttl_s=60, replay={"back": "soon"})
     with pytest.raises(RequestError, match="sub"):

@@ -108,10 +108,25 @@ def test_a_password_is_never_shown() -> None:
         "redis+cluster://:hush@host",
         "redis://host?password=hush",
         "redis+sentinel://host/kai?sentinel_password=hush&sentinel_ssl=1",
+        "redis+sentinel://host/kai?sentinel_username=asks&sentinel_password=hu@hush",
+        "redis://host?password=hush@hush",
+        "redis://host?hush@hush",
+        "unix:///run/host.sock?username=hush&password=hush",
     ):
         address = parse_address(text)
         assert "hush" not in repr(address) and "hush" not in address.shown()
         assert "host" in address.shown()
+
+
+@pytest.mark.parametrize("mark", "/?#[")
+@pytest.mark.parametrize("scheme", ["redis", "rediss+sentinel", "redis+cluster"])
+def test_nor_in_what_is_said_of_an_account_that_was_not_escaped(scheme: str, mark: str) -> None:
+    for text in (f"{scheme}://mind:hush{mark}hush@host/kai", f"{scheme}://:hush{mark}@host/0"):
+        try:
+            said = parse_address(text).shown()
+        except SettingError as error:
+            said = str(error)
+        assert "hush" not in said
 
 
 @given(st.text(max_size=80) | st.from_regex(r"redis(\+sentinel|\+cluster)?://[\w:@,/\[\].%-]{0,60}"))

@@ -491,9 +491,11 @@ async def test_a_place_that_only_an_absent_redis_could_serve_is_refused_for_now(
             bye = await viewer.until_got("bye")
             await viewer.until_gone()
         assert (bye["code"], bye["reconnect"]) == ("unavailable", True)
+        assert "the log cannot be read just now" == bye["reason"]
         async with Client(bridge.url) as viewer:  # history as far as the ring has it
             await viewer.until_got("position")
-            assert "unavailable" == (await viewer.ask("replay", {"count": 50}))["error"]["code"]
+            refused = (await viewer.ask("replay", {"count": 50}))["error"]
+            assert ("unavailable", "the log cannot be read just now") == (refused["code"], refused["message"])
         assert list(range(90, 100)) == numbers(viewer.events)
 
 
@@ -793,3 +795,25 @@ async def test_more_viewers_than_allowed_are_told_to_come_back(valkey_server: Re
             status, body = bridge.get("/events")
             assert (503, "too_many_connections") == (status, json.loads(body)["code"])
             assert bridge.get("/healthz")[0] == 200
+
+
+def test_a_misspelt_anonymous_does_not_pass_without_a_word(valkey_server: RedisServer, tmp_path: Path) -> None:
+    with serving(valkey_server.url, tmp_path, BROADCAST_ANONYMOUS="reed") as bridge:
+        log = bridge.log.read_text()
+    assert "all is `read`" in log and "reed" in log
+
+
+def test_no_part_of_a_redis_account_stands_in_the_log(tmp_path: Path) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    url = f"redis+sentinel://mind:hush-1@{place}/kai/0?sentinel_username=asks&sentinel_password=hush-2@hush-3"
+    bridge = BridgeProcess(url, tmp_path / "bridge.log").start(until="/healthz")
+    bridge.stop()
+    log = bridge.log.read_text()
+    assert place in log and "sentinel_password=" in log
+    assert "hush" not in log
+
+
+def test_it_is_reached_by_the_names_that_it_is_given(valkey_server: RedisServer, tmp_path: Path) -> None:
+    with serving(valkey_server.url, tmp_path, BROADCAST_HOSTS="bridge-a,Bridge-B.internal") as bridge:
+        for host, status in (("bridge-a", 200), ("bridge-b.internal:5001", 200), ("bridge-c", 403)):
+            assert status == bridge.get("/healthz", {"Host": host})[0]

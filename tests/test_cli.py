@@ -22,6 +22,8 @@ from broadcast.errors import SettingError
 from tests.programs import COMMAND, Command, environment, run, started, wait_until
 from tests.servers import RedisServer, free_port
 
+SECRET = "s" * 32
+
 
 def first_data(client: redis.Redis) -> Any:
     entries: Any = client.xrange("v5:stream")
@@ -206,23 +208,31 @@ def test_doctor_notes_a_producer_that_is_not_ours(
     assert "not this package" in command("doctor", redis_url=valkey_server.url)[1]
 
 
+@pytest.mark.parametrize("secret", ["", "s" * 32], ids=["this machine's alone", "with tokens"])
 def test_ready_tells_a_container_whether_the_bridge_is_ready(
-    own_server: RedisServer, tmp_path: Path, command: Command
+    secret: str, own_server: RedisServer, tmp_path: Path, command: Command
 ) -> None:
     port = str(free_port())
 
     def ask() -> tuple[int, str, str]:
-        return command("doctor", "--ready", BROADCAST_PORT=port)
+        return command("doctor", "--ready", BROADCAST_PORT=port, BROADCAST_SECRET=secret)
 
     code, out, err = ask()
     assert (1, "") == (code, out)
     assert f"no bridge answers on http://127.0.0.1:{port}" in err
-    with started("serve", folder=tmp_path, redis_url=own_server.url, BROADCAST_PORT=port):
+    with started("serve", folder=tmp_path, redis_url=own_server.url, BROADCAST_PORT=port, BROADCAST_SECRET=secret):
         wait_until(lambda: ask()[0] == 0)
         assert (0, '{"ready":true,"reasons":[]}\n', "") == ask()
         own_server.stop()
         wait_until(lambda: ask()[0] == 1)
         assert '{"ready":false,"reasons":["redis: ' in ask()[1]
+
+
+@pytest.mark.parametrize("option", ["--types", "--emit-types"])
+def test_a_token_of_a_variable_that_was_not_set_is_not_made(option: str, command: Command) -> None:
+    code, out, err = command("token", "issue", "--sub", "anna", option, "", BROADCAST_SECRET="s" * 32)
+    assert (1, "") == (code, out)
+    assert "expected at least one type pattern, got none" in err
 
 
 def test_token_issue_prints_the_token_alone(command: Command) -> None:
@@ -233,6 +243,19 @@ def test_token_issue_prints_the_token_alone(command: Command) -> None:
     assert (0, "") == (code, err)
     claims = jwt.decode(out.strip(), secret, algorithms=["HS256"], audience="broadcast")
     assert ("anna", ["sense.*"], 300) == (claims["sub"], claims["types"], claims["exp"] - claims["iat"])
+
+
+@pytest.mark.parametrize("options", [("--admin",), ("--emit",), ("--emit-types", "a.*"), ("--admin", "--types", "*")])
+def test_a_token_to_watch_or_emit_with_reads_events_only_if_that_is_said(
+    options: tuple[str, ...], command: Command
+) -> None:
+    secret = "s" * 32
+    code, out, err = command("token", "issue", "--sub", "lamp", *options, BROADCAST_SECRET=secret)
+
+    claims = jwt.decode(out.strip(), secret, algorithms=["HS256"], audience="broadcast")
+    reads_all = "--types" in options
+    assert (0, ["*"] if reads_all else ["-*"]) == (code, claims["types"])
+    assert err == ("" if reads_all else "broadcast: it reads no events; --types '*' lets it\n")
 
 
 def test_a_short_secret_is_refused_and_not_shown(command: Command) -> None:

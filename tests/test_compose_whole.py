@@ -15,7 +15,7 @@ from tests.bridges import ROOT
 FOLDER: Final = ROOT / "deploy"
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
-OURS: Final = ("archive", "bridge-a", "bridge-b", "bridge-c")
+OURS: Final = ("archive", "bridge-5001", "bridge-5002", "bridge-5003")
 BRIDGES: Final = OURS[1:]
 
 
@@ -41,6 +41,7 @@ def test_nginx_finds_each_bridge_by_its_port_and_its_sessions_by_its_name() -> N
 
     in_compose = {found["BROADCAST_NAME"]: found["BROADCAST_PORT"] for found in map(environment_of, BRIDGES)}
 
+    assert list(in_compose) == [f"b{port}" for port in in_compose.values()]
     assert len(in_compose) == 3
     assert in_compose == in_nginx
     assert all(SERVICES[name]["network_mode"] == "service:nginx" for name in BRIDGES)
@@ -63,5 +64,17 @@ def test_what_it_starts_is_a_command_with_settings_that_there_are(name: str) -> 
 
 def test_what_has_to_be_kept_lies_in_a_volume() -> None:
     assert SERVICES["redis"]["volumes"] == ["redis_data:/data"]
-    assert SERVICES["postgres"]["volumes"] == ["postgres_data:/var/lib/postgresql/data"]
+    assert SERVICES["postgres"]["volumes"] == ["postgres_data:/var/lib/postgresql"]
     assert set(COMPOSE["volumes"]) == {"redis_data", "postgres_data"}
+
+
+def test_both_files_have_the_same_postgresql() -> None:
+    small = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["postgres"]
+    assert small["image"] == SERVICES["postgres"]["image"]
+    assert small["volumes"] == SERVICES["postgres"]["volumes"]
+
+
+def test_no_example_takes_away_a_limit() -> None:
+    files = [*FOLDER.rglob("*"), ROOT / "compose.yaml", ROOT / ".env.example", *(ROOT / "docs").glob("*.md")]
+    for path in filter(lambda path: path.is_file(), files):
+        assert not re.search(r"PER_ADDRESS\W{1,3}0", path.read_text()), path

@@ -144,7 +144,7 @@ def test_what_the_site_withholds_does_not_reach_the_page(page: Page, mind: Broad
     mind.emit("state.mood", {"old": "curious", "new": "later than that"})
     expect(page.locator("#mood")).to_have_text("later than that")
 
-    viewer = bridge.get("/clients")[1]
+    viewer = bridge.get_as_operator("/clients")[1]
 
     assert "secret" not in page.content()
     assert '"subject":"owner"' in viewer

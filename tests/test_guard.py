@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from broadcast.bridge.guard import GuardPolicy
+from broadcast.bridge.guard import Guard, GuardPolicy
 
 CLOSED = GuardPolicy(frozenset(), frozenset({"127.0.0.1"}))
 LISTED = GuardPolicy(frozenset({"https://kai.example"}), frozenset({"bridge.internal"}))
@@ -55,3 +57,30 @@ def test_over_tls_a_page_of_the_same_name_without_tls_is_another_origin() -> Non
         assert code == (refusal.name if refusal else None)
     # A proxy may end TLS without a word.
     assert CLOSED.refusal(host="127.0.0.1:5001", origin="https://127.0.0.1:5001") is None
+
+
+@pytest.mark.parametrize(
+    ("ends_tls", "host", "is_sent"),
+    [
+        (True, "mind.example", True),
+        (True, "mind.example:5001", False),  # another server may have another port of that host
+        (True, "localhost", False),
+        (True, "127.0.0.1", False),
+        (False, "mind.example", False),  # a proxy that ends TLS says it by itself
+    ],
+)
+async def test_a_browser_is_told_to_come_by_tls_alone_where_it_is_this_servers_own(
+    ends_tls: bool, host: str, is_sent: bool
+) -> None:
+    sent: list[Any] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def note(message: Any) -> None:
+        sent.append(message)
+
+    policy = GuardPolicy(frozenset({"https://mind.example"}))
+    scope = {"type": "http", "scheme": "https", "headers": [(b"host", host.encode())]}
+    await Guard(app, policy, ends_tls=ends_tls)(scope, None, note)
+    assert is_sent == ((b"strict-transport-security", b"max-age=31536000") in sent[0]["headers"])

@@ -430,6 +430,7 @@ def test_what_the_stream_holds_is_read_while_the_archive_is_away(
         for query in queries:
             answer = reader.ask("/history", **query)
             assert (503, "unavailable") == (answer.status, answer.json["code"])
+            assert "this range cannot be read just now" == answer.json["detail"]
         # It is known by now that it is away: nobody waits for it every time anew.
         began = time.monotonic()
         assert [503] * 10 == [reader.ask("/history").status for _ in range(10)]
@@ -597,6 +598,7 @@ def test_without_redis_there_is_what_is_archived(postgresql_server: PostgresqlSe
         assert events[3:20] == reader.walk(since=events[3]["ts"], until=events[19]["id"], order="desc")[::-1]
         answer = reader.ask("/history")
         assert (503, "unavailable") == (answer.status, answer.json["code"])
+        assert "this range cannot be read just now" == answer.json["detail"]
         runner.run(bridge.stop())
 
 

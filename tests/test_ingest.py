@@ -25,6 +25,7 @@ from broadcast.bridge.posted import EVENTS_MAX, PostedError, parse_events, parse
 from broadcast.errors import RequestError
 from broadcast.testing import capture
 from tests.bridges import BridgeProcess, serving
+from tests.programs import Command
 from tests.servers import RedisServer, free_port
 from tests.viewers import raw_viewer
 
@@ -300,6 +301,28 @@ async def test_a_repeat_finds_its_answer_through_kills_of_bridges_and_a_restart_
     assert all(found[ids[0]]["data"]["i"] == int(key.partition("-")[2]) for key, ids in done.items())
 
 
+async def test_what_was_begun_with_a_token_that_is_revoked_meanwhile_is_not_appended(
+    bridge: BridgeProcess, valkey_server: RedisServer, command: Command
+) -> None:
+    token, body = token_for("revoked in the middle"), b'{"type": "late", "data": {}}'
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+    head = f"Authorization: Bearer {token}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}"
+    writer.write(f"POST /events HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{head}\r\n\r\n".encode() + body[:5])
+    await writer.drain()
+    assert 0 == command("token", "revoke", "-", text=token, redis_url=valkey_server.url, BROADCAST_SECRET=SECRET)[0]
+    async with asyncio.timeout(10):
+        while (await post(bridge, {"type": "late"}, token=token))[0] != 401:
+            await asyncio.sleep(0.05)
+    before = len(entries(valkey_server))
+
+    writer.write(body[5:])
+    answered = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+
+    assert b" 401 " in answered.partition(b"\r\n")[0] and b'"code":"revoked"' in answered
+    assert before == len(entries(valkey_server))
+
+
 async def test_while_redis_is_away_or_full_nothing_is_promised_and_nothing_half_done(
     own_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -308,6 +331,7 @@ async def test_while_redis_is_away_or_full_nothing_is_promised_and_nothing_half_
         client.config_set("maxmemory", "1mb")
         status, problem = await post(bridge, body, key="k")
         assert (503, "unavailable") == (status, problem["code"])
+        assert "the log cannot be written just now" == problem["detail"]
         assert [] == entries(own_server)
         own_server.stop(signal.SIGKILL)
         headers = {"Authorization": f"Bearer {token_for()}", "Content-Type": JSON}
@@ -315,6 +339,9 @@ async def test_while_redis_is_away_or_full_nothing_is_promised_and_nothing_half_
             async with session.post(f"{bridge.url}/events", data=b'{"type":"a"}', headers=headers) as answer:
                 problem = json.loads(await answer.read())
             assert (503, "unavailable", True) == (answer.status, problem["code"], "Retry-After" in answer.headers)
+            assert "the log cannot be written just now" == problem["detail"]
+        log = bridge.log.read_text()
+        assert "the log cannot be written just now" in log and "OOM" in log, "why, is for whoever runs it"
         own_server.start()
         status = 503
         while status == 503:

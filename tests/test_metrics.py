@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from broadcast import Broadcaster
 from broadcast.bridge.access import issue_token
+from broadcast.errors import CODES
 from broadcast.log.archiving import Archiving
 from broadcast.log.position import EntryId
+from tests.archives import database
 from tests.bridges import ROOT, BridgeProcess, serving
-from tests.servers import RedisServer
+from tests.postgresql import PostgresqlServer
+from tests.servers import RedisServer, free_port
 from tests.viewers import raw_viewer
 
 PATIENCE_S: Final = 20.0
@@ -27,11 +32,19 @@ SECRET: Final = "of this test, and long enough for it"
 def bridge(shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
     with shared_server.client() as client:
         client.flushall()
-        # What an archiver tells, so that its numbers are there, too.
-        told = Archiving("test", int(time.time() * 1000), "", EntryId(1, 0), 1, 2.0, "")
-        client.hset("{v5:stream}:archive", mapping=told.as_fields())
-    with serving(shared_server.url, tmp_path_factory.mktemp("bridge")) as process:
+    tell_of_an_archiver(shared_server)
+    # An archive that nobody can read: its numbers are there, too.
+    nowhere = f"postgresql://127.0.0.1:{free_port()}/nowhere"
+    with serving(shared_server.url, tmp_path_factory.mktemp("bridge"), DATABASE_URL=nowhere) as process:
         yield process
+
+
+def tell_of_an_archiver(server: RedisServer) -> None:
+    """What it tells, so that its numbers are there, too."""
+    with server.client() as client:
+        epoch: Any = client.hget("{v5:stream}:log", "epoch") or b""
+        told = Archiving("test", int(time.time() * 1000), epoch.decode(), EntryId(1, 0), 1, 2.0, "")
+        client.hset("{v5:stream}:archive", mapping=told.as_fields())
 
 
 @pytest.fixture
@@ -125,15 +138,71 @@ def test_elsewhere_a_token_for_administrators_is_wanted(shared_server: RedisServ
         assert 403 == bridge.get("/metrics", {"X-Forwarded-For": "10.0.0.1"})[0]
 
 
+def test_refusals_are_counted_by_codes_that_there_are_and_posted_events_too(
+    shared_server: RedisServer, tmp_path: Path
+) -> None:
+    token = issue_token(SECRET, subject="lamp", types="-*", ttl_s=600, emit=True)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    with serving(shared_server.url, tmp_path, BROADCAST_SECRET=SECRET, BROADCAST_LIMITS="often=1/h") as bridge:
+        body = b'[{"type": "a"}, {"type": "often"}, {"type": "often"}]'
+        request = urllib.request.Request(f"{bridge.url}/events", data=body, headers=headers)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            assert 202 == answer.status
+        asked: tuple[tuple[str, dict[str, str]], ...] = (
+            ("/nothing", {}),
+            ("/events", {}),
+            ("/events", {"Host": "evil.example"}),
+            ("/events?token=x", {}),
+            ("/socket.io/?EIO=4&transport=polling", {"Origin": "https://evil.example"}),
+        )
+        for path, more in asked:
+            assert bridge.get(path, more)[0] >= 400
+        body_of_metrics = bridge.get_as_operator("/metrics")[1]
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body_of_metrics)
+        for sample in family.samples
+    }
+    refused = {labels[0]: count for (name, *labels), count in found.items() if name == "broadcast_refusals_total"}
+    expected = {"not_found", "unauthorized", "forbidden_host", "bad_request", "forbidden_origin"}
+    assert dict.fromkeys(expected, 1) == refused
+    assert refused.keys() <= CODES.keys()
+    assert 2 == found["broadcast_posted_events_total",]
+    assert 1 == found["broadcast_posted_events_withheld_total",]
+
+
+def test_the_archive_is_told_of_as_the_bridge_itself_sees_it(
+    bridge: BridgeProcess, shared_server: RedisServer, postgresql_server: PostgresqlServer, tmp_path: Path
+) -> None:
+    found = until(bridge, "broadcast_postgresql_up", 0)
+    assert 0 == found["broadcast_postgresql_up", ""]
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"{bridge.url}/history?limit=1", timeout=PATIENCE_S)
+    until(bridge, "broadcast_archive_read_failures_total", 1)
+    with (
+        database(postgresql_server) as url,
+        serving(shared_server.url, tmp_path, DATABASE_URL=url) as other,
+    ):
+        until(other, "broadcast_postgresql_up", 1)
+        before = numbers(other)["broadcast_archive_read_seconds_count", ""]
+        assert 200 == other.get("/history?limit=1")[0]
+        after = until(other, "broadcast_archive_read_seconds_count", before + 1)
+        assert 0 < after["broadcast_archive_read_seconds_sum", ""] < PATIENCE_S
+
+
 def test_prometheus_newer_form_is_spoken_too(bridge: BridgeProcess) -> None:
     _, body = bridge.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
 
     assert body.endswith("# EOF\n")
 
 
-def test_every_number_on_the_grafana_dashboard_is_one_that_is_told(bridge: BridgeProcess) -> None:
+def test_every_number_on_the_grafana_dashboard_is_one_that_is_told(
+    bridge: BridgeProcess, shared_server: RedisServer
+) -> None:
+    tell_of_an_archiver(shared_server)  # of the log as it is by now
     dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text())
-    until(bridge, "broadcast_archive_heard_seconds", 0)
+    until(bridge, "broadcast_archive_lag_events", 0)
+    until(bridge, "broadcast_postgresql_up", 0)
     names = {family.name for family in text_string_to_metric_families(bridge.get("/metrics")[1])}
     told = {f"{name}{end}" for name in names for end in ("", "_total", "_bucket", "_sum", "_count")}
 

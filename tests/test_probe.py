@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.probe import STUCK_S, Probe, Progress
+from broadcast.bridge.probe import HUNG_S, STUCK_S, Probe, Progress
 from broadcast.bridge.ring import Ring
 from broadcast.log.position import Bounds, EntryId, Position
 
@@ -32,7 +32,7 @@ def probe_of(*, last: int, head: int) -> Probe:
     fanout = Fanout(nobody, Ring(events_max=10, bytes_max=1000))
     fanout.head = Position(EntryId(head, 0), head, "e")
     fanout.loaded.set()
-    probe = Probe(fanout, nobody)
+    probe = Probe(fanout, nobody, clock=lambda: 0.0)
     probe.stream = Bounds(EntryId(1, 0), EntryId(last, 0), last, last, "e")
     return probe
 
@@ -75,4 +75,15 @@ def test_rounds_that_do_not_come_are_noticed() -> None:
     probe._fanout.rounds += 1
     probe.judge(now_s=101.0 + STUCK_S)
 
+    assert probe.reasons == ()
+
+
+def test_a_probe_that_looks_no_more_is_itself_what_is_wrong() -> None:
+    now_s = 100.0
+    nobody: Any = None
+    probe = Probe(Fanout(nobody, Ring(events_max=10, bytes_max=1000)), nobody, clock=lambda: now_s)
+    for waited_s, is_wrong in ((HUNG_S - 1, False), (HUNG_S, True)):
+        now_s = 100.0 + waited_s
+        assert is_wrong == bool(probe.reasons)
+    probe.judge(now_s=now_s)
     assert probe.reasons == ()

@@ -20,7 +20,7 @@ from tests.archivers import Work
 from tests.archives import database
 from tests.bridges import ROOT, serving
 from tests.postgresql import PostgresqlServer
-from tests.programs import run
+from tests.programs import Command, run
 from tests.servers import RedisServer, valkey_binary
 from tests.viewers import raw_viewer
 
@@ -226,3 +226,19 @@ def test_no_password_is_left_as_it_was_in_the_file() -> None:
     assert users == sorted(set(users), key=users.index)
     for user in users[1:]:
         assert f">CHANGE-ME-{user} " in FILE.read_text()
+
+
+def test_a_bridge_may_look_whether_a_token_is_revoked_and_a_warden_revokes(
+    server: GuardedServer, command: Command
+) -> None:
+    def asked(*words: str, role: str) -> tuple[int, str, str]:
+        return command("token", *words, redis_url=server.url_of(role), BROADCAST_SECRET=SECRET)
+
+    token = issue_token(SECRET, subject="x", types=None, ttl_s=600)
+    for role in ("bridge", "warden", "admin"):
+        assert (0, True) == (asked("inspect", token, role=role)[0], "yes" in asked("inspect", token, role=role)[1])
+    assert 2 == asked("inspect", token, role="mind")[0]
+    code, _, err = asked("revoke", token, role="bridge")
+    assert (1, True) == (code, "warden" in err)
+    assert 0 == asked("revoke", token, role="warden")[0]
+    assert 1 == asked("inspect", token, role="bridge")[0]

@@ -202,8 +202,24 @@ def test_inspect_says_what_a_token_claims_and_never_the_secret(valkey_server: Re
     assert 1 == command("token", "inspect", "nonsense", redis_url=url, BROADCAST_SECRET=SECRET)[0]
 
 
+def test_a_token_is_not_said_to_be_valid_where_nobody_can_be_asked_whether_it_was_revoked(command: Command) -> None:
+    for url in ("redis://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/kai"):
+        code, out, err = command("token", "inspect", token_for("kai"), redis_url=url, BROADCAST_SECRET=SECRET)
+        assert (2, "", True, False) == (code, err, "valid    not known: " in out, "yes" in out)
+
+
+@pytest.mark.parametrize("jti", ["-looks-like-an-option", "--until", "a.b.c"])
+def test_an_identity_is_revoked_whatever_it_looks_like(jti: str, valkey_server: RedisServer, command: Command) -> None:
+    code, _, err = command("token", "revoke", "--jti", jti, redis_url=valkey_server.url)
+    assert (0, True) == (code, jti in err)
+    with valkey_server.client() as client:
+        assert [jti.encode()] == client.zrange(revocation_keys("v5:stream")[0], 0, -1)
+    assert 1 == command("token", "revoke", "x", "--jti", jti, redis_url=valkey_server.url)[0]
+
+
 def test_issue_prints_what_the_bridge_then_grants(command: Command) -> None:
-    words = ("token", "issue", "--sub", "anna", "--replay", "1h,500", "--emit", "--emit-types", "tool.*", "--admin")
+    words = ["token", "issue", "--sub", "anna", "--replay", "1h,500", "--emit", "--emit-types", "tool.*", "--admin"]
+    words += ["--types", "sense.*"]
     code, out, err = command(*words, BROADCAST_SECRET=SECRET)
     assert (0, "", 1) == (code, err, out.count("\n"))
     code, told, _ = command("token", "inspect", out.strip(), redis_url="redis://127.0.0.1:1", BROADCAST_SECRET=SECRET)

@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from broadcast.bridge.access import issue_token
-from broadcast.bridge.credentials import cookie_of, has_secret_in_address, token_of
+from broadcast.bridge.credentials import cleared_cookies, cookie_of, has_secret_in_address, token_of
 from broadcast.errors import RequestError
 from tests.bridges import BridgeProcess, emitter_to, serving
 from tests.pages import CHROMIUM_FLAGS, chromium
@@ -92,11 +92,18 @@ async def test_a_cookie_counts_only_where_something_is_read_and_no_other_site_as
 
 def test_the_secure_name_goes_first_and_the_header_before_any_cookie() -> None:
     cookies = {"cookie": "broadcast_token=near; other=x; __Host-broadcast_token=safe"}
-    assert "safe" == token_of(cookies, may_be_cookie=True)
-    assert None is token_of(cookies, may_be_cookie=False)
-    assert "said" == token_of({**cookies, "authorization": "bearer said"}, may_be_cookie=True)
+    assert "safe" == token_of(cookies, may_be_cookie=True, is_https=True)
+    assert "near" == token_of(cookies, may_be_cookie=True, is_https=False)
+    assert None is token_of(cookies, may_be_cookie=False, is_https=True)
+    assert "said" == token_of({**cookies, "authorization": "bearer said"}, may_be_cookie=True, is_https=True)
+    # A neighbour of the domain can plant this one, over http even.
+    assert None is token_of({"cookie": "broadcast_token=planted"}, may_be_cookie=True, is_https=True)
+    both = cleared_cookies(is_https=True)
+    assert ["__Host-broadcast_token=; Max-Age=0", "broadcast_token=; Max-Age=0"] == [
+        c.partition("; Path")[0] for c in both
+    ]
     with pytest.raises(RequestError):
-        token_of({"cookie": "broadcast_token=a; broadcast_token=b"}, may_be_cookie=True)
+        token_of({"cookie": "broadcast_token=a; broadcast_token=b"}, may_be_cookie=True, is_https=False)
     secure = cookie_of("t", max_age_s=7, is_https=True)
     assert secure.startswith("__Host-broadcast_token=t; Max-Age=7; Path=/;") and secure.endswith("; Secure")
 

@@ -44,6 +44,16 @@ def test_every_setting_says_from_which_variable_it_comes_and_why() -> None:
         ("BROADCAST_EXIT_TIMEOUT_S", "-1"),
         ("BROADCAST_BUFFER_EVENTS_MAX", "9" * 5000),
         ("REDIS_URL", "http://localhost"),
+        ("BROADCAST_ORIGINS", ","),
+        ("BROADCAST_TRUSTED_PROXIES", " "),
+        ("BROADCAST_ORIGINS", "https://x/"),
+        ("BROADCAST_ORIGINS", "null"),
+        ("BROADCAST_ORIGINS", "https://*.example"),
+        ("BROADCAST_ORIGINS", "https://x,mind.example"),
+        ("BROADCAST_HOSTS", "https://bridge-a"),
+        ("BROADCAST_HOSTS", "bridge-a:5001"),
+        ("BROADCAST_HOSTS", "*.example"),
+        ("BROADCAST_REDACT", ","),
     ],
 )
 def test_an_unusable_variable_is_named(variable: str, text: str) -> None:
@@ -110,6 +120,23 @@ def test_a_secret_or_a_password_is_never_shown() -> None:
         Settings.from_environment({"REDIS_URL": "http://me:hunter2@host:6379"})
     assert "hunter2" not in str(caught.value)
     assert "host:6379" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("REDIS_URL", "redis+sentinel://h/kai?sentinel_passwort=hunter2"),
+        ("REDIS_URL", "redis+sentinel://h/kai?sentinel_passwort=x@hunter2"),
+        ("REDIS_URL", "redis://me:hunter2/x@host:6379"),
+        ("REDIS_URL", "http://me:hunter2?x@host:6379"),
+        ("DATABASE_URL", "mysql://h/name?password=hunter2"),
+        ("DATABASE_URL", "host=h password=hunter2://x"),
+    ],
+)
+def test_nor_one_that_stands_elsewhere_in_an_address(variable: str, text: str) -> None:
+    with pytest.raises(SettingError, match=variable) as caught:
+        Settings.from_environment({variable: text})
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

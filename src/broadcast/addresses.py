@@ -14,7 +14,7 @@ false, where the Sentinels differ from the servers), and redis-py's `ssl_ca_cert
 from __future__ import annotations
 
 # No urllib: its import would take a tenth of what a mind waits for `import broadcast`.
-from re import ASCII, compile, sub
+from re import ASCII, compile, split
 from typing import Final, Literal, NamedTuple
 
 from broadcast.errors import SettingError
@@ -87,10 +87,12 @@ class Address(NamedTuple):
         return f"Address({self.shown()!r})"
 
     def shown(self) -> str:
-        """The address without its password, for people and logs."""
-        head, at, tail = self.url.rpartition("@")
-        shown = f"{head.partition('://')[0]}://…@{tail}" if at else self.url
-        return sub(r"(password=)[^&]*", r"\1…", shown)
+        """The address without its account and without what its options are set to, for people and logs."""
+        place, mark, query = self.url.partition("?")
+        head, at, tail = place.rpartition("@")
+        shown = f"{head.partition('://')[0]}://…@{tail}" if at else place
+        names = [part.partition("=")[0] for part in query.split("&")]
+        return shown + mark + "&".join(f"{name}=…" if name.isidentifier() else "…" for name in names if mark)
 
 
 def parse_address(text: str) -> Address:
@@ -103,10 +105,21 @@ def parse_address(text: str) -> Address:
     scheme = _SCHEMES.get(given)
     if not separator or scheme is None:
         raise SettingError(f"expected an address that begins with one of {', '.join(f'{s}://' for s in _SCHEMES)}")
+    try:
+        return _parsed(given, scheme, text.strip(), rest)
+    except SettingError:
+        if "@" in rest and "@" not in split("[/?#]", rest)[0]:
+            # What was taken for a host is the beginning of an account: it is not shown.
+            told = "account: a /, a ? and a # in it are written as %2F, %3F and %23; else the address ends there"
+            raise SettingError(told) from None
+        raise
+
+
+def _parsed(given: str, scheme: str, text: str, rest: str) -> Address:
     if given.endswith("+sentinel"):
-        return _many("sentinel", scheme, text.strip(), rest)
+        return _many("sentinel", scheme, text, rest)
     if given.endswith("+cluster"):
-        return _many("cluster", scheme, text.strip(), rest)
+        return _many("cluster", scheme, text, rest)
     return _one(scheme, rest)
 
 

@@ -52,7 +52,12 @@ CODES: Final[dict[str, Code]] = {
         Code("expired", "The token has expired; come back with a fresh one.", True, 401),
         Code("revoked", "The token was revoked; another one is needed.", False, 401),
         Code("forbidden_origin", "This page's origin is not in BROADCAST_ORIGINS.", False, 403),
-        Code("forbidden_host", "The Host header names a host this server does not serve.", False, 403),
+        Code(
+            "forbidden_host",
+            "The Host header names a host this server does not serve; BROADCAST_HOSTS names further ones.",
+            False,
+            403,
+        ),
         Code(
             "forbidden_proxy",
             "A proxy brings this, and nobody has said who may read: set BROADCAST_SECRET or BROADCAST_ANONYMOUS.",
@@ -61,8 +66,10 @@ CODES: Final[dict[str, Code]] = {
         ),
         Code("forbidden", "The grant does not allow this.", False, 403),
         Code("not_found", "There is nothing under this name.", False, 404),
+        Code("method_not_allowed", "This path takes other methods; Allow names them.", False, 405),
         Code("too_large", "The request's body is larger than is taken.", False, 413),
         Code("conflict", "This Idempotency-Key was used for another request.", False, 422),
+        Code("head_too_large", "The request's head is larger than is taken.", False, 431),
         Code("too_many_requests", "Too many requests wait for an answer, or they come too fast.", True, 429),
         Code(
             "too_many_connections",

@@ -17,7 +17,7 @@ from typing import Final, cast
 
 from broadcast.errors import FilterError
 
-__all__ = ["ALL", "Filter", "parse_filter"]
+__all__ = ["ALL", "Filter", "parse_allowed", "parse_filter"]
 
 PATTERNS_MAX: Final = 64
 PATTERN_CHARS_MAX: Final = 256
@@ -65,6 +65,21 @@ def parse_filter(types: str | Iterable[str] | None) -> Filter:
     unwanted = [u for u in unwanted if any(_overlap(u, w) for w in kept)]
     patterns = (*sorted(kept), *sorted("-" + u for u in unwanted))
     return Filter(patterns, _matcher(kept, unwanted))
+
+
+def parse_allowed(name: str, types: str | Iterable[str]) -> Filter:
+    """Make the filter of what somebody is allowed; here no pattern is a mistake, such as a variable that was not set.
+
+    Args:
+        name: where it stands, for the text of the error.
+        types: as `parse_filter` takes them; at least one.
+
+    Raises:
+        FilterError: there is none, or one is no pattern.
+    """
+    if not _listed(types):
+        raise FilterError(f"{name}: expected at least one type pattern, got none; '*' is every type")
+    return parse_filter(types)
 
 
 def _listed(types: str | Iterable[str]) -> list[str]:

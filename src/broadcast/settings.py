@@ -10,88 +10,34 @@ import os
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Self
 
 from broadcast.addresses import parse_address
 from broadcast.errors import SettingError
+from broadcast.values import (
+    NAME_CHARS_MAX,
+    read_count,
+    read_database_url,
+    read_hosts,
+    read_list,
+    read_name,
+    read_number,
+    read_origins,
+    read_pairs,
+    read_port,
+    read_rules,
+)
 
 __all__ = ["HIDE_ALL", "Settings"]
 
 HIDE_ALL: Final = ("*", "/(?s:.+)/")
 """The rules of an emitter whose `redact` cannot be used: what should have been hidden is not known, so all is."""
 
-NAME_CHARS_MAX: Final = 32
-"""Of a bridge's name, which stands in every address that a polling viewer asks."""
-
 _Parser = Callable[[str], Any]
-_Kind = TypeVar("_Kind")
-
-
-def _number(text: str) -> float:
-    value = _read_as(float, text)
-    if value is None or not 0 <= value < float("inf"):
-        raise ValueError("expected a number of at least 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = _read_as(int, text)
-    if value is None or value < 0:
-        raise ValueError("expected a whole number of at least 0")
-    return value
-
-
-def _port(text: str) -> int:
-    value = _read_as(int, text)
-    if value is None or not 0 <= value <= 65535:
-        raise ValueError("expected a port from 0 to 65535")
-    return value
-
-
-def _read_as(kind: Callable[[str], _Kind], text: str) -> _Kind | None:
-    # Python's own words ("invalid literal for int() with base 10") say nothing to whoever set a variable.
-    with suppress(ValueError):
-        return kind(text)
-    return None
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _rules(text: str) -> tuple[str, ...]:
-    if not text.lstrip().startswith("["):
-        return _list(text)
-    import json
-
-    listed: object = json.loads(text)
-    if not isinstance(listed, list) or not all(isinstance(each, str) for each in cast("list[object]", listed)):
-        raise ValueError("expected a JSON list of texts, or rules between commas")
-    return tuple(cast("list[str]", listed))
-
-
-def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    # What has no = gets a rate that is none, which whoever compiles it says.
-    pairs = (part.partition("=") for part in _list(text))
-    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
-
-
-def _name(text: str) -> str:
-    if len(text) > NAME_CHARS_MAX or not text.isascii() or not text.replace("_", "0").isalnum():
-        raise ValueError(f"expected at most {NAME_CHARS_MAX} letters, digits and _")
-    return text
 
 
 def _redis_url(text: str) -> str:
     return parse_address(text).url
-
-
-def _database_url(text: str) -> str:
-    """SQLAlchemy's way to name a driver means nothing to libpq, and everybody has such an address lying about."""
-    scheme, mark, rest = text.partition("://")
-    if mark and scheme.partition("+")[0] not in ("postgresql", "postgres"):
-        raise ValueError("expected postgresql://user:password@host/name, or libpq's own 'host=… dbname=…'")
-    return f"postgresql://{rest}" if mark else text
 
 
 def _setting(default: Any, variable: str | None, why: str, parse: _Parser = str, **more: Any) -> Any:
@@ -115,7 +61,7 @@ class Settings:
     stream: str = _setting("v5:stream", "BROADCAST_STREAM", "the stream's key; the log itself")
     channel: str = _setting("v5:events", "BROADCAST_CHANNEL", "the pub/sub channel for light consumers")
     stream_events_max: int = _setting(
-        10_000, "BROADCAST_STREAM_EVENTS_MAX", "MAXLEN of the stream where the log's hash names none", _count
+        10_000, "BROADCAST_STREAM_EVENTS_MAX", "MAXLEN of the stream where the log's hash names none", read_count
     )
 
     database_url: str = field(
@@ -125,7 +71,7 @@ class Settings:
             "variable": "DATABASE_URL",
             "why": "where the archive is: `postgresql://user:password@host/name`, or whatever libpq takes; none: there "
             "is no archive, and the log reaches as far back as the stream",
-            "parse": _database_url,
+            "parse": read_database_url,
         },
     )
 
@@ -135,21 +81,21 @@ class Settings:
         "what the stream may take in Redis while an archiver is at work, which raises MAXLEN accordingly, so that it "
         "may be away for long; never more than a quarter of Redis' `maxmemory`; a MAXLEN that a person has set is "
         "left alone",
-        _count,
+        read_count,
     )
 
     # --- the emitter, a guest in somebody's process
     buffer_events_max: int = _setting(
-        10_000, "BROADCAST_BUFFER_EVENTS_MAX", "events kept while Redis is away; then the oldest goes", _count
+        10_000, "BROADCAST_BUFFER_EVENTS_MAX", "events kept while Redis is away; then the oldest goes", read_count
     )
     buffer_bytes_max: int = _setting(
-        32 * 1024 * 1024, "BROADCAST_BUFFER_BYTES_MAX", "bytes kept while Redis is away", _count
+        32 * 1024 * 1024, "BROADCAST_BUFFER_BYTES_MAX", "bytes kept while Redis is away", read_count
     )
     event_bytes_max: int = _setting(
-        64 * 1024, "BROADCAST_EVENT_BYTES_MAX", "a larger event's data is cut, and says so", _count
+        64 * 1024, "BROADCAST_EVENT_BYTES_MAX", "a larger event's data is cut, and says so", read_count
     )
     exit_timeout_s: float = _setting(
-        2.0, "BROADCAST_EXIT_TIMEOUT_S", "the longest that leaving the process waits for the buffer", _number
+        2.0, "BROADCAST_EXIT_TIMEOUT_S", "the longest that leaving the process waits for the buffer", read_number
     )
 
     redact: tuple[str, ...] = _setting(
@@ -157,25 +103,25 @@ class Settings:
         "BROADCAST_REDACT",
         "what never leaves the process: keys (`password`, `*_token`) and patterns (`/sk-[A-Za-z0-9]{20}/`), "
         "comma-separated, or a JSON list; see [emitter](emitter.md)",
-        _rules,
+        read_rules,
         unusable=HIDE_ALL,
     )
     limits: tuple[tuple[str, str], ...] = _setting(
         (),
         "BROADCAST_LIMITS",
         "how many events of some types may pass: `sense.*=50/s,critic.*=10/m`; see [emitter](emitter.md)",
-        _pairs,
+        read_pairs,
     )
 
     # --- the bridge
     host: str = _setting("127.0.0.1", "BROADCAST_HOST", "the address the bridge binds")
-    port: int = _setting(5001, "BROADCAST_PORT", "the port the bridge binds", _port)
+    port: int = _setting(5001, "BROADCAST_PORT", "the port the bridge binds", read_port)
     name: str = _setting(
         "",
         "BROADCAST_NAME",
         "this bridge's own name, with which its session ids begin, so that a proxy finds it among several: at most "
         f"{NAME_CHARS_MAX} letters, digits and `_`; none: a random one; see [deploy](deploy.md)",
-        _name,
+        read_name,
     )
     tls_cert: str = _setting(
         "",
@@ -185,7 +131,14 @@ class Settings:
     )
     tls_key: str = _setting("", "BROADCAST_TLS_KEY", "the file with its key, PEM")
     origins: tuple[str, ...] = _setting(
-        (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", _list
+        (), "BROADCAST_ORIGINS", "pages of other origins that may connect, comma-separated; * for all", read_origins
+    )
+    hosts: tuple[str, ...] = _setting(
+        (),
+        "BROADCAST_HOSTS",
+        "further names that the bridge is reached by, comma-separated, besides addresses, `localhost` and the hosts of "
+        "`BROADCAST_ORIGINS`: it refuses every other `Host`",
+        read_hosts,
     )
     secret: str = field(
         default="",
@@ -203,61 +156,66 @@ class Settings:
     )
     anonymous: str = _setting("", "BROADCAST_ANONYMOUS", "what a viewer without token may do: read, or a type filter")
     ring_events_max: int = _setting(
-        10_000, "BROADCAST_RING_EVENTS_MAX", "newest events the bridge holds in memory", _count
+        10_000, "BROADCAST_RING_EVENTS_MAX", "newest events the bridge holds in memory", read_count
     )
     ring_bytes_max: int = _setting(
-        64 * 1024 * 1024, "BROADCAST_RING_BYTES_MAX", "bytes of them, whichever is first", _count
+        64 * 1024 * 1024, "BROADCAST_RING_BYTES_MAX", "bytes of them, whichever is first", read_count
     )
-    connections_max: int = _setting(10_000, "BROADCAST_MAX_CONNECTIONS", "viewers of one bridge; 0 = no limit", _count)
+    connections_max: int = _setting(
+        10_000, "BROADCAST_MAX_CONNECTIONS", "viewers of one bridge; 0 = no limit", read_count
+    )
     connections_per_address_max: int = _setting(
         1_000,
         "BROADCAST_MAX_CONNECTIONS_PER_ADDRESS",
-        "connections from one address; 0 = no limit. A proxy in front is one address: 0 then, and a limit there",
-        _count,
+        "connections from one address; 0 = no limit. Those of a proxy in `BROADCAST_TRUSTED_PROXIES` are not counted",
+        read_count,
     )
     connect_rate: float = _setting(
-        0.0, "BROADCAST_CONNECT_RATE", "new connections per second, of all together; 0 = no limit", _number
+        0.0, "BROADCAST_CONNECT_RATE", "new connections per second, of all together; 0 = no limit", read_number
     )
     connect_rate_per_address: float = _setting(
-        0.0, "BROADCAST_CONNECT_RATE_PER_ADDRESS", "new connections per second from one address; 0 = no limit", _number
+        0.0,
+        "BROADCAST_CONNECT_RATE_PER_ADDRESS",
+        "new connections per second from one address; 0 = no limit",
+        read_number,
     )
     connections_per_token_max: int = _setting(
-        1_000, "BROADCAST_MAX_CONNECTIONS_PER_TOKEN", "viewers with one token; 0 = no limit", _count
+        1_000, "BROADCAST_MAX_CONNECTIONS_PER_TOKEN", "viewers with one token; 0 = no limit", read_count
     )
     requests_per_minute: float = _setting(
         3_000.0,
         "BROADCAST_REQUESTS_PER_MINUTE",
         "HTTP requests from one address, and with one token; a minute's worth may come at once; 0 = no limit. Not "
         "counted: health, the page's files, polling",
-        _number,
+        read_number,
     )
     replay_events_per_minute: float = _setting(
         60_000.0,
         "BROADCAST_REPLAY_EVENTS_PER_MINUTE",
         "events of the past that one token (or, without one, one address) may ask for; 0 = no limit",
-        _number,
+        read_number,
     )
     emit_events_per_minute: float = _setting(
         60_000.0,
         "BROADCAST_EMIT_EVENTS_PER_MINUTE",
         "events that one token may `POST` to `/events`; a minute's worth may come at once, and a whole request always "
         "may; 0 = no limit",
-        _number,
+        read_number,
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         "BROADCAST_TRUSTED_PROXIES",
         "addresses and networks of proxies that are believed in what they say of their client (`X-Forwarded-For` or "
         "`Forwarded`, `X-Forwarded-Proto`), as `127.0.0.1,10.0.0.0/8`; limits count that client then",
-        _list,
+        read_list,
     )
     waiting_bytes_max: int = _setting(
         256 * 1024 * 1024,
         "BROADCAST_WAITING_BYTES_MAX",
         "what may wait for all viewers together; above it, nobody gets more while anything waits for it",
-        _count,
+        read_count,
     )
-    grace_s: float = _setting(5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", _number)
+    grace_s: float = _setting(5.0, "BROADCAST_GRACE_S", "how long SIGTERM lets viewers go in good order", read_number)
 
     def __post_init__(self) -> None:
         # valkey:// is the same protocol under a name that redis-py does not know. What is no address at all stays as it
@@ -343,8 +301,11 @@ def _problems_of(overrides: Mapping[str, Any]) -> list[str]:
 def _shown(variable: str, text: str) -> str:
     if variable.startswith("BROADCAST_SECRET"):
         return ""
-    # What stands in front of an @ in an address is a password.
-    return f"{'…@' if '@' in text else ''}{text.rpartition('@')[2][:80]!r}: "
+    # What stands in front of an @ in an address is a password, and what stands behind a ? may hold one.
+    query = text.partition("?")[2]
+    if "@" in query or "password" in text.partition("?")[0].lower():
+        return ""
+    return f"{'…@' if '@' in text else ''}{text.partition('?')[0].rpartition('@')[2][:80]!r}: "
 
 
 def _value_of(environ: Mapping[str, str], variable: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.tokens import AUDIENCE, encode_token, read_token
 from broadcast.errors import FilterError, RequestError, SettingError
-from broadcast.filters import ALL, parse_filter
+from broadcast.filters import ALL, parse_allowed
 from broadcast.settings import Settings
 
 __all__ = ["Access", "Grant", "is_loopback", "issue_token"]
@@ -47,6 +47,11 @@ class Access:
                 "BROADCAST_SECRET to 32 bytes or more (viewers then need a token: `broadcast token issue`), or "
                 "BROADCAST_ANONYMOUS=read to let everybody read"
             )
+
+    @property
+    def anonymous_types(self) -> tuple[str, ...]:
+        """The patterns of what is read without a token; empty for nothing."""
+        return () if self._anonymous is None else self._anonymous.filter.patterns
 
     @property
     def has_secrets(self) -> bool:
@@ -123,19 +128,26 @@ def issue_token(
     """
     now = int(time.time())
     claims: dict[str, Any] = {"sub": subject, "aud": AUDIENCE, "iat": now, "exp": now + int(ttl_s)}
-    claims["jti"] = chance.token_urlsafe(TOKEN_ID_BYTES)
+    claims["jti"] = _fresh_id()
     if types is not None:
-        claims["types"] = list(parse_filter(types).patterns)
+        claims["types"] = list(parse_allowed("types", types).patterns)
     if is_admin:
         claims["admin"] = True
-    if emit:
-        claims["emit"] = True if emit is True else list(parse_filter(emit).patterns)
+    if emit is not False:
+        claims["emit"] = True if emit is True else list(parse_allowed("emit", emit).patterns)
     if replay is not None:
         claims["replay"] = replay
     token = encode_token(secret, claims)
     if ttl_s > 0:
         read_token(token, (secret,), now_s=now)  # what we would refuse, we do not sign
     return token
+
+
+def _fresh_id() -> str:
+    """Nothing that a command would take for an option."""
+    while (made := chance.token_urlsafe(TOKEN_ID_BYTES)).startswith("-"):
+        pass
+    return made
 
 
 def is_loopback(host: str) -> bool:
@@ -153,7 +165,7 @@ def _anonymous_grant(settings: Settings) -> Grant | None:
         return Grant(ALL)
     if settings.anonymous:
         try:
-            return Grant(parse_filter(settings.anonymous))
+            return Grant(parse_allowed("types", settings.anonymous))
         except FilterError as error:
             raise SettingError(f"BROADCAST_ANONYMOUS: expected 'read' or a type filter; {error}") from None
     has_secret = bool(settings.secret or settings.secret_previous)

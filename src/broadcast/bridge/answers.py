@@ -30,7 +30,7 @@ from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
 from broadcast.log.position import START, Position
 
-__all__ = ["Request", "answer", "unavailable"]
+__all__ = ["Request", "answer"]
 
 TOO_MANY: Final = "it asks more, or faster, than is answered; wait for answers, and a little"
 
@@ -59,7 +59,7 @@ async def answer(cursor: Cursor, request: Request) -> None:
     except RequestError as error:
         reply = _error(error)
     except UnreachableError as error:
-        reply = _error(unavailable(error))
+        reply = _error(cursor.fanout.outage.refusal(error))
     if request.reply is not None:
         request.reply(orjson.dumps(reply).decode())
 
@@ -151,11 +151,6 @@ async def _first(walk: Walk, count: int) -> list[RingEvent]:
             if len(found) >= count:
                 break
     return found[:count]
-
-
-def unavailable(error: UnreachableError) -> RequestError:
-    """What a viewer is told while the log cannot be read."""
-    return RequestError("unavailable", f"the log cannot be read: {error}"[:200])
 
 
 def _error(error: RequestError) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import structlog
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.archive_probe import ArchiveProbe
 from broadcast.bridge.archive_watch import ArchiveWatch
 from broadcast.bridge.engine.engine import Engine
 from broadcast.bridge.engine.network import network_of
@@ -38,6 +39,7 @@ from broadcast.bridge.trace import Trace
 from broadcast.bridge.upgrades import Upgrades, worded
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import SSE
+from broadcast.catalogue import CATALOGUE
 from broadcast.errors import CODES, SettingError, UnreachableError
 from broadcast.log.cancelling import end_tasks
 from broadcast.log.stream import StreamReader
@@ -97,10 +99,34 @@ class Bridge:
         self._ingest = Ingest(settings)
         self.fanout.on_fault = lambda error: _log.error("a viewer failed; it ends alone", exc_info=error)
         self._policy = GuardPolicy(
-            frozenset(settings.origins), frozenset({settings.host}), is_closed_to_proxies=self._access.is_unsaid
+            frozenset(settings.origins),
+            frozenset({settings.host, *settings.hosts}),
+            is_closed_to_proxies=self._access.is_unsaid,
         )
-        sockets = Sockets(self.fanout, self._access, rights=self._rights, admit=self._admit, on_gone=self._gone)
-        upgrades = Upgrades(self._policy, self._proxies, self.admission, self._quotas, is_tls=bool(settings.tls_cert))
+        self._presence = Presence(settings)
+        self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
+        self._archive_probe = ArchiveProbe(_archive(settings, "probe", connections_max=1))
+        self.metrics = Metrics(
+            self.fanout, self.admission, self._probe, archive=self._archive_probe, ingest=self._ingest
+        )
+        for archive in filter(None, (self.archive, viewers)):
+            archive.on_read = self.metrics.note_archive_read
+        sockets = Sockets(
+            self.fanout,
+            self._access,
+            rights=self._rights,
+            admit=self._admit,
+            on_gone=self._gone,
+            on_refused=self.metrics.note_refused,
+        )
+        upgrades = Upgrades(
+            self._policy,
+            self._proxies,
+            self.admission,
+            self._quotas,
+            is_tls=bool(settings.tls_cert),
+            on_refused=self.metrics.note_refused,
+        )
         self._engine = Engine(
             sockets,
             refuse=self._refuse,
@@ -108,9 +134,6 @@ class Bridge:
             address_of=self._proxies.client,
             name=settings.name,
         )
-        self._presence = Presence(settings)
-        self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
-        self.metrics = Metrics(self.fanout, self.admission, self._probe)
         self._followers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._streams = 0
@@ -123,7 +146,13 @@ class Bridge:
 
     def _make_app(self) -> Any:
         origins = frozenset(self.settings.origins)
-        door = RequestDoor(self._access, self._rights, self._quotas, takes_cookies=not self._policy.any_origin)
+        door = RequestDoor(
+            self._access,
+            self._rights,
+            self._quotas,
+            takes_cookies=not self._policy.any_origin,
+            on_refused=self.metrics.note_refused,
+        )
         http = HttpRoutes(
             fanout=self.fanout,
             archive=self.archive,
@@ -142,8 +171,15 @@ class Bridge:
             is_socket = scope["type"] == "http" and scope["path"].rstrip("/") == "/socket.io"
             await (sockets if is_socket else http)(scope, receive, send)
 
-        throttle = Throttle(app, self._quotas, time.monotonic, is_proxy=self._proxies.trusts)
-        guarded = Guard(with_cors(throttle, origins), self._policy)
+        throttle = Throttle(
+            app, self._quotas, time.monotonic, is_proxy=self._proxies.trusts, on_refused=self.metrics.note_refused
+        )
+        guarded = Guard(
+            with_cors(throttle, origins),
+            self._policy,
+            ends_tls=bool(self.settings.tls_cert),
+            on_refused=self.metrics.note_refused,
+        )
 
         async def told_whose(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
@@ -154,6 +190,7 @@ class Bridge:
 
     async def start(self) -> None:
         """Begin to follow the log."""
+        self._tell_who_reads()
         self._followers = [
             asyncio.create_task(self._for_ever(self._follow, failed=self.fanout.lost), name="follow the log"),
             asyncio.create_task(self._for_ever(self.fanout.deliver), name="deliver"),
@@ -161,6 +198,7 @@ class Bridge:
             asyncio.create_task(self._for_ever(self._presence.follow), name="presence of producers"),
             asyncio.create_task(self._for_ever(self._probe.follow), name="probe"),
             asyncio.create_task(self._look_into_the_archive(), name="look into the archive"),
+            asyncio.create_task(self._for_ever(self._archive_probe.follow), name="probe of the archive"),
         ]
         if self._access.has_secrets:
             follow = self._revocations.follow
@@ -171,6 +209,13 @@ class Bridge:
         if self.archive is not None:
             with suppress(UnreachableError):
                 await self.archive.extent()
+
+    def _tell_who_reads(self) -> None:
+        types = self._access.anonymous_types
+        _log.info("without a token is read", types=types)
+        if strange := [each for each in types if each.isidentifier() and each not in CATALOGUE]:
+            told = "BROADCAST_ANONYMOUS is taken for a filter of types that the vocabulary does not have; all is `read`"
+            _log.warning(told, types=strange)
 
     def _lost_before_it_began(self, reason: str) -> None:
         if not self.fanout.is_loaded:
@@ -207,7 +252,7 @@ class Bridge:
         await end_tasks(*self._followers)
         await self._reader.aclose()
         await self._ingest.aclose()
-        for archive in (self.archive, self.fanout.archive):
+        for archive in (self.archive, self.fanout.archive, self._archive_probe):
             if archive is not None:
                 await archive.aclose()
 
@@ -245,11 +290,15 @@ class Bridge:
                 viewer.dismiss("revoked")
 
     def _refuse(self, query: Mapping[str, str], address: str) -> Refusal | None:
+        code = None
         if self._stopping:
-            return worded(CODES["shutdown"])  # a proxy in front then asks another bridge
-        if self._is_crowded or ("sid" not in query and self._holds_back_too_many(address)):
-            return worded(CODES["too_many_connections"])
-        return None
+            code = CODES["shutdown"]  # a proxy in front then asks another bridge
+        elif self._is_crowded or ("sid" not in query and self._holds_back_too_many(address)):
+            code = CODES["too_many_connections"]
+        if code is None:
+            return None
+        self.metrics.note_refused(code)
+        return worded(code)
 
     def _holds_back_too_many(self, address: str) -> bool:
         """Whether so many clients of one address are no viewers: they have not said what they want, or were told to go.

@@ -18,7 +18,7 @@ from broadcast.errors import RequestError
 __all__ = [
     "IN_ADDRESS",
     "TOKEN_NAMES",
-    "cleared_cookie",
+    "cleared_cookies",
     "cookie_of",
     "has_secret_in_address",
     "token_of",
@@ -43,12 +43,13 @@ def has_secret_in_address(query: str | bytes) -> bool:
     return any(name.lower() in TOKEN_NAMES or TOKEN.match(value) is not None for name, value in fields)
 
 
-def token_of(headers: Mapping[str, str], *, may_be_cookie: bool) -> str | None:
+def token_of(headers: Mapping[str, str], *, may_be_cookie: bool, is_https: bool) -> str | None:
     """The token of a request; None if there is none.
 
     Args:
         headers: the request's, names in lower case.
         may_be_cookie: whether it only reads, and not every page may connect.
+        is_https: whether it came by https, where a cookie of the other name is somebody else's.
 
     Raises:
         RequestError: there are two cookies that do not agree; one of them is somebody else's.
@@ -56,18 +57,15 @@ def token_of(headers: Mapping[str, str], *, may_be_cookie: bool) -> str | None:
     token = bearer_token(headers.get("authorization"))
     if token is not None or not may_be_cookie or headers.get("sec-fetch-site", "none") == "cross-site":
         return token
-    return _in_cookies(headers.get("cookie", ""))
+    return _in_cookies(headers.get("cookie", ""), _named(is_https))
 
 
-def _in_cookies(text: str) -> str | None:
+def _in_cookies(text: str, wanted: str) -> str | None:
     cookies = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in text.split(";"))]
-    for wanted in (SECURE_COOKIE, COOKIE):
-        found = {value for name, value in cookies if name == wanted and value}
-        if len(found) > 1:
-            raise RequestError("unauthorized", f"cookie {wanted}: it is there twice")
-        if found:
-            return found.pop()
-    return None
+    found = {value for name, value in cookies if name == wanted and value}
+    if len(found) > 1:
+        raise RequestError("unauthorized", f"cookie {wanted}: it is there twice")
+    return found.pop() if found else None
 
 
 def cookie_of(token: str, *, max_age_s: int, is_https: bool) -> str:
@@ -75,9 +73,10 @@ def cookie_of(token: str, *, max_age_s: int, is_https: bool) -> str:
     return f"{_named(is_https)}={token}; Max-Age={max_age_s}{_attributes(is_https)}"
 
 
-def cleared_cookie(*, is_https: bool) -> str:
-    """The Set-Cookie header that takes it away again."""
-    return f"{_named(is_https)}=; Max-Age=0{_attributes(is_https)}"
+def cleared_cookies(*, is_https: bool) -> list[str]:
+    """The Set-Cookie headers that take it away again; over https also one from when the page came without."""
+    names = [SECURE_COOKIE, COOKIE] if is_https else [COOKIE]
+    return [f"{name}=; Max-Age=0{_attributes(is_https)}" for name in names]
 
 
 def _named(is_https: bool) -> str:

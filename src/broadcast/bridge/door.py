@@ -9,12 +9,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final, cast
 
-import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
+from broadcast.errors import CODES, Code
 
 __all__ = ["CUT", "HttpDoor", "make_door"]
 
@@ -34,6 +36,7 @@ class HttpDoor(HttpToolsProtocol):
     """One connection, until it is a WebSocket's."""
 
     admission: Admission
+    on_refused: Callable[[Code], None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -70,12 +73,12 @@ class HttpDoor(HttpToolsProtocol):
         """Bytes of a request."""
         if self._refusal is not None:
             # Only now: whoever is answered before he has asked sees a connection that breaks.
-            self._answer(503, "Service Unavailable", "too_many_connections", self._refusal)
+            self._refuse("too_many_connections", self._refusal)
             return
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > HEAD_BYTES_MAX:
-            self._answer(431, "Request Header Fields Too Large", "bad_request", "the request's head is too large")
+            self._refuse("head_too_large", f"the request's head: at most {HEAD_BYTES_MAX} bytes")
 
     def on_message_begin(self) -> None:
         """A request begins; another one, on a connection that is kept."""
@@ -121,8 +124,7 @@ class HttpDoor(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """It cannot be read; who has been cut hears nothing of it."""
-        if not self.transport.is_closing():
-            super().send_400_response(msg)
+        self._refuse("bad_request", msg)
 
     def _cut(self) -> None:
         self._drop()
@@ -153,18 +155,24 @@ class HttpDoor(HttpToolsProtocol):
         self._deadline = None
         self._cut()
 
-    def _answer(self, status: int, title: str, code: str, detail: str) -> None:
+    def _refuse(self, name: str, detail: str) -> None:
         if self.transport.is_closing():
             return
-        body = orjson.dumps({"title": title, "status": status, "code": code, "detail": detail})
-        head = (
-            f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"
-            "retry-after: 5\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        code = CODES[name]
+        self.on_refused(code)
+        body = problem_of(code, detail)
+        headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
+        lines = [f"HTTP/1.1 {code.http_status} {HTTPStatus(code.http_status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in {**headers, **retry_after(code)}.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
 
 
-def make_door(admission: Admission) -> type[HttpDoor]:
-    """The class that uvicorn makes one of for each connection: its `http` setting."""
-    return type("HttpDoor", (HttpDoor,), {"admission": admission})
+def make_door(admission: Admission, on_refused: Callable[[Code], None] = lambda _: None) -> type[HttpDoor]:
+    """The class that uvicorn makes one of for each connection: its `http` setting.
+
+    Args:
+        admission: counts connections.
+        on_refused: told of each refusal.
+    """
+    return type("HttpDoor", (HttpDoor,), {"admission": admission, "on_refused": staticmethod(on_refused)})

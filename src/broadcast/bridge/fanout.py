@@ -26,6 +26,7 @@ from broadcast.bridge.audience import Audience, Member
 from broadcast.bridge.beat import Beat
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.history import History
+from broadcast.bridge.outage import Outage
 from broadcast.bridge.past import Past
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.wire import Form
@@ -80,6 +81,8 @@ class Fanout:
         self.is_up = False
         """Whether the log can be read at the moment."""
         self.down_reason = "no contact with Redis yet"
+        self.outage = Outage("the log cannot be read just now")
+        """For viewers who ask for what cannot be read."""
         self.loaded = asyncio.Event()
         """Set once the ring holds what the stream holds."""
         self.viewers: set[Viewer] = set()

@@ -26,6 +26,7 @@ App = Callable[[Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[An
 NOT_IN_HOST: Final = frozenset("@/\\?#")
 """Behind these, others read another name than we do."""
 STRICT: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+HSTS: Final = ((b"strict-transport-security", b"max-age=31536000"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,27 @@ class GuardPolicy:
 
 
 class Guard:
-    """ASGI middleware in front of every route, HTTP and WebSocket alike."""
+    """ASGI middleware in front of every route, HTTP and WebSocket alike.
 
-    def __init__(self, app: App, policy: GuardPolicy) -> None:
+    Args:
+        app: what stands behind it.
+        policy: what is let in.
+        ends_tls: whether TLS is this server's own; a proxy that ends it says itself that there is no other way in.
+        on_refused: told of each refusal.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        policy: GuardPolicy,
+        *,
+        ends_tls: bool = False,
+        on_refused: Callable[[Code], None] = lambda _: None,
+    ) -> None:
+        self._on_refused = on_refused
         self._app = app
         self._policy = policy
+        self._ends_tls = ends_tls
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer with the refusal, or hand on."""
@@ -97,23 +114,32 @@ class Guard:
             is_proxied=is_proxied(headers),
             is_secure=scope.get("scheme") in ("https", "wss"),
         )
-        send = _strict(send) if scope["type"] == "http" else send
-        if code is not None:
-            await _refuse(scope, send, code, code.meaning)
-        elif has_secret_in_address(scope.get("query_string", b"")):
-            await _refuse(scope, send, CODES["bad_request"], IN_ADDRESS)
-        else:
+        always = STRICT + (HSTS if self._ends_tls and _is_whole_site(headers.get("host")) else ())
+        send = _strict(send, always) if scope["type"] == "http" else send
+        detail = code.meaning if code is not None else ""
+        if code is None and has_secret_in_address(scope.get("query_string", b"")):
+            code, detail = CODES["bad_request"], IN_ADDRESS
+        if code is None:
             await self._app(scope, receive, send)
+            return
+        self._on_refused(code)
+        await _refuse(scope, send, code, detail)
 
 
-def _strict(send: Any) -> Any:
+def _is_whole_site(host: str | None) -> bool:
+    """Whether a name stands for this server alone: HSTS would hold for all the ports of its host."""
+    name = _host_name(host)
+    return name is not None and name == host and name != "localhost" and not _is_address(name)
+
+
+def _strict(send: Any, always: tuple[tuple[bytes, bytes], ...]) -> Any:
     """Let no browser guess what an answer is, nor tell others where it came from."""
 
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
             given = list(message.get("headers", ()))
             names = {name for name, _ in given}
-            message = {**message, "headers": [*given, *(each for each in STRICT if each[0] not in names)]}
+            message = {**message, "headers": [*given, *(each for each in always if each[0] not in names)]}
         await send(message)
 
     return sending

@@ -21,6 +21,7 @@ from broadcast.bridge.exports import Export, Exports
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.history_requests import Question, parse_number, parse_place, parse_question, write_cursor
+from broadcast.bridge.outage import Outage
 from broadcast.bridge.past_events import PastEvent
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import utc_now
@@ -59,6 +60,7 @@ class HistoryRoutes:
         self._exports = Exports(self._tiers)
         self._bodies = Bodies()
         self._door = door
+        self._outage = Outage("this range cannot be read just now")
         self.routes = [
             Route("/history", self._history),
             Route("/cycles", self._cycles),
@@ -82,7 +84,7 @@ class HistoryRoutes:
                 return await self._census(request, question, grant)
             return await self._events(request, question, grant)
         except UnreachableError as error:
-            raise _unavailable(error) from None
+            raise self._outage.refusal(error) from None
 
     async def _events(self, request: Request, question: Question, grant: Grant) -> Response:
         as_lines = NDJSON in request.headers.get("accept", "")
@@ -137,7 +139,7 @@ class HistoryRoutes:
         try:
             cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, start))
         except UnreachableError as error:
-            raise _unavailable(error) from None
+            raise self._outage.refusal(error) from None
         self._note(grant, len(cycle.events))
         return self._told(request, grant, cycle.body())
 
@@ -155,7 +157,7 @@ class HistoryRoutes:
                 lambda moment: latest_cycles(moment, question, before, count=count + 1)
             )
         except UnreachableError as error:
-            raise _unavailable(error) from None
+            raise self._outage.refusal(error) from None
         self._note(grant, min(count, len(found)))
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
         return self._told(
@@ -165,10 +167,6 @@ class HistoryRoutes:
 
 def _holder(request: Request, grant: Grant) -> str:
     return holder_of(grant, request.client.host if request.client else "")
-
-
-def _unavailable(error: UnreachableError) -> RequestError:
-    return RequestError("unavailable", f"this range cannot be read: {error}"[:300])
 
 
 def _body(events: list[PastEvent], following: str | None, has_archive: bool) -> bytes:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -27,7 +28,7 @@ from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import Handshake, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.viewer import Viewer
-from broadcast.errors import RequestError
+from broadcast.errors import CODES, RequestError
 
 if TYPE_CHECKING:
     from broadcast.log.archive import Archive
@@ -99,7 +100,7 @@ class HttpRoutes:
             *self._history.routes,
             Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
         ]
-        return Starlette(routes=routes, exception_handlers={RequestError: _problem})
+        return Starlette(routes=routes, exception_handlers={RequestError: self._problem, HTTPException: self._strange})
 
     async def _page(self, request: Request) -> Response:
         del request
@@ -135,7 +136,24 @@ class HttpRoutes:
         return _EventStream(connection)
 
     async def _emit(self, request: Request) -> Response:
-        return await self._ingest.answer(request, self._door.grant_of(request))
+        return await self._ingest.answer(request, self._door.grant_of(request), self._door.refuse_ended)
+
+    async def _problem(self, request: Request, error: Exception) -> Response:
+        """RFC 9457."""
+        del request
+        assert isinstance(error, RequestError)
+        self._door.on_refused(error.code)
+        more = error.more if isinstance(error, PostedError) else {}
+        body = problem_of(error.code, error.message, **more)
+        return Response(body, error.code.http_status, retry_after(error), MEDIA_TYPE)
+
+    async def _strange(self, request: Request, error: Exception) -> Response:
+        """What Starlette refuses by itself: another path, or another method."""
+        del request
+        assert isinstance(error, HTTPException)
+        code = CODES["method_not_allowed" if error.status_code == 405 else "not_found"]
+        self._door.on_refused(code)
+        return Response(problem_of(code, code.meaning), code.http_status, error.headers, MEDIA_TYPE)
 
 
 def with_cors(app: Any, origins: frozenset[str]) -> Any:
@@ -179,7 +197,7 @@ def _number(text: str | None) -> int | str | None:
 def _static(name: str, media_type: str) -> Response:
     path = STATIC / name
     if not path.exists():
-        return PlainTextResponse("this build carries no web part", status_code=404)
+        raise RequestError("not_found", "this build carries no web part")
     return FileResponse(path, media_type=media_type, headers=_PAGE_HEADERS)
 
 
@@ -196,16 +214,3 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._connection.lost()
-
-
-def _problem(request: Request, error: Exception) -> Response:
-    """RFC 9457."""
-    del request
-    assert isinstance(error, RequestError)
-    more = error.more if isinstance(error, PostedError) else {}
-    return Response(
-        problem_of(error.code, error.message, **more),
-        status_code=error.code.http_status,
-        headers=retry_after(error),
-        media_type=MEDIA_TYPE,
-    )

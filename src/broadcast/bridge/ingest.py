@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from broadcast.bridge.grant import Grant
+from broadcast.bridge.outage import Outage
 from broadcast.bridge.posted import EVENTS_MAX, Posted, PostedError, parse_events, parse_key
 from broadcast.bridge.quotas import Quotas
 from broadcast.emitter.cutting import TYPE_CHARS_MAX, bounded_size, cut_to_size
@@ -60,18 +61,22 @@ class Ingest:
         self._bytes_max = bounded_size(settings.event_bytes_max)
         rate = settings.emit_events_per_minute
         self._quotas = Quotas(rate, burst=max(rate, float(EVENTS_MAX)))
+        self._outage = Outage("the log cannot be written just now")
+        self.appended = self.withheld = 0
+        """How many events were answered for as being in the log, and as held back by limits; repeats count, too."""
         self._turns: MutableMapping[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._servers.aclose()
 
-    async def answer(self, request: Request, grant: Grant) -> Response:
+    async def answer(self, request: Request, grant: Grant, refuse_ended: Callable[[Grant], None]) -> Response:
         """Take in one request's events.
 
         Args:
             request: what was posted.
             grant: what its token allows.
+            refuse_ended: looks whether it does so still, once the body is there and it is its turn.
 
         Raises:
             RequestError: it is refused; nothing of it is in the log then, but for `unavailable`: that may be, and a
@@ -87,8 +92,11 @@ class Ingest:
             events = parse_events(body, content_type)
             self._refuse_flood(grant.token_id, len(events))
             payloads = await self._payloads(events, grant)
+            refuse_ended(grant)
             digest = sha256(content_type.encode() + b"\n" + body).hexdigest()
             ids = await self._append(payloads, _answer_name(grant, key), digest)
+        self.withheld += ids.count(None)
+        self.appended += len(ids) - ids.count(None)
         return JSONResponse({"ids": ids}, status_code=202, headers={"Cache-Control": "no-store"})
 
     def _refuse_flood(self, token_id: str, count: int) -> None:
@@ -139,7 +147,7 @@ class Ingest:
         if outcome == b"conflict":
             raise RequestError("conflict", "Idempotency-Key: it came with another body before")
         if outcome != b"appended":
-            raise _unavailable(outcome.decode("utf-8", "replace"))
+            raise self._outage.refusal(outcome.decode("utf-8", "replace"))
         told = iter(ids)
         return [next(told).decode() if passed == "1" else None for passed in had.decode()]
 
@@ -151,12 +159,8 @@ class Ingest:
         except (UnreachableError, RedisError, OSError) as error:
             if server is not None:
                 await self._servers.leave(server)
-            raise _unavailable(f"{type(error).__name__}: {error}") from None
+            raise self._outage.refusal(f"{type(error).__name__}: {error}") from None
         return reply[0], reply[1], reply[2]
-
-
-def _unavailable(reason: str) -> RequestError:
-    return RequestError("unavailable", f"the log cannot be written: {reason}"[:200])
 
 
 def _answer_name(grant: Grant, key: str | None) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from broadcast.bridge.credentials import cleared_cookie, cookie_of, token_of
+from broadcast.bridge.credentials import cleared_cookies, cookie_of
 from broadcast.bridge.grant import Grant
+from broadcast.bridge.requests import bearer_token
 from broadcast.errors import RequestError
 
 __all__ = ["Login"]
@@ -33,7 +34,7 @@ class Login:
             raise RequestError(
                 "forbidden", "cookies: not where BROADCAST_ORIGINS is *, since every page would send them"
             )
-        grant, token = self._grant_of(request), token_of(request.headers, may_be_cookie=False)
+        grant, token = self._grant_of(request), bearer_token(request.headers.get("authorization"))
         if token is None or grant.expires_at is None:
             raise RequestError("unauthorized", "Authorization: expected Bearer and a token")
         cookie = cookie_of(token, max_age_s=int(grant.expires_at - time.time()), is_https=_is_https(request))
@@ -42,8 +43,10 @@ class Login:
 
     async def end(self, request: Request) -> Response:
         """Take the cookie away."""
-        headers = {"Set-Cookie": cleared_cookie(is_https=_is_https(request)), "Cache-Control": "no-store"}
-        return Response(status_code=204, headers=headers)
+        answer = Response(status_code=204, headers={"Cache-Control": "no-store"})
+        for cookie in cleared_cookies(is_https=_is_https(request)):
+            answer.headers.append("Set-Cookie", cookie)
+        return answer
 
 
 def _is_https(request: Request) -> bool:

@@ -18,9 +18,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from broadcast.bridge.admission import Admission
+from broadcast.bridge.archive_probe import ArchiveProbe
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.ingest import Ingest
 from broadcast.bridge.probe import Probe
 from broadcast.bridge.viewer import Viewer
+from broadcast.errors import Code
 from broadcast.log.entry import Entry
 
 __all__ = ["Metrics"]
@@ -37,10 +40,17 @@ class Metrics:
         fanout: the log as this bridge has it, and its viewers.
         admission: who was let in.
         probe: what the bridge has found out about itself.
+        archive: whether PostgreSQL answers it.
+        ingest: what was posted to it.
     """
 
-    def __init__(self, fanout: Fanout, admission: Admission, probe: Probe) -> None:
+    def __init__(
+        self, fanout: Fanout, admission: Admission, probe: Probe, *, archive: ArchiveProbe, ingest: Ingest
+    ) -> None:
         self._fanout, self._admission, self._probe = fanout, admission, probe
+        self._archive, self._ingest = archive, ingest
+        self._refused: Counter[str] = Counter()
+        self._failed_reads = 0
         self._sent_to_gone = self._gaps_of_gone = 0
         self._ends: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
@@ -50,6 +60,9 @@ class Metrics:
         )
         self._read_delay = self._histogram(
             "broadcast_read_delay_seconds", "From the log to this bridge: its clock less the time in an event's id"
+        )
+        self._archive_reads = self._histogram(
+            "broadcast_archive_read_seconds", "What one reading of the archive took, in PostgreSQL and on the way"
         )
         self._registry.register(_Lines(self))
         ProcessCollector(registry=self._registry)
@@ -81,6 +94,17 @@ class Metrics:
         self._gaps_of_gone += viewer.gaps
         self._ends[viewer.ended.name if viewer.ended else "left"] += 1
 
+    def note_refused(self, code: Code) -> None:
+        """Somebody was refused something."""
+        self._refused[code.name] += 1
+
+    def note_archive_read(self, seconds: float, has_answered: bool) -> None:
+        """The archive was read, or could not be."""
+        if has_answered:
+            self._archive_reads.observe(seconds)
+        else:
+            self._failed_reads += 1
+
     # --- what is read when somebody asks
 
     def answer(self, accept: str) -> tuple[bytes, str]:
@@ -94,6 +118,7 @@ class Metrics:
         info.add_metric([], {"version": version("v5-broadcast")})
         yield info
         yield from self._of_the_log()
+        yield from self._of_postgresql()
         yield from self._of_the_archive()
         yield from self._of_viewers()
         yield from self._of_connections()
@@ -115,6 +140,12 @@ class Metrics:
             if stream.added is not None and fanout.head.n is not None:
                 behind = max(0, stream.added - fanout.head.n)
                 yield _gauge("broadcast_stream_behind_events", "Entries that this bridge has not read yet", behind)
+
+    def _of_postgresql(self) -> Iterator[Metric]:
+        if self._archive.is_up is not None:
+            yield _gauge("broadcast_postgresql_up", "Whether PostgreSQL answers this bridge", self._archive.is_up)
+        failed = self._failed_reads
+        yield _counter("broadcast_archive_read_failures", "Readings of the archive that PostgreSQL broke off", failed)
 
     def _of_the_archive(self) -> Iterator[Metric]:
         state = self._probe.archive_state
@@ -155,6 +186,9 @@ class Metrics:
         yield _gauge("broadcast_tasks", "Tasks of the event loop; live viewers have none", len(asyncio.all_tasks()))
         yield _gauge("broadcast_connections", "Connections, of viewers and others", self._admission.connections)
         yield _counters("broadcast_refused_connections", "Connections that were not let in", "reason", refused)
+        yield _counters("broadcast_refusals", "Requests and handshakes that were refused", "code", self._refused)
+        yield _counter("broadcast_posted_events", "Events taken in by POST /events", self._ingest.appended)
+        yield _counter("broadcast_posted_events_withheld", "Of those posted, what limits held", self._ingest.withheld)
 
 
 class _Lines(Collector):

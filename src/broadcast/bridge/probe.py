@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -20,6 +21,8 @@ from broadcast.log.position import START, Bounds, EntryId
 __all__ = ["Probe", "Progress"]
 
 LOOK_S: Final = 5.0
+HUNG_S: Final = 60.0
+"""Each look is bounded by the time-outs of its questions to Redis, which together take less."""
 STUCK_S: Final = 15.0
 """Longer than any break that is normal: a failover behind Sentinels, a full garbage collection, a stopped process."""
 
@@ -58,10 +61,12 @@ class Probe:
     Args:
         fanout: the log as this bridge has it.
         archive: how far its archiver is.
+        clock: a monotonic one, seconds.
     """
 
-    def __init__(self, fanout: Fanout, archive: ArchiveWatch) -> None:
+    def __init__(self, fanout: Fanout, archive: ArchiveWatch, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._fanout = fanout
+        self._clock = clock
         self.archive = archive
         self.archive_state: dict[str, Any] | None = None
         """How far the archiver was at the last look; None where there is none, or Redis does not answer."""
@@ -69,9 +74,16 @@ class Probe:
         self._rounds = Progress(STUCK_S)
         self.stream: Bounds | None = None
         """The stream as it was at the last look; None while Redis does not answer."""
-        self.reasons: tuple[str, ...] = ()
+        self._found: tuple[str, ...] = ()
+        self._looked_at_s = clock()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
         """What is wrong with the bridge itself; empty if nothing is."""
-        self.looked_at_s = time.monotonic()
+        silent_s = self._clock() - self._looked_at_s
+        if silent_s < HUNG_S:
+            return self._found
+        return (*self._found, f"nobody has looked whether this bridge is stuck for {silent_s:.0f} s")
 
     async def follow(self) -> None:
         """Look every few seconds."""
@@ -85,7 +97,7 @@ class Probe:
             self.archive_state = await self.archive.state()
         except UnreachableError:  # Redis is away: that is no fault of the reader, and told elsewhere
             self.stream = self.archive_state = None
-        self.judge(now_s=time.monotonic())
+        self.judge(now_s=self._clock())
 
     def judge(self, *, now_s: float) -> None:
         """Judge by what was seen last.
@@ -93,7 +105,7 @@ class Probe:
         Args:
             now_s: a monotonic clock.
         """
-        self.looked_at_s = now_s
+        self._looked_at_s = now_s
         fanout, last = self._fanout, START if self.stream is None else self.stream.last
         reader_s = self._reader.stuck_s(fanout.head, is_behind=_is_behind(fanout, last), now_s=now_s)
         rounds_s = self._rounds.stuck_s(fanout.rounds, is_behind=fanout.has_news, now_s=now_s)
@@ -102,9 +114,9 @@ class Probe:
             f"no viewer was written to for {rounds_s:.0f} s though there is something to write",
         ]
         reasons = tuple(text for text, stuck_s in zip(told, (reader_s, rounds_s), strict=True) if stuck_s)
-        if reasons and not self.reasons:
+        if reasons and not self._found:
             _log.error("this bridge is stuck", reasons=reasons)
-        self.reasons = reasons
+        self._found = reasons
 
 
 def _is_behind(fanout: Fanout, last: EntryId) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from starlette.requests import Request
 
@@ -12,6 +13,7 @@ from broadcast.bridge.grant import Grant
 from broadcast.bridge.quotas import Quotas
 from broadcast.bridge.rights import Rights
 from broadcast.bridge.throttle import refuse_flood
+from broadcast.errors import Code
 
 __all__ = ["RequestDoor"]
 
@@ -24,11 +26,23 @@ class RequestDoor:
         rights: what viewers may do besides.
         quotas: how many requests a token may send.
         takes_cookies: whether a cookie counts where a request only reads.
+        on_refused: told of each refusal of a route.
     """
 
-    def __init__(self, access: Access, rights: Rights, quotas: Quotas, *, takes_cookies: bool) -> None:
+    def __init__(
+        self,
+        access: Access,
+        rights: Rights,
+        quotas: Quotas,
+        *,
+        takes_cookies: bool,
+        on_refused: Callable[[Code], None] = lambda _: None,
+    ) -> None:
         self.rights = rights
+        self.on_refused = on_refused
         self.takes_cookies = takes_cookies
+        self.has_tokens = access.has_secrets
+        """Whether there are tokens at all."""
         self.seal_key = access.seal_key
         self._access = access
         self._quotas = quotas
@@ -43,7 +57,8 @@ class RequestDoor:
         Raises:
             RequestError: it needs a token, has one that is not valid, or there were too many requests with it.
         """
-        token = token_of(request.headers, may_be_cookie=only_reads and self.takes_cookies)
+        may_be_cookie, is_https = only_reads and self.takes_cookies, request.url.scheme == "https"
+        token = token_of(request.headers, may_be_cookie=may_be_cookie, is_https=is_https)
         grant = self._access.grant(token)
         if grant.token_id is not None:
             refuse_flood(self._quotas, f"token {grant.token_id}", time.monotonic())

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import structlog
 import uvicorn
 
+from broadcast.addresses import parse_address
 from broadcast.bridge.app import SPARE_CONNECTIONS, Bridge
 from broadcast.bridge.certificate import Certificate
 from broadcast.bridge.door import make_door
@@ -102,7 +103,7 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
         log_config=None,
         access_log=False,
         server_header=False,
-        http=make_door(bridge.admission),
+        http=make_door(bridge.admission, bridge.metrics.note_refused),
         backlog=BACKLOG,
         interface="asgi3",
         ws=cast("Any", bridge.socket),  # a WebSocket per call, as its own classes are
@@ -120,7 +121,7 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
     address = _address(settings, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     if await _first_of(serving, server.is_up.wait()):
-        _log.info("serving", address=address, redis=_without_password(settings.redis_url), stream=settings.stream)
+        _log.info("serving", address=address, redis=parse_address(settings.redis_url).shown(), stream=settings.stream)
         if on_ready is not None:
             on_ready(address)
         await _first_of(serving, stop.wait())
@@ -174,8 +175,3 @@ class _Server(uvicorn.Server):
             transport: Any = connection.transport
             if transport is not None:
                 transport.abort()
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{tail}" if at else url

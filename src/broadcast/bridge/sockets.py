@@ -15,7 +15,7 @@ from broadcast.bridge.requests import bearer_token, parse_handshake, utc_now, wa
 from broadcast.bridge.rights import Rights
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import Form, socket_form
-from broadcast.errors import CODES, RequestError
+from broadcast.errors import CODES, Code, RequestError
 
 __all__ = ["SocketConnection", "Sockets"]
 
@@ -87,7 +87,9 @@ class Sockets:
         rights: Rights,
         admit: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
+        on_refused: Callable[[Code], None] = lambda _: None,
     ) -> None:
+        self._on_refused = on_refused
         self._fanout = fanout
         self._access = access
         self._rights = rights
@@ -111,6 +113,7 @@ class Sockets:
             handshake = parse_handshake(auth, now=utc_now())
             grant = self._access.grant(handshake.token or bearer_token(headers.get("authorization")))
         except RequestError as error:
+            self._on_refused(error.code)
             _send_away(client, error)
             return
         connection = SocketConnection(client, client.id_in(namespace))

@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
 from broadcast.bridge.quotas import Quotas
-from broadcast.errors import RequestError
+from broadcast.errors import Code, RequestError
 
 __all__ = ["Throttle", "is_counted"]
 
@@ -32,15 +32,23 @@ class Throttle:
         now_s: a monotonic clock, seconds.
         is_proxy: whether an address is that of a listed proxy: where it says of nobody whose request it is, it stands
             for all, and what begins their sessions is not counted.
+        on_refused: told of each refusal.
     """
 
     def __init__(
-        self, app: Any, quotas: Quotas, now_s: Callable[[], float], *, is_proxy: Callable[[str], bool]
+        self,
+        app: Any,
+        quotas: Quotas,
+        now_s: Callable[[], float],
+        *,
+        is_proxy: Callable[[str], bool],
+        on_refused: Callable[[Code], None] = lambda _: None,
     ) -> None:
         self._app = app
         self._quotas = quotas
         self._now_s = now_s
         self._is_proxy = is_proxy
+        self._on_refused = on_refused
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer that there were too many, or hand on."""
@@ -49,6 +57,7 @@ class Throttle:
             if scope["type"] == "http" and self._is_counted(scope, address):
                 refuse_flood(self._quotas, f"address {network_of(address)}", self._now_s())
         except RequestError as error:
+            self._on_refused(error.code)
             await _refuse(send, error)
             return
         await self._app(scope, receive, send)

@@ -18,7 +18,7 @@ import jwt
 
 from broadcast.bridge.grant import Grant
 from broadcast.errors import FilterError, RequestError, SettingError
-from broadcast.filters import Filter, parse_filter
+from broadcast.filters import ALL, Filter, parse_allowed, parse_filter
 from broadcast.log.position import seconds_of
 
 __all__ = ["AUDIENCE", "LEEWAY_S", "TOKEN_CHARS_MAX", "claims_of", "encode_token", "read_token", "token_id"]
@@ -68,13 +68,13 @@ def read_token(token: str, secrets: Sequence[str], *, now_s: float) -> Grant:
     _check_audience(claims.get("aud"))
     try:
         return Grant(
-            filter=_filter("types", claims.get("types")),
+            filter=_filter("types", claims["types"]) if "types" in claims else ALL,
             subject=_name("sub", claims.get("sub")),
             expires_at=float(claims["exp"]),
             is_admin=_flag("admin", claims.get("admin")),
             emits=_emits(claims.get("emit")),
             token_id=token_id(token, claims),
-            **_replay(claims.get("replay")),
+            **(_replay(claims["replay"]) if "replay" in claims else {}),
         )
     except FilterError as error:
         raise _refused(str(error)) from None
@@ -198,9 +198,9 @@ def _flag(name: str, value: object) -> bool:
 
 
 def _filter(name: str, value: object) -> Filter:
-    if value is not None and not isinstance(value, str | list):
+    if not isinstance(value, str | list):
         raise _refused(f"{name}: expected a list of patterns")
-    return parse_filter(cast("Any", value))
+    return parse_allowed(name, cast("Any", value))
 
 
 def _emits(value: object) -> Filter | None:
@@ -214,17 +214,14 @@ def _emits(value: object) -> Filter | None:
 
 
 def _replay(value: object) -> dict[str, Any]:
-    """`{"back": "1h", "count": 500}`, either of them."""
-    if value is None:
-        return {}
+    """`{"back": "1h", "count": 500}`, either of them; what is empty would be a bound that bounds nothing."""
     fields = cast("dict[str, Any]", value)
-    if not isinstance(value, dict) or not fields.keys() <= REPLAY_FIELDS:
+    if not isinstance(value, dict) or not value or not fields.keys() <= REPLAY_FIELDS:
         raise _refused('replay: expected an object such as {"back": "1h", "count": 500}')
-    back, count = fields.get("back"), fields.get("count")
-    back_s = None if back is None else seconds_of(back)
-    if back is not None and back_s is None:
+    back_s, count = seconds_of(fields.get("back")), fields.get("count")
+    if "back" in fields and back_s is None:
         raise _refused("replay.back: expected a duration such as '30m', '1h' or '7d'")
-    if count is not None and (type(count) is not int or count < 0):
+    if "count" in fields and (type(count) is not int or count < 0):
         raise _refused("replay.count: expected a whole number of at least 0")
     return {"replay_back_s": back_s, "replay_count_max": count}
 

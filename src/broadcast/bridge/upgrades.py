@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from broadcast.bridge.admission import Admission
 from broadcast.bridge.credentials import IN_ADDRESS, has_secret_in_address
@@ -28,16 +28,25 @@ class Upgrades:
         admission: counts what a proxy brings; its own connections it has counted already.
         quotas: how many requests an address may send.
         is_tls: whether this server speaks TLS itself.
+        on_refused: told of each refusal.
     """
 
     def __init__(
-        self, policy: GuardPolicy, proxies: Proxies, admission: Admission, quotas: Quotas, *, is_tls: bool
+        self,
+        policy: GuardPolicy,
+        proxies: Proxies,
+        admission: Admission,
+        quotas: Quotas,
+        *,
+        is_tls: bool,
+        on_refused: Callable[[Code], None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._proxies = proxies
         self._admission = admission
         self._quotas = quotas
         self._is_tls = is_tls
+        self._on_refused = on_refused
 
     def refusal(self, peer: str, target: str, headers: Mapping[str, str]) -> Refusal | None:
         """Why a request is refused; None lets it in, and counts it.
@@ -48,6 +57,7 @@ class Upgrades:
             headers: names in lower case; of a name that came more than once, all values between commas.
         """
         if has_secret_in_address(target.partition("?")[2]):
+            self._on_refused(CODES["bad_request"])
             return (400, 3, IN_ADDRESS)
         code = self._policy.refusal(
             host=headers.get("host"),
@@ -56,7 +66,10 @@ class Upgrades:
             is_secure=self._is_tls or self._proxies.is_secure(peer, headers),
         )
         code = code or self._flood(peer, self._proxies.client(peer, headers))
-        return None if code is None else worded(code)
+        if code is None:
+            return None
+        self._on_refused(code)
+        return worded(code)
 
     def _flood(self, peer: str, address: str) -> Code | None:
         if self._proxies.trusts(address):  # it says of nobody whose request it is: it stands for all

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from broadcast.bridge.answers import Request, answer, unavailable
+from broadcast.bridge.answers import Request, answer
 from broadcast.bridge.audience import Audience
 from broadcast.bridge.cursor import Connection, Cursor, DismissedError, TooSlowError
 from broadcast.bridge.engine.allowance import Allowance
@@ -236,7 +236,7 @@ class Viewer(Cursor):
             self._take_leave(CODES["too_slow"], abort=error.is_stuck)
         except (RequestError, UnreachableError) as error:
             # What it wants to begin with is not there, or cannot be read now: then let it come back.
-            refusal = unavailable(error) if isinstance(error, UnreachableError) else error
+            refusal = self.fanout.outage.refusal(error) if isinstance(error, UnreachableError) else error
             self._take_leave(refusal.code, refusal.message)
 
     async def _begin(self, handshake: Handshake) -> None:

@@ -10,6 +10,8 @@ from broadcast.settings import Settings
 
 __all__ = ["ask_bridge", "bridge_url"]
 
+TOKEN_S: Final = 60
+
 # Bound to every address, a server is reached on loopback.
 _LOOPBACK_OF: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a bind
 
@@ -22,7 +24,7 @@ def bridge_url(settings: Settings) -> str:
 
 
 def ask_bridge(settings: Settings, path: str, *, timeout_s: float) -> Any:
-    """Open a path of this machine's bridge.
+    """Open a path of this machine's bridge, as an administrator where the settings hold the secret.
 
     Args:
         settings: the bridge's.
@@ -32,7 +34,19 @@ def ask_bridge(settings: Settings, path: str, *, timeout_s: float) -> Any:
     Raises:
         OSError: nobody answers, or with an error (`urllib.error.HTTPError`).
     """
-    return urllib.request.urlopen(f"{bridge_url(settings)}{path}", timeout=timeout_s, context=_trust(settings))  # noqa: S310 - always http
+    request = urllib.request.Request(f"{bridge_url(settings)}{path}", headers=_credentials(settings))  # noqa: S310 - always http
+    return urllib.request.urlopen(request, timeout=timeout_s, context=_trust(settings))  # noqa: S310 - always http
+
+
+def _credentials(settings: Settings) -> dict[str, str]:
+    if not settings.secret:
+        return {}
+    try:
+        from broadcast.bridge.access import issue_token
+    except ImportError:  # what a bridge needs is not installed here: then it is asked as a stranger
+        return {}
+    token = issue_token(settings.secret, subject="this machine", types="-*", ttl_s=TOKEN_S, is_admin=True)
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _trust(settings: Settings) -> ssl.SSLContext | None:

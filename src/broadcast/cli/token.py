@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from broadcast.addresses import parse_address
@@ -46,7 +47,7 @@ def inspect(settings: Settings, text: str) -> int:
     """Say what a token claims, and whether it is valid here.
 
     Returns:
-        0 if it is, else 1.
+        0 if it is, 1 if it is not, 2 if nobody can say, since Redis cannot be asked whether it was revoked.
     """
     token = _given(text)
     secrets = tuple(filter(None, (settings.secret, settings.secret_previous)))
@@ -60,24 +61,35 @@ def inspect(settings: Settings, text: str) -> int:
     except RequestError as error:
         _say("valid", f"no: {error.message.removeprefix('auth.token: ')}")
         return 1
+    except (BroadcastError, redis.RedisError, OSError) as error:
+        _say("valid", f"not known: whether it was revoked cannot be asked: {error}")
+        return 2
     _say("valid", "yes")
     return 0
 
 
-def revoke(settings: Settings, text: str, *, until_s: float) -> int:
+def revoke(settings: Settings, text: str, *, jti: str | None = None, until_s: float) -> int:
     """Revoke a token: every bridge ends its viewers within two seconds, and lets it in no more.
 
     Args:
         settings: where Redis is, and the secrets.
         text: the token, its `jti`, or `-` for the token on standard input.
+        jti: its `jti`, whatever that looks like, in the place of the text.
         until_s: until when a `jti` is kept, seconds since 1970; a token says itself when it ends.
 
     Returns:
         0.
+
+    Raises:
+        SettingError: neither is given, or both are.
+        RequestError: what looks like a token is none.
+        BroadcastError: Redis does not answer, or refuses.
     """
-    given = _given(text)
+    if jti is not None and text:
+        raise SettingError("expected a token or --jti, got both")
+    given = _given(text if jti is None else jti)
     name, end_s = given, until_s
-    if given.count(".") == 2:
+    if jti is None and given.count(".") == 2:
         claims = claims_of(given)
         name = token_id(given, claims)
         end: object = claims.get("exp")
@@ -89,20 +101,20 @@ def revoke(settings: Settings, text: str, *, until_s: float) -> int:
         try:
             client.eval(REVOKE_LUA, 2, *revocation_keys(settings.stream), name, int(end_s) + 1)
         except (redis.RedisError, OSError) as error:
-            raise BroadcastError(f"not revoked: {error}") from None
+            raise BroadcastError(f"not revoked: {error}{_of_whom(error)}") from None
     sys.stderr.write(f"broadcast: revoked {printable(name)} until {_moment(end_s)}\n")
     return 0
 
 
 def _refuse_revoked(settings: Settings, grant: Grant) -> None:
     with _client(settings) as client:
-        try:
-            end: Any = client.zscore(revocation_keys(settings.stream)[0], grant.token_id or "")
-        except (redis.RedisError, OSError) as error:
-            sys.stderr.write(f"broadcast: whether it was revoked cannot be asked: {error}\n")
-            return
+        end: Any = client.zscore(revocation_keys(settings.stream)[0], grant.token_id or "")
     if end is not None:
         raise RequestError("revoked", "it was revoked")
+
+
+def _of_whom(error: Exception) -> str:
+    return "; the accounts that may are warden and admin: --redis-url" if isinstance(error, NoPermissionError) else ""
 
 
 def _client(settings: Settings) -> Any:

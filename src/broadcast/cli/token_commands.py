@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broadcast.cli.options import RedisUrl, Types
+from broadcast.cli.options import RedisUrl
 from broadcast.settings import Settings
 
 __all__ = ["token_app"]
@@ -19,7 +19,15 @@ token_app = typer.Typer(no_args_is_help=True, help="Tokens of viewers.")
 def issue(
     sub: Annotated[str, typer.Option(help="Whom it is for.")],
     *,
-    types: Types = None,
+    types: Annotated[
+        str | None,
+        typer.Option(
+            "--types",
+            "-t",
+            help="Which types it reads: 'sense.*,-sense.all'; all by default, with --emit or --admin none.",
+            metavar="FILTER",
+        ),
+    ] = None,
     ttl: Annotated[str, typer.Option(help="How long it is valid: 30m, 1h, 7d.")] = "1h",
     replay: Annotated[
         str | None,
@@ -34,6 +42,10 @@ def issue(
     from broadcast.cli.duration import seconds_of
     from broadcast.cli.token import replay_claim
 
+    if types is None and (admin or emit or emit_types is not None):
+        # It will lie in files of machines that watch or emit: it reads what the mind says only if somebody wants that.
+        types = "-*"
+        typer.echo("broadcast: it reads no events; --types '*' lets it", err=True)
     secret = Settings.from_environment().secret
     token = issue_token(
         secret,
@@ -41,7 +53,7 @@ def issue(
         types=types,
         ttl_s=seconds_of(ttl),
         is_admin=admin,
-        emit=emit_types or emit,
+        emit=emit if emit_types is None else emit_types,
         replay=replay_claim(replay),
     )
     typer.echo(token)
@@ -60,8 +72,13 @@ def inspect(token: Token, *, redis_url: RedisUrl = None) -> None:
 
 @token_app.command("revoke")
 def revoke(
-    token: Annotated[str, typer.Argument(metavar="JTI|TOKEN|-", help="The token, or its jti; - reads standard input.")],
+    token: Annotated[
+        str, typer.Argument(metavar="JTI|TOKEN|-", help="The token, or its jti; - reads standard input.")
+    ] = "",
     *,
+    jti: Annotated[
+        str | None, typer.Option(help="The jti, whatever it looks like; in the place of JTI|TOKEN|-.", metavar="JTI")
+    ] = None,
     until: Annotated[str, typer.Option(help="How long a jti is kept; at least what is left of its token.")] = "3650d",
     redis_url: RedisUrl = None,
 ) -> None:
@@ -70,4 +87,4 @@ def revoke(
     from broadcast.cli.token import revoke as run_revoke
 
     settings = Settings.from_environment(redis_url=redis_url)
-    raise typer.Exit(run_revoke(settings, token, until_s=time.time() + seconds_of(until)))
+    raise typer.Exit(run_revoke(settings, token, jti=jti, until_s=time.time() + seconds_of(until)))

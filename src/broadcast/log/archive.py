@@ -84,6 +84,8 @@ class Archive:
         )
         self.logs: frozenset[str] | None = None
         """Which logs it had when it was last looked into; None if it never was."""
+        self.on_read: Callable[[float, bool], None] = lambda _seconds, _has_answered: None
+        """Told of each snapshot: for how long it was read, and whether PostgreSQL answered to the end."""
         self._is_open = False
         self._in_use = 0
         self._away_until_s = 0.0
@@ -100,7 +102,8 @@ class Archive:
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
         """
-        if time.monotonic() < self._away_until_s:
+        began_s = time.monotonic()
+        if began_s < self._away_until_s:
             raise UnreachableError("PostgreSQL did not answer a moment ago")
         try:
             if not self._is_open:
@@ -110,7 +113,9 @@ class Archive:
                 await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
                 async with connection.transaction():
                     yield connection
+            self.on_read(time.monotonic() - began_s, True)
         except (psycopg.Error, PoolTimeout, PoolClosed, OSError) as error:
+            self.on_read(time.monotonic() - began_s, False)
             raise UnreachableError(f"{type(error).__name__}: {error}"[:300]) from error
 
     @asynccontextmanager
