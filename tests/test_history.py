@@ -425,6 +425,35 @@ def test_what_a_token_may_not_read_of_the_past_is_not_counted_for_it_either(valk
         runner.run(context.__aexit__(None, None, None))
 
 
+def test_a_count_is_of_nothing_while_the_log_is_empty_however_full_the_archive_is(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    token = issue_token(SECRET, subject="kai", types=None, ttl_s=600, replay={"count": 5})
+    headers = {"Authorization": f"Bearer {token}"}
+    events = list(_plain(0, 30))
+    with database(postgresql_server) as url, asyncio.Runner() as runner:
+        fill(url, events)
+        context = bridge_over(valkey_server, url, secret=SECRET)
+        reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+        questions: tuple[dict[str, Any], ...] = (
+            {},
+            {"order": "desc"},
+            {"until": events[-1]["id"]},
+            {"cursor": f"{events[3]['id']}.e1"},
+        )
+        for query in questions:
+            assert [] == reader.ask("/history", headers, **query).json["events"] == reader.lines(headers, **query)
+        for bucket in ("auto", "1s", "1m", "1d"):
+            for more in ({}, {"until": "1m"}, {"since": events[0]["ts"], "until": events[-1]["ts"]}):
+                counted = reader.ask("/history", headers, bucket=bucket, **more)
+                assert 200 == counted.status, counted.body
+                assert ([], 0) == (counted.json["buckets"], counted.json["extent"]["events"])
+        assert [] == reader.ask("/cycles", headers).json["cycles"]
+        start = next(each for each in events if each["type"] == "cycle.start")
+        assert 404 == reader.ask(f"/cycles/{start['id']}", headers).status
+        runner.run(context.__aexit__(None, None, None))
+
+
 def test_so_much_of_the_past_a_minute_holds_for_a_token_over_http_too(valkey_server: RedisServer) -> None:
     tokens = [issue_token(SECRET, subject=name, types=None, ttl_s=600) for name in ("kai", "mira")]
     kai, mira = ({"Authorization": f"Bearer {token}"} for token in tokens)

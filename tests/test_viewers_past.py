@@ -22,7 +22,7 @@ from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.walk import Walk
 from broadcast.errors import UnreachableError
 from broadcast.filters import parse_filter
-from broadcast.log.position import START, EntryId, Gap, Position, Since
+from broadcast.log.position import START, EntryId, Gap, Position, Since, parse_id
 from broadcast.log.stream import LinkUp
 from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
 from tests.test_cursors import Line
@@ -358,4 +358,99 @@ def test_what_is_rare_is_not_looked_for_in_all_of_the_stream() -> None:
     begun = world.loop.run_until_complete(cycle_start.found(world.fanout, Since(None, cycle=7)))
     assert begun.position is not None and first.id.before() == begun.position.id
     assert world.log.reads - before <= 2
+    world.close()
+
+
+def _two_logs() -> World:
+    """300 events of a log that was, 20 of the one that is, all archived a while ago; the stream has the last 12."""
+    world = World(archived=300, after=0, ring=10)
+    world.fanout.now_ns = lambda: world.log.now_ms * 1_000_000  # type: ignore[method-assign]
+    world.reset()
+    world.live(20)
+    world.archive.catch_up()
+    world.log.trim(12)
+    world.log._ms += 10_000
+    return world
+
+
+def _invented(world: World) -> list[dict[str, Any]]:
+    """Places that nobody was told, as new as one likes."""
+    later, old, new = f"{world.log.now_ms + 5}-0", world.archive.epochs[0].name, world.archive.epochs[1].name
+    ids = (later, f"{2**64 - 1}-{2**64 - 1}")
+    bare: list[dict[str, Any]] = [{"since": entry_id} for entry_id in ids]
+    whole: list[dict[str, Any]] = [
+        {"since": {"id": entry_id, "n": n, "epoch": epoch}}
+        for entry_id in ids
+        for epoch in (old, new, "never", None)
+        for n in (None, 0, 5, 10**6)
+    ]
+    recovered = [{"pid": epoch, "offset": later} for epoch in (old, new, "never")]
+    return [*bare, *whole, *recovered, {"since": "0"}, {"catchup": 50}]
+
+
+@pytest.mark.parametrize(
+    ("grant", "allowed"),
+    [
+        (Grant(parse_filter("*"), replay_count_max=0), 0),
+        (Grant(parse_filter("*"), replay_count_max=5), 5),
+        (Grant(parse_filter("*"), replay_back_s=5), 0),
+        (Grant(parse_filter("*"), replay_back_s=10.004), 5),
+        (Grant(parse_filter("*"), replay_back_s=10.004, replay_count_max=3), 3),
+    ],
+)
+@pytest.mark.parametrize("is_up", [True, False])
+def test_no_place_however_new_leads_past_a_grant(grant: Grant, allowed: int, is_up: bool) -> None:
+    world = _two_logs()
+    world.archive.is_up = is_up
+    asked = _invented(world)
+    lines = [world.come(grant=grant, **auth) for auth in asked]
+    world.loop.pass_time(CATCHUP_PATIENCE_S)
+    had = [events(line) for line in lines]
+    for auth, line, found in zip(asked, lines, had, strict=True):
+        assert set(found) <= set(range(320 - allowed, 320)), auth
+        assert parse_id(told(line, "position")[-1]["id"]) <= world.log.last, "it stands in the log, not beyond"
+    world.live(2)
+    world.loop.pass_time(0.1)
+    assert [[320, 321]] * len(lines) == [events(line)[len(found) :] for line, found in zip(lines, had, strict=True)]
+    world.close()
+
+
+def test_what_a_grant_leaves_out_of_the_next_log_is_told_in_its_place() -> None:
+    world = _two_logs()
+    world.live(3)
+    world.archive.catch_up()
+    world.log._ms += 4_000
+    grant = Grant(parse_filter("*"), replay_back_s=5)
+    first = world.archive.rows[-3].place.id
+    line = world.come(grant=grant, since={"id": f"{world.log.now_ms}-0", "epoch": world.archive.epochs[0].name})
+    world.loop.pass_time(1)
+    assert [320, 321, 322] == events(line)
+    gaps = [(gap["reason"], gap["before"]) for gap in told(line, "gap")]
+    assert ["reset", "trimmed"] == [reason for reason, _ in gaps]
+    assert str(first) == gaps[-1][1]
+    world.close()
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_a_count_of_a_log_without_events_is_nothing(count: int) -> None:
+    world = World(archived=300, after=0)
+    world.reset()
+    grant = Grant(parse_filter("*"), replay_count_max=count)
+    old = world.archive.epochs[0].name
+    questions: tuple[dict[str, Any], ...] = (
+        {},
+        {"since": "0"},
+        {"since": {"id": "0-0", "epoch": old}},
+        {"since": place(world, 290)},
+    )
+    lines = [world.come(grant=grant, **auth) for auth in questions]
+    world.loop.pass_time(1)
+    for line in lines:
+        for more in ({}, {"since": "0"}, {"since": "0", "speed": 64}):
+            assert not world.ask(line, "replay", {"count": 100, **more}).get("count")
+    world.loop.pass_time(5)
+    assert not any(events(line) or told(line, "replay.event") for line in lines)
+    world.live(3)
+    world.loop.pass_time(0.1)
+    assert [[300, 301, 302]] * len(lines) == [events(line) for line in lines]
     world.close()
