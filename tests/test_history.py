@@ -518,6 +518,41 @@ def test_without_redis_there_is_what_is_archived(postgresql_server: PostgresqlSe
         runner.run(bridge.stop())
 
 
+def test_until_it_is_known_who_is_revoked_no_token_is_answered_from_the_archive(
+    postgresql_server: PostgresqlServer,
+) -> None:
+    events = list(_plain(0, 30))
+    all_of_it, newest = (
+        {"Authorization": f"Bearer {issue_token(SECRET, subject='kai', types=None, ttl_s=60, replay=replay)}"}
+        for replay in (None, {"count": 5})
+    )
+    until = events[-1]["id"]
+    paths: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("/history", {"until": until, "limit": 100}),
+        ("/history", {"until": until, "bucket": "1m"}),
+        ("/cycles", {"before": until}),
+        ("/plain", {}),
+    )
+    with database(postgresql_server) as url, asyncio.Runner() as runner:
+        fill(url, events)
+        bridge = Bridge(
+            Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0", database_url=url, secret=SECRET, anonymous="read")
+        )
+        reader = Reader(runner, bridge, World(events), url)
+        for path, query in paths:
+            for headers in (all_of_it, newest):
+                answer = reader.ask(path, headers, **query)
+                assert (503, "unavailable") == (answer.status, answer.json["code"]), path
+        assert 503 == reader.ask("/history", {**all_of_it, "Accept": "application/x-ndjson"}, until=until).status
+        assert events == reader.walk(until=until), "who needs no token is answered"
+        bridge._revocations.looked.set()
+        assert 30 == len(reader.ask("/history", all_of_it, until=until, limit=100).json["events"])
+        for path, query in paths[:3]:
+            answer = reader.ask(path, newest, **query)
+            assert (503, "unavailable") == (answer.status, answer.json["code"]), "which are the newest is not known yet"
+        runner.run(bridge.stop())
+
+
 def test_what_leaves_the_stream_on_the_way_to_it_is_looked_for_in_the_archive_again(
     postgresql_server: PostgresqlServer, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

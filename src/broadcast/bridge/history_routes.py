@@ -69,6 +69,8 @@ class HistoryRoutes:
             self._door.rights.refuse_past(holder_of(grant, ""))
         if grant.replay_count_max == 0:
             raise RequestError("forbidden", "this token gives nothing of the past")
+        if grant.replay_count_max is not None and not self._fanout.is_loaded:
+            raise RequestError("unavailable", "which events are the newest is not known yet")
         question = parse_question(request.query_params, now=utc_now())
         # The one place that narrows what is asked by what is granted: it holds for every route here.
         return grant, replace(question, granted=grant.filter, earliest=self._fanout.earliest(grant))
