@@ -460,7 +460,7 @@ def test_so_much_of_the_past_a_minute_holds_for_a_token_over_http_too(valkey_ser
     with valkey_server.client() as client, asyncio.Runner() as runner:
         for entry in _plain(0, 30):
             append(client, entry)
-        context = bridge_over(valkey_server, "", replay_events_per_minute=40, secret=SECRET)
+        context = bridge_over(valkey_server, "", replay_events_per_minute=40, secret=SECRET, anonymous="read")
         bridge = runner.run(context.__aenter__())
         reader = Reader(runner, bridge, World([]), "")
         assert [200, 200] == [reader.ask("/history", kai, limit=30).status for _ in range(2)]
@@ -468,6 +468,9 @@ def test_so_much_of_the_past_a_minute_holds_for_a_token_over_http_too(valkey_ser
             answer = reader.ask(path, kai)
             assert (429, "too_many_requests") == (answer.status, answer.json["code"])
             assert int(answer.headers["retry-after"]) >= 1
+        # Nor does it help to come without a token: then it is the address.
+        assert [200, 200, 429] == [reader.ask("/history", limit=30).status for _ in range(3)]
+        assert 429 == reader.ask("/cycles").status
         # A range as lines is bounded by how many there are at once, not by how long it is.
         lines = {**mira, "Accept": "application/x-ndjson"}
         assert [200] * 3 == [reader.ask("/history", lines).status for _ in range(3)]

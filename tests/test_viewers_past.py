@@ -16,11 +16,11 @@ from broadcast.bridge.answers import Request
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, READS_AT_ONCE, Past, Wanted
 from broadcast.bridge.requests import parse_handshake, utc_now
-from broadcast.bridge.rights import Rights
+from broadcast.bridge.rights import Rights, holder_of
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.walk import Walk
-from broadcast.errors import UnreachableError
+from broadcast.errors import RequestError, UnreachableError
 from broadcast.filters import parse_filter
 from broadcast.log.position import START, EntryId, Gap, Position, Since, parse_id
 from broadcast.log.stream import LinkUp
@@ -453,4 +453,50 @@ def test_a_count_of_a_log_without_events_is_nothing(count: int) -> None:
     world.live(3)
     world.loop.pass_time(0.1)
     assert [[300, 301, 302]] * len(lines) == [events(line) for line in lines]
+    world.close()
+
+
+@pytest.mark.parametrize("way", ["since", "a place", "catchup"])
+@pytest.mark.parametrize("ring", [20, 2000])
+def test_what_a_viewer_has_of_the_past_when_it_comes_waits_for_its_share_and_is_never_refused(
+    way: str, ring: int
+) -> None:
+    world = World(archived=440, after=60, stream=60, ring=20)
+    if ring > 20:
+        world.close()
+        world = World(archived=0, after=500, stream=500, ring=ring)
+    world.fanout.now_ns = lambda: (world.log.now_ms + 3_600_000) * 1_000_000  # type: ignore[method-assign]
+    rights = Rights(replay_per_minute=600, now_s=world.loop.time)
+    asked: dict[str, Any] = {"since": "0"}
+    if way != "since":
+        first = next(event for event in world.log.entries) if ring > 20 else None
+        since = place(world, 0) if first is None else {"id": str(first.id), "n": 1, "epoch": world.log.epoch}
+        asked = {"since": since} if way == "a place" else {"catchup": 1000}
+    expected = list(range(1 if way == "a place" else 0, 500))
+    lines: list[Room] = []
+    for _ in range(4):
+        lines.append(world.come(rights=rights, **asked))
+        world.loop.pass_time(1)
+    had = [len(events(line)) for line in lines]
+    assert had[0] == len(expected) and sum(had) < 3 * len(expected), "the last ones wait"
+    live = world.come(rights=rights)
+    world.loop.pass_time(1)
+    assert expected[-50:] == events(live), "who is caught up as usual does not"
+    with pytest.raises(RequestError):
+        rights.refuse_past(holder_of(Grant(parse_filter("*")), ""))
+    world.loop.pass_time(300)
+    assert [expected] * len(lines) == [events(line) for line in lines]
+    assert not any(name in ("bye", "gap") for line in lines for name in names(line))
+    world.close()
+
+
+def test_a_short_cut_costs_nothing_however_much_of_the_past_was_had() -> None:
+    world = World(archived=0, after=300, stream=300, ring=400)
+    world.fanout.now_ns = lambda: world.log.now_ms * 1_000_000  # type: ignore[method-assign]
+    rights = Rights(replay_per_minute=10, now_s=world.loop.time)
+    rights.note_past(holder_of(Grant(parse_filter("*")), ""), 10_000)
+    for _ in range(3):
+        line = world.come(rights=rights, since={"id": str(world.log.entries[0].id), "n": 1, "epoch": world.log.epoch})
+        world.loop.pass_time(0.1)
+        assert list(range(1, 300)) == events(line)
     world.close()

@@ -47,6 +47,10 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
             return False
     elif not _stands_in_ring(cursor, since, handover.begin):
         return False
+    old = handover.old_of(events) if since is None else handover.old_in_ring(cursor.at)
+    if handover.has_to_wait(old):
+        return False
+    handover.note(old)
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))
     cursor.tell_state()
     cursor.write_events(event.encoded(cursor.audience().form) for event in events)
@@ -145,11 +149,9 @@ async def _resume(cursor: Cursor, since: Position) -> None:
     What lies behind the stream comes from the archive, before any gap is told; what its grant does not let it have of
     the past is told as a gap, as if the log began behind that.
     """
-    fanout, ring, past = cursor.fanout, cursor.fanout.ring, cursor.fanout.history.past
+    fanout, ring = cursor.fanout, cursor.fanout.ring
     handover, place, came = Handover(cursor), since, "parted"
-    passage = None
-    if past is not None and not handover.is_of_the_ring:
-        passage = Passage(cursor, handover, past, since.epoch or fanout.head.epoch)
+    passage = _passage(cursor, handover, since)
     while came == "parted":
         epoch = fanout.head.epoch
         start, gap, oldest = await _judged(cursor, place)
@@ -162,6 +164,8 @@ async def _resume(cursor: Cursor, since: Position) -> None:
                 place = cursor.place
             continue
         start, gap = within(place, (start, gap), handover.begin, ring, fanout.head)
+        if await _waited(cursor, handover, passage, start):
+            continue
         cursor.place = start
         if gap is not None:
             cursor.send_gap(gap)
@@ -169,10 +173,31 @@ async def _resume(cursor: Cursor, since: Position) -> None:
         place = cursor.place
     if came == "lost":
         cursor.catch_up_with_the_ring()
-        return
-    cursor.at = max(ring.start, ring.index_after(cursor.place.id))
-    if cursor.at < ring.epoch_start:
-        await _pass_into_this_epoch(cursor, handover)
+    else:
+        cursor.at = max(ring.start, ring.index_after(cursor.place.id))
+        if cursor.at < ring.epoch_start:
+            await _pass_into_this_epoch(cursor, handover)
+    handover.note(handover.old_in_ring(cursor.at))
+
+
+def _passage(cursor: Cursor, handover: Handover, since: Position) -> Passage | None:
+    past = cursor.fanout.history.past
+    if past is None or handover.is_of_the_ring:
+        return None
+    return Passage(cursor, handover, past, since.epoch or cursor.fanout.head.epoch)
+
+
+async def _waited(cursor: Cursor, handover: Handover, passage: Passage | None, start: Position) -> bool:
+    """Wait for what the ring has behind a place, if that is more than it may have just now; whether it had to."""
+    if not cursor.fanout.ring_reaches(start):
+        return False  # what is read on the way to the ring waits by itself
+    old = handover.old_in_ring(cursor.fanout.ring.index_after(start.id))
+    if not handover.has_to_wait(old):
+        return False
+    await handover.wait(old)
+    if passage is not None:
+        passage.asked = None  # what the stream had may have gone into the archive meanwhile
+    return True
 
 
 def _may_be_archived(cursor: Cursor, place: Position, gap: Gap | None, oldest: EntryId | None) -> bool:

@@ -2,19 +2,29 @@
 
 So one place holds how far back its grant reaches. An id is not enough to enter the archive by: a place in a log that
 was, or that never was, may be as new as one likes, and what lies behind it in the next log as old.
+
+And one place counts it: it comes out of the same share as what is asked for by `replay` and over HTTP. But nobody who
+comes is refused for that: what goes beyond the share waits for it. What a short cut has cost is free, and so is what
+everybody who comes is caught up with.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
-from broadcast.log.position import Gap, Position, Seen
+from broadcast.bridge.requests import CATCHUP_DEFAULT
+from broadcast.log.position import EntryId, Gap, Position, Seen
 
 if TYPE_CHECKING:
     from broadcast.bridge.cursor import Cursor
     from broadcast.bridge.ring import RingEvent
 
 __all__ = ["Handover"]
+
+SHORT_CUT_MS: Final = 60_000
+"""What is no older than this is not counted."""
+LOOK_S: Final = 0.25
 
 
 class Handover:
@@ -34,6 +44,8 @@ class Handover:
         """Whether the ring has all that it may be given: the newest events are counted there."""
         self.earliest = self.begin if self.is_of_the_ring else earliest
         """The smallest id that it is given, in whichever log."""
+        self._old = EntryId(max(0, fanout.now_ns() // 1_000_000 - SHORT_CUT_MS), 0)
+        self._free = CATCHUP_DEFAULT
 
     async def give_newest(self, events: list[RingEvent]) -> None:
         """Give the newest events of the past, to who comes without a place.
@@ -42,9 +54,8 @@ class Handover:
             TooSlowError: it takes too little of it.
             DismissedError: it is told to go meanwhile.
         """
-        cursor = self._cursor
-        form = cursor.audience().form
-        await cursor.send_events(event.encoded(form) for event in events if event.id >= self.earliest)
+        allowed = [event for event in events if event.id >= self.earliest]
+        await self._send(allowed)
 
     async def give(self, events: list[RingEvent], epoch: str | None, seen: Seen | None = None) -> bool:
         """Give what it wants of a stretch of the past, and put it behind that.
@@ -71,8 +82,46 @@ class Handover:
         audience, ts = cursor.audience(), cursor.since_ts or ""
         new = allowed if seen is None else [event for event in allowed if seen.is_new(event.by)]
         wanted = [event for event in new if audience.wants(event.type) and event.ts >= ts]
-        await cursor.send_events(event.encoded(audience.form) for event in wanted)
+        await self._send(wanted)
         cursor.place = allowed[-1].position(epoch)
         if wanted:
             cursor.told = wanted[-1].position(epoch)
         return True
+
+    # --- its share
+
+    def old_of(self, events: list[RingEvent]) -> int:
+        """How many of these are counted, but for those that are free."""
+        return sum(event.id < self._old for event in events)
+
+    def old_in_ring(self, at: int) -> int:
+        """The same of what it wants of the ring, from an index on."""
+        ring = self._cursor.fanout.ring
+        return ring.count(self._cursor.audience().wants, at, ring.index_after(self._old))
+
+    def has_to_wait(self, old: int) -> bool:
+        """Whether so many are more than it may have just now."""
+        return old > self._free and self._cursor.rights.past_wait_s(self._cursor) > 0
+
+    async def wait(self, old: int) -> None:
+        """Wait until it may have more.
+
+        Raises:
+            DismissedError: it is told to go meanwhile.
+        """
+        while self.has_to_wait(old):
+            self._cursor.refuse_dismissed()
+            await asyncio.sleep(LOOK_S)
+
+    def note(self, old: int) -> None:
+        """It is given so many of them."""
+        free = min(self._free, old)
+        self._free -= free
+        if old > free:
+            self._cursor.rights.note_replayed(self._cursor, old - free)
+
+    async def _send(self, events: list[RingEvent]) -> None:
+        old, form = self.old_of(events), self._cursor.audience().form
+        await self.wait(old)
+        self.note(old)
+        await self._cursor.send_events(event.encoded(form) for event in events)

@@ -65,8 +65,7 @@ class HistoryRoutes:
 
     def _asked(self, request: Request) -> tuple[Grant, Question]:
         grant = self._door.grant_of(request, only_reads=True)
-        if grant.token_id is not None:  # nobody's share can be counted who has no name
-            self._door.rights.refuse_past(holder_of(grant, ""))
+        self._door.rights.refuse_past(_holder(request, grant))
         if grant.replay_count_max == 0:
             raise RequestError("forbidden", "this token gives nothing of the past")
         if grant.replay_count_max is not None and not self._fanout.is_loaded:
@@ -95,18 +94,16 @@ class HistoryRoutes:
         if as_lines:
             return ExportResponse(await self._export(request, question, grant), headers)
         events, is_more = await self._tiers.page(question, question.matches, count=question.count)
-        self._note(grant, len(events))
+        self._note(request, grant, len(events))
         following = write_cursor(events[-1].position) if is_more else None
         return Response(_body(events, following, self._tiers.archive is not None), 200, headers, "application/json")
 
-    def _note(self, grant: Grant, events: int) -> None:
-        if grant.token_id is not None:
-            self._door.rights.note_past(holder_of(grant, ""), events)
+    def _note(self, request: Request, grant: Grant, events: int) -> None:
+        self._door.rights.note_past(_holder(request, grant), events)
 
     async def _export(self, request: Request, question: Question, grant: Grant) -> Export:
-        holder = holder_of(grant, request.client.host if request.client else "")
         still = partial(self._door.refuse_ended, grant)
-        return await self._exports.begin(question, question.matches, holder=holder, refuse_ended=still)
+        return await self._exports.begin(question, question.matches, holder=_holder(request, grant), refuse_ended=still)
 
     async def _seal(self, request: Request, question: Question, *, as_lines: bool) -> str | None:
         if self._tiers.archive is None or question.until.is_open:
@@ -130,7 +127,7 @@ class HistoryRoutes:
             cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, start))
         except UnreachableError as error:
             raise _unavailable(error) from None
-        self._note(grant, len(cycle.events))
+        self._note(request, grant, len(cycle.events))
         return _told(request, cycle.body())
 
     async def _cycles(self, request: Request) -> Response:
@@ -141,16 +138,20 @@ class HistoryRoutes:
         try:
             if number is not None:
                 cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, number))
-                self._note(grant, len(cycle.events))
+                self._note(request, grant, len(cycle.events))
                 return _told(request, cycle.body())
             found = await self._tiers.at_one_moment(
                 lambda moment: latest_cycles(moment, question, before, count=count + 1)
             )
         except UnreachableError as error:
             raise _unavailable(error) from None
-        self._note(grant, min(count, len(found)))
+        self._note(request, grant, min(count, len(found)))
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
         return _told(request, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following}))
+
+
+def _holder(request: Request, grant: Grant) -> str:
+    return holder_of(grant, request.client.host if request.client else "")
 
 
 def _told(request: Request, body: bytes) -> Response:
