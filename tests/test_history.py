@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -79,9 +80,14 @@ class Reader:
 
 
 @contextlib.contextmanager
-def reading(seed: int, postgresql: PostgresqlServer, valkey: RedisServer, **more: Any) -> Iterator[Reader]:
+def reading(
+    seed: int, postgresql: PostgresqlServer, valkey: RedisServer, *, is_lost: bool = False, **more: Any
+) -> Iterator[Reader]:
     with database(postgresql) as url, asyncio.Runner() as runner:
         world = make_world(seed, url, valkey)
+        if is_lost:
+            with valkey.client() as client:
+                client.flushall()
         context = bridge_over(valkey, url, **more)
         bridge = runner.run(context.__aenter__())
         try:
@@ -205,6 +211,84 @@ def test_a_grant_holds_whatever_is_asked(postgresql_server: PostgresqlServer, va
         assert 401 == reader.ask("/history").status
         assert "private, no-cache" == reader.ask("/history", headers).headers["cache-control"]
         assert {"Authorization", "Cookie"} <= set(reader.ask("/history", headers).headers["vary"].split(", "))
+
+
+@pytest.mark.parametrize(("seed", "ring", "is_lost"), [(1, 10_000, False), (2, 12, False), (2, 12, True)])
+def test_nothing_outside_a_grant_is_given_or_counted_whatever_is_asked(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, seed: int, ring: int, is_lost: bool
+) -> None:
+    with reading(
+        seed, postgresql_server, valkey_server, is_lost=is_lost, secret=SECRET, ring_events_max=ring
+    ) as reader:
+        log = reader.world.log
+        now_ms = int(log[-1]["id"].partition("-")[0]) + 1_000
+        reader.bridge.fanout.now_ns = lambda: now_ms * 1_000_000  # type: ignore[method-assign]
+        later = f"{now_ms + 3_600_000}-0"
+        ids = st.sampled_from([*(each["id"] for each in log), "0-0", later, f"{2**64 - 1}-{2**64 - 1}"])
+        places = ids | st.builds("{}.{}".format, ids, st.sampled_from(("e1", "e2", "never", "")))
+        edges = places | st.sampled_from(log).map(lambda each: each["ts"]) | st.integers(0, 10).map("cycle:{}".format)
+        grants: st.SearchStrategy[dict[str, Any]] = st.builds(
+            dict,
+            types=st.sampled_from((None, "sense.*,cycle.*", "-error", "cycle.start")),
+            back_s=st.none() | st.sampled_from((1, 2, 600, 4_000, 10**6)),
+            count=st.none() | st.sampled_from((0, 1, 5, 11, 40, 110, 1_000)),
+        )
+        questions = st.fixed_dictionaries(
+            {"order": st.sampled_from(("asc", "desc")), "limit": st.sampled_from((7, 1_000))},
+            optional={
+                **{"since": edges, "until": edges, "types": st.sampled_from(("sense.*", *TYPES))},
+                "cursor": st.builds("{}.{}".format, ids, st.sampled_from(("e1", "e2", "never", ""))),
+            },
+        )
+
+        @settings(max_examples=15)
+        @given(grants, questions, st.sampled_from(("1s", "1m", "1h", "auto")), ids, st.integers(0, 10))
+        def ask_it(grant: dict[str, Any], question: dict[str, Any], bucket: str, place: str, cycle: int) -> None:
+            replay = {"back": grant["back_s"] and f"{grant['back_s']}s", "count": grant["count"]}
+            replay = {name: value for name, value in replay.items() if value is not None}
+            token = issue_token(SECRET, subject="kai", types=grant["types"], ttl_s=600, replay=replay or None)
+            headers = {"Authorization": f"Bearer {token}"}
+            # Of a log that holds nothing, there are no newest events.
+            allowed = _allowed([] if is_lost and grant["count"] is not None else log, now_ms, **grant)
+            for path, query in (
+                ("/history", question),
+                ("/cycles", {"before": place}),
+                ("/cycles", {"cycle": cycle}),
+                (f"/cycles/{place}", {}),
+            ):
+                answer = reader.ask(path, headers, **query)
+                assert answer.status in (200, 400, 403, 404), answer.body
+                given = re.findall(rb'"id":"([0-9]+-[0-9]+)"', answer.body) if answer.status == 200 else []
+                assert {each.decode() for each in given} <= set(allowed), (path, query)
+            lines = reader.ask("/history", {**headers, "Accept": "application/x-ndjson"}, **question)
+            given = re.findall(rb'"id":"([0-9]+-[0-9]+)"', lines.body) if lines.status == 200 else []
+            assert {each.decode() for each in given} <= set(allowed), question
+            counted = reader.ask("/history", headers, **question, bucket=bucket)
+            if counted.status == 200:
+                _counts_no_more(counted.json, list(allowed.values()))
+
+        ask_it()
+
+
+def _allowed(
+    log: list[dict[str, Any]], now_ms: int, *, types: str | None, back_s: int | None, count: int | None
+) -> dict[str, dict[str, Any]]:
+    newest = log if count is None else log[len(log) - min(count, len(log)) :]
+    oldest_ms = 0 if back_s is None else now_ms - back_s * 1_000
+    granted = parse_filter(types).matches
+    found = (each for each in newest if int(each["id"].partition("-")[0]) >= oldest_ms)
+    return {each["id"]: each for each in found if granted(each["type"])}
+
+
+def _counts_no_more(counted: dict[str, Any], allowed: list[dict[str, Any]]) -> None:
+    extent, width_s = counted["extent"], counted["bucket_s"]
+    assert extent["events"] <= len(allowed)
+    assert extent["cycles"] <= sum(each["type"] == "cycle.start" for each in allowed)
+    assert {extent["first"], extent["last"]} <= {None, *(each["ts"] for each in allowed)}
+    there = Counter((math.floor(seconds(each["ts"]) / width_s), each["type"]) for each in allowed)
+    for bucket in counted["buckets"]:
+        for event_type, events in bucket["types"].items():
+            assert events <= there[math.floor(seconds(bucket["ts"]) / width_s), event_type], bucket
 
 
 WRONG: tuple[tuple[dict[str, Any], str], ...] = (
