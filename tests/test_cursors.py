@@ -137,6 +137,8 @@ class Person:
     at: int | None = None
     """The index, in all that was delivered, of the last thing it has passed; None if that is not known."""
     asked: list[Filter] = field(default_factory=list)
+    is_inventing: bool = False
+    """Whether it once came with a place that nobody had told it."""
     came_after_breaks: int = 0
     """After how many losses of Redis it came, this time."""
 
@@ -157,6 +159,8 @@ class Bridge(RuleBasedStateMachine):
         self.again: dict[EntryId, int] = {}
         """What was appended again, and after which break."""
         self.breaks = 0
+        self.logs: list[str] = []
+        """The names of those that were."""
         self.forgotten: set[EntryId] = set()
         """What was in the log once: who is told of the log that is now need not hear of it."""
         self.was_rewound = False
@@ -245,6 +249,7 @@ class Bridge(RuleBasedStateMachine):
     def reset(self) -> None:
         stood = self.log.last
         self.forgotten |= {entry_id for entry_id, _, _ in self.delivered}
+        self.logs.append(self.log.epoch)
         self.log.reset()
         self.was_rewound = True
         self.fanout.take_in(LinkUp(self.log.now(), self.log.now().end))
@@ -278,6 +283,29 @@ class Bridge(RuleBasedStateMachine):
         earliest = self._earliest(GRANTS[grant])
         line, viewer = self._viewer(auth, GRANTS[grant])
         person = Person(parse_filter(types), GRANTS[grant], policy, line, viewer, earliest)
+        person.came_after_breaks = self.breaks
+        self.people.append(person)
+
+    @precondition(lambda self: len(self.people) < 6)
+    @rule(
+        grant=st.sampled_from(sorted(GRANTS)),
+        later_ms=st.none() | st.integers(1, 2_000),
+        n=st.none() | st.integers(0, 60),
+        which=st.integers(-4, 4),
+        recovers=st.booleans(),
+    )
+    def come_from_an_invented_place(
+        self, grant: str, later_ms: int | None, n: int | None, which: int, recovers: bool
+    ) -> None:
+        """Somewhere in the future, in a log that is, that was, or that never was."""
+        place = EntryId(2**64 - 1, 2**64 - 1) if later_ms is None else EntryId(self.log.now_ms + later_ms, 0)
+        epochs = ["never", None, self.log.epoch, self.log.parent, *self.logs]
+        epoch = epochs[which % len(epochs)]
+        since = {"id": str(place), "n": n, "epoch": epoch}
+        auth = {"pid": epoch or "", "offset": str(place)} if recovers else {"since": since}
+        earliest = self._earliest(GRANTS[grant])
+        line, viewer = self._viewer({"types": "*", **auth}, GRANTS[grant])
+        person = Person(ALL, GRANTS[grant], "gap", line, viewer, earliest, is_inventing=True)
         person.came_after_breaks = self.breaks
         self.people.append(person)
 
@@ -333,7 +361,12 @@ class Bridge(RuleBasedStateMachine):
             self.archive.catch_up()
             self.append(TYPES * 5)
         n = None if person.known is None else person.known["n"]
-        is_whole = n is not None and (self.archive.rows[0].n or 0) <= n + 1 and not self.archive.gaps
+        is_whole = (
+            n is not None
+            and not person.is_inventing
+            and (self.archive.rows[0].n or 0) <= n + 1
+            and not self.archive.gaps
+        )
         # Else the log begins, for it, where its grant does.
         is_whole = is_whole and person.grant.replay_back_s is None and person.grant.replay_count_max is None
         self.loop.pass_time(REST_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -83,9 +84,14 @@ class Reader:
 
 
 @contextlib.contextmanager
-def reading(seed: int, postgresql: PostgresqlServer, valkey: RedisServer, **more: Any) -> Iterator[Reader]:
+def reading(
+    seed: int, postgresql: PostgresqlServer, valkey: RedisServer, *, is_lost: bool = False, **more: Any
+) -> Iterator[Reader]:
     with database(postgresql) as url, asyncio.Runner() as runner:
         world = make_world(seed, url, valkey)
+        if is_lost:
+            with valkey.client() as client:
+                client.flushall()
         context = bridge_over(valkey, url, **more)
         bridge = runner.run(context.__aenter__())
         try:
@@ -209,6 +215,84 @@ def test_a_grant_holds_whatever_is_asked(postgresql_server: PostgresqlServer, va
         assert 401 == reader.ask("/history").status
         assert "private, no-cache" == reader.ask("/history", headers).headers["cache-control"]
         assert {"Authorization", "Cookie"} <= set(reader.ask("/history", headers).headers["vary"].split(", "))
+
+
+@pytest.mark.parametrize(("seed", "ring", "is_lost"), [(1, 10_000, False), (2, 12, False), (2, 12, True)])
+def test_nothing_outside_a_grant_is_given_or_counted_whatever_is_asked(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer, seed: int, ring: int, is_lost: bool
+) -> None:
+    with reading(
+        seed, postgresql_server, valkey_server, is_lost=is_lost, secret=SECRET, ring_events_max=ring
+    ) as reader:
+        log = reader.world.log
+        now_ms = int(log[-1]["id"].partition("-")[0]) + 1_000
+        reader.bridge.fanout.now_ns = lambda: now_ms * 1_000_000  # type: ignore[method-assign]
+        later = f"{now_ms + 3_600_000}-0"
+        ids = st.sampled_from([*(each["id"] for each in log), "0-0", later, f"{2**64 - 1}-{2**64 - 1}"])
+        places = ids | st.builds("{}.{}".format, ids, st.sampled_from(("e1", "e2", "never", "")))
+        edges = places | st.sampled_from(log).map(lambda each: each["ts"]) | st.integers(0, 10).map("cycle:{}".format)
+        grants: st.SearchStrategy[dict[str, Any]] = st.builds(
+            dict,
+            types=st.sampled_from((None, "sense.*,cycle.*", "-error", "cycle.start")),
+            back_s=st.none() | st.sampled_from((1, 2, 600, 4_000, 10**6)),
+            count=st.none() | st.sampled_from((0, 1, 5, 11, 40, 110, 1_000)),
+        )
+        questions = st.fixed_dictionaries(
+            {"order": st.sampled_from(("asc", "desc")), "limit": st.sampled_from((7, 1_000))},
+            optional={
+                **{"since": edges, "until": edges, "types": st.sampled_from(("sense.*", *TYPES))},
+                "cursor": st.builds("{}.{}".format, ids, st.sampled_from(("e1", "e2", "never", ""))),
+            },
+        )
+
+        @settings(max_examples=15)
+        @given(grants, questions, st.sampled_from(("1s", "1m", "1h", "auto")), ids, st.integers(0, 10))
+        def ask_it(grant: dict[str, Any], question: dict[str, Any], bucket: str, place: str, cycle: int) -> None:
+            replay = {"back": grant["back_s"] and f"{grant['back_s']}s", "count": grant["count"]}
+            replay = {name: value for name, value in replay.items() if value is not None}
+            token = issue_token(SECRET, subject="kai", types=grant["types"], ttl_s=600, replay=replay or None)
+            headers = {"Authorization": f"Bearer {token}"}
+            # Of a log that holds nothing, there are no newest events.
+            allowed = _allowed([] if is_lost and grant["count"] is not None else log, now_ms, **grant)
+            for path, query in (
+                ("/history", question),
+                ("/cycles", {"before": place}),
+                ("/cycles", {"cycle": cycle}),
+                (f"/cycles/{place}", {}),
+            ):
+                answer = reader.ask(path, headers, **query)
+                assert answer.status in (200, 400, 403, 404), answer.body
+                given = re.findall(rb'"id":"([0-9]+-[0-9]+)"', answer.body) if answer.status == 200 else []
+                assert {each.decode() for each in given} <= set(allowed), (path, query)
+            lines = reader.ask("/history", {**headers, "Accept": "application/x-ndjson"}, **question)
+            given = re.findall(rb'"id":"([0-9]+-[0-9]+)"', lines.body) if lines.status == 200 else []
+            assert {each.decode() for each in given} <= set(allowed), question
+            counted = reader.ask("/history", headers, **question, bucket=bucket)
+            if counted.status == 200:
+                _counts_no_more(counted.json, list(allowed.values()))
+
+        ask_it()
+
+
+def _allowed(
+    log: list[dict[str, Any]], now_ms: int, *, types: str | None, back_s: int | None, count: int | None
+) -> dict[str, dict[str, Any]]:
+    newest = log if count is None else log[len(log) - min(count, len(log)) :]
+    oldest_ms = 0 if back_s is None else now_ms - back_s * 1_000
+    granted = parse_filter(types).matches
+    found = (each for each in newest if int(each["id"].partition("-")[0]) >= oldest_ms)
+    return {each["id"]: each for each in found if granted(each["type"])}
+
+
+def _counts_no_more(counted: dict[str, Any], allowed: list[dict[str, Any]]) -> None:
+    extent, width_s = counted["extent"], counted["bucket_s"]
+    assert extent["events"] <= len(allowed)
+    assert extent["cycles"] <= sum(each["type"] == "cycle.start" for each in allowed)
+    assert {extent["first"], extent["last"]} <= {None, *(each["ts"] for each in allowed)}
+    there = Counter((math.floor(seconds(each["ts"]) / width_s), each["type"]) for each in allowed)
+    for bucket in counted["buckets"]:
+        for event_type, events in bucket["types"].items():
+            assert events <= there[math.floor(seconds(bucket["ts"]) / width_s), event_type], bucket
 
 
 WRONG: tuple[tuple[dict[str, Any], str], ...] = (
@@ -537,13 +621,42 @@ def test_what_a_token_may_not_read_of_the_past_is_not_counted_for_it_either(valk
         runner.run(context.__aexit__(None, None, None))
 
 
+def test_a_count_is_of_nothing_while_the_log_is_empty_however_full_the_archive_is(
+    postgresql_server: PostgresqlServer, valkey_server: RedisServer
+) -> None:
+    token = issue_token(SECRET, subject="kai", types=None, ttl_s=600, replay={"count": 5})
+    headers = {"Authorization": f"Bearer {token}"}
+    events = list(_plain(0, 30))
+    with database(postgresql_server) as url, asyncio.Runner() as runner:
+        fill(url, events)
+        context = bridge_over(valkey_server, url, secret=SECRET)
+        reader = Reader(runner, runner.run(context.__aenter__()), World(events), url)
+        questions: tuple[dict[str, Any], ...] = (
+            {},
+            {"order": "desc"},
+            {"until": events[-1]["id"]},
+            {"cursor": f"{events[3]['id']}.e1"},
+        )
+        for query in questions:
+            assert [] == reader.ask("/history", headers, **query).json["events"] == reader.lines(headers, **query)
+        for bucket in ("auto", "1s", "1m", "1d"):
+            for more in ({}, {"until": "1m"}, {"since": events[0]["ts"], "until": events[-1]["ts"]}):
+                counted = reader.ask("/history", headers, bucket=bucket, **more)
+                assert 200 == counted.status, counted.body
+                assert ([], 0) == (counted.json["buckets"], counted.json["extent"]["events"])
+        assert [] == reader.ask("/cycles", headers).json["cycles"]
+        start = next(each for each in events if each["type"] == "cycle.start")
+        assert 404 == reader.ask(f"/cycles/{start['id']}", headers).status
+        runner.run(context.__aexit__(None, None, None))
+
+
 def test_so_much_of_the_past_a_minute_holds_for_a_token_over_http_too(valkey_server: RedisServer) -> None:
     tokens = [issue_token(SECRET, subject=name, types=None, ttl_s=600) for name in ("kai", "mira")]
     kai, mira = ({"Authorization": f"Bearer {token}"} for token in tokens)
     with valkey_server.client() as client, asyncio.Runner() as runner:
         for entry in _plain(0, 30):
             append(client, entry)
-        context = bridge_over(valkey_server, "", replay_events_per_minute=40, secret=SECRET)
+        context = bridge_over(valkey_server, "", replay_events_per_minute=40, secret=SECRET, anonymous="read")
         bridge = runner.run(context.__aenter__())
         reader = Reader(runner, bridge, World([]), "")
         assert [200, 200] == [reader.ask("/history", kai, limit=30).status for _ in range(2)]
@@ -551,6 +664,9 @@ def test_so_much_of_the_past_a_minute_holds_for_a_token_over_http_too(valkey_ser
             answer = reader.ask(path, kai)
             assert (429, "too_many_requests") == (answer.status, answer.json["code"])
             assert int(answer.headers["retry-after"]) >= 1
+        # Nor does it help to come without a token: then it is the address.
+        assert [200, 200, 429] == [reader.ask("/history", limit=30).status for _ in range(3)]
+        assert 429 == reader.ask("/cycles").status
         # A range as lines is bounded by how many there are at once, not by how long it is.
         lines = {**mira, "Accept": "application/x-ndjson"}
         assert [200] * 3 == [reader.ask("/history", lines).status for _ in range(3)]
@@ -599,6 +715,41 @@ def test_without_redis_there_is_what_is_archived(postgresql_server: PostgresqlSe
         answer = reader.ask("/history")
         assert (503, "unavailable") == (answer.status, answer.json["code"])
         assert "this range cannot be read just now" == answer.json["detail"]
+        runner.run(bridge.stop())
+
+
+def test_until_it_is_known_who_is_revoked_no_token_is_answered_from_the_archive(
+    postgresql_server: PostgresqlServer,
+) -> None:
+    events = list(_plain(0, 30))
+    all_of_it, newest = (
+        {"Authorization": f"Bearer {issue_token(SECRET, subject='kai', types=None, ttl_s=60, replay=replay)}"}
+        for replay in (None, {"count": 5})
+    )
+    until = events[-1]["id"]
+    paths: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("/history", {"until": until, "limit": 100}),
+        ("/history", {"until": until, "bucket": "1m"}),
+        ("/cycles", {"before": until}),
+        ("/plain", {}),
+    )
+    with database(postgresql_server) as url, asyncio.Runner() as runner:
+        fill(url, events)
+        bridge = Bridge(
+            Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0", database_url=url, secret=SECRET, anonymous="read")
+        )
+        reader = Reader(runner, bridge, World(events), url)
+        for path, query in paths:
+            for headers in (all_of_it, newest):
+                answer = reader.ask(path, headers, **query)
+                assert (503, "unavailable") == (answer.status, answer.json["code"]), path
+        assert 503 == reader.ask("/history", {**all_of_it, "Accept": "application/x-ndjson"}, until=until).status
+        assert events == reader.walk(until=until), "who needs no token is answered"
+        bridge._revocations.looked.set()
+        assert 30 == len(reader.ask("/history", all_of_it, until=until, limit=100).json["events"])
+        for path, query in paths[:3]:
+            answer = reader.ask(path, newest, **query)
+            assert (503, "unavailable") == (answer.status, answer.json["code"]), "which are the newest is not known yet"
         runner.run(bridge.stop())
 
 

@@ -17,15 +17,15 @@ from broadcast.bridge.answers import Request
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.past import CATCHUP_PATIENCE_S, PAGE_EVENTS, READS_AT_ONCE, Past, Wanted
 from broadcast.bridge.requests import parse_handshake, utc_now
-from broadcast.bridge.rights import Rights
+from broadcast.bridge.rights import Rights, holder_of
 from broadcast.bridge.ring import Ring
 from broadcast.bridge.shared import SharedReads, Turns
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.walk import Walk
-from broadcast.errors import UnreachableError
+from broadcast.errors import RequestError, UnreachableError
 from broadcast.filters import parse_filter
 from broadcast.log.erasure import BLANK, ERASED, Erasure
-from broadcast.log.position import START, EntryId, Gap, Position, Since
+from broadcast.log.position import START, EntryId, Gap, Position, Since, parse_id
 from broadcast.log.stream import LinkUp
 from tests.memory_log import MemoryArchive, MemoryLog, VirtualLoop
 from tests.test_cursors import Line
@@ -405,3 +405,144 @@ def test_what_is_being_read_while_it_is_erased_is_read_once_more(world: World) -
         return await asyncio.gather(*both)
 
     assert ["1", "1"] == world.loop.run_until_complete(ask())
+
+
+def _two_logs() -> World:
+    """300 events of a log that was, 20 of the one that is, all archived a while ago; the stream has the last 12."""
+    world = World(archived=300, after=0, ring=10)
+    world.fanout.now_ns = lambda: world.log.now_ms * 1_000_000  # type: ignore[method-assign]
+    world.reset()
+    world.live(20)
+    world.archive.catch_up()
+    world.log.trim(12)
+    world.log._ms += 10_000
+    return world
+
+
+def _invented(world: World) -> list[dict[str, Any]]:
+    """Places that nobody was told, as new as one likes."""
+    later, old, new = f"{world.log.now_ms + 5}-0", world.archive.epochs[0].name, world.archive.epochs[1].name
+    ids = (later, f"{2**64 - 1}-{2**64 - 1}")
+    bare: list[dict[str, Any]] = [{"since": entry_id} for entry_id in ids]
+    whole: list[dict[str, Any]] = [
+        {"since": {"id": entry_id, "n": n, "epoch": epoch}}
+        for entry_id in ids
+        for epoch in (old, new, "never", None)
+        for n in (None, 0, 5, 10**6)
+    ]
+    recovered = [{"pid": epoch, "offset": later} for epoch in (old, new, "never")]
+    return [*bare, *whole, *recovered, {"since": "0"}, {"catchup": 50}]
+
+
+@pytest.mark.parametrize(
+    ("grant", "allowed"),
+    [
+        (Grant(parse_filter("*"), replay_count_max=0), 0),
+        (Grant(parse_filter("*"), replay_count_max=5), 5),
+        (Grant(parse_filter("*"), replay_back_s=5), 0),
+        (Grant(parse_filter("*"), replay_back_s=10.004), 5),
+        (Grant(parse_filter("*"), replay_back_s=10.004, replay_count_max=3), 3),
+    ],
+)
+@pytest.mark.parametrize("is_up", [True, False])
+def test_no_place_however_new_leads_past_a_grant(grant: Grant, allowed: int, is_up: bool) -> None:
+    world = _two_logs()
+    world.archive.is_up = is_up
+    asked = _invented(world)
+    lines = [world.come(grant=grant, **auth) for auth in asked]
+    world.loop.pass_time(CATCHUP_PATIENCE_S)
+    had = [events(line) for line in lines]
+    for auth, line, found in zip(asked, lines, had, strict=True):
+        assert set(found) <= set(range(320 - allowed, 320)), auth
+        assert parse_id(told(line, "position")[-1]["id"]) <= world.log.last, "it stands in the log, not beyond"
+    world.live(2)
+    world.loop.pass_time(0.1)
+    assert [[320, 321]] * len(lines) == [events(line)[len(found) :] for line, found in zip(lines, had, strict=True)]
+    world.close()
+
+
+def test_what_a_grant_leaves_out_of_the_next_log_is_told_in_its_place() -> None:
+    world = _two_logs()
+    world.live(3)
+    world.archive.catch_up()
+    world.log._ms += 4_000
+    grant = Grant(parse_filter("*"), replay_back_s=5)
+    first = world.archive.rows[-3].place.id
+    line = world.come(grant=grant, since={"id": f"{world.log.now_ms}-0", "epoch": world.archive.epochs[0].name})
+    world.loop.pass_time(1)
+    assert [320, 321, 322] == events(line)
+    gaps = [(gap["reason"], gap["before"]) for gap in told(line, "gap")]
+    assert ["reset", "trimmed"] == [reason for reason, _ in gaps]
+    assert str(first) == gaps[-1][1]
+    world.close()
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_a_count_of_a_log_without_events_is_nothing(count: int) -> None:
+    world = World(archived=300, after=0)
+    world.reset()
+    grant = Grant(parse_filter("*"), replay_count_max=count)
+    old = world.archive.epochs[0].name
+    questions: tuple[dict[str, Any], ...] = (
+        {},
+        {"since": "0"},
+        {"since": {"id": "0-0", "epoch": old}},
+        {"since": place(world, 290)},
+    )
+    lines = [world.come(grant=grant, **auth) for auth in questions]
+    world.loop.pass_time(1)
+    for line in lines:
+        for more in ({}, {"since": "0"}, {"since": "0", "speed": 64}):
+            assert not world.ask(line, "replay", {"count": 100, **more}).get("count")
+    world.loop.pass_time(5)
+    assert not any(events(line) or told(line, "replay.event") for line in lines)
+    world.live(3)
+    world.loop.pass_time(0.1)
+    assert [[300, 301, 302]] * len(lines) == [events(line) for line in lines]
+    world.close()
+
+
+@pytest.mark.parametrize("way", ["since", "a place", "catchup"])
+@pytest.mark.parametrize("ring", [20, 2000])
+def test_what_a_viewer_has_of_the_past_when_it_comes_waits_for_its_share_and_is_never_refused(
+    way: str, ring: int
+) -> None:
+    world = World(archived=440, after=60, stream=60, ring=20)
+    if ring > 20:
+        world.close()
+        world = World(archived=0, after=500, stream=500, ring=ring)
+    world.fanout.now_ns = lambda: (world.log.now_ms + 3_600_000) * 1_000_000  # type: ignore[method-assign]
+    rights = Rights(replay_per_minute=600, now_s=world.loop.time)
+    asked: dict[str, Any] = {"since": "0"}
+    if way != "since":
+        first = next(event for event in world.log.entries) if ring > 20 else None
+        since = place(world, 0) if first is None else {"id": str(first.id), "n": 1, "epoch": world.log.epoch}
+        asked = {"since": since} if way == "a place" else {"catchup": 1000}
+    expected = list(range(1 if way == "a place" else 0, 500))
+    lines: list[Room] = []
+    for _ in range(4):
+        lines.append(world.come(rights=rights, **asked))
+        world.loop.pass_time(1)
+    had = [len(events(line)) for line in lines]
+    assert had[0] == len(expected) and sum(had) < 3 * len(expected), "the last ones wait"
+    live = world.come(rights=rights)
+    world.loop.pass_time(1)
+    assert expected[-50:] == events(live), "who is caught up as usual does not"
+    with pytest.raises(RequestError):
+        rights.refuse_past(holder_of(Grant(parse_filter("*")), ""))
+    world.loop.pass_time(300)
+    assert [expected] * len(lines) == [events(line) for line in lines]
+    assert not any(name in ("bye", "gap") for line in lines for name in names(line))
+    world.close()
+
+
+def test_a_short_cut_costs_nothing_however_much_of_the_past_was_had() -> None:
+    world = World(archived=0, after=300, stream=300, ring=400)
+    world.fanout.now_ns = lambda: world.log.now_ms * 1_000_000  # type: ignore[method-assign]
+    rights = Rights(replay_per_minute=10, now_s=world.loop.time)
+    rights.note_past(holder_of(Grant(parse_filter("*")), ""), 10_000)
+    for _ in range(3):
+        line = world.come(rights=rights, since={"id": str(world.log.entries[0].id), "n": 1, "epoch": world.log.epoch})
+        world.loop.pass_time(0.1)
+        assert list(range(1, 300)) == events(line)
+    world.close()

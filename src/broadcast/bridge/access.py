@@ -26,14 +26,22 @@ class Access:
     Args:
         settings: host, secrets and anonymous.
         is_revoked: whether a token is, by its identity.
+        knows_revoked: whether that is known yet.
 
     Raises:
         SettingError: the server would be open to others without anybody having said so.
     """
 
-    def __init__(self, settings: Settings, is_revoked: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        is_revoked: Callable[[str], bool] = lambda _: False,
+        *,
+        knows_revoked: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._secrets = tuple(filter(None, (settings.secret, settings.secret_previous)))
         self._is_revoked = is_revoked
+        self._knows_revoked = knows_revoked
         self.is_unsaid = not self._secrets and not settings.anonymous
         """Whether nobody has said who may read: this machine may, then, and nothing that a proxy brings from others."""
         self.seal_key = (
@@ -89,6 +97,15 @@ class Access:
         if grant.expires_at is not None and grant.expires_at <= time.time():
             raise RequestError("expired", "auth.token: it has expired")
         self._refuse_revoked(grant)
+
+    def refuse_early(self, grant: Grant) -> None:
+        """For whoever is answered at once: look whether it is known yet which tokens are revoked.
+
+        Raises:
+            RequestError: it is not, and this grant is a token's.
+        """
+        if grant.token_id is not None and not self._knows_revoked():
+            raise RequestError("unavailable", "auth.token: it is not known yet whether it was revoked")
 
     def _refuse_revoked(self, grant: Grant) -> None:
         if grant.token_id is not None and self._is_revoked(grant.token_id):

@@ -6,32 +6,36 @@ What it asks for from before that is told as a `gap {trimmed}`, just as what the
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.ring import Ring, RingEvent
 from broadcast.log.position import START, EntryId, Gap, Position
 
-__all__ = ["earliest_of", "not_before", "within"]
+__all__ = ["NOTHING", "earliest_of", "not_before", "within"]
+
+NOTHING: Final = EntryId(2**64 - 1, 2**64 - 1)
+"""As the smallest id that may be given: nothing at all, of whichever log."""
 
 
-def earliest_of(grant: Grant, ring: Ring, head: Position, *, now_ns: int, is_ring_whole: bool) -> EntryId:
+def earliest_of(grant: Grant, ring: Ring, *, now_ns: int, is_ring_whole: bool) -> EntryId:
     """The smallest id of the past that a grant lets be given.
 
-    How many events there are is counted in the ring: a grant of more than that holds has what it holds.
+    How many events there are is counted in the ring: a grant of more than that holds has what it holds, and nothing
+    while it holds none.
 
     Args:
         grant: what is allowed.
         ring: the newest events.
-        head: the newest event.
         now_ns: the wall clock.
         is_ring_whole: whether there is nothing older than what the ring holds.
     """
     earliest, count = grant.earliest(now_ns), grant.replay_count_max
-    if count is None or (is_ring_whole and count >= len(ring)):
+    if count is None or (is_ring_whole and count >= max(1, len(ring))):
         return earliest
     newest = ring.read(max(ring.start, ring.end - count), count)
     first = next((item for item in newest if isinstance(item, RingEvent) and not item.is_forgotten), None)
-    return max(earliest, head.id.after() if first is None else first.id)
+    return NOTHING if first is None else max(earliest, first.id)
 
 
 def not_before(position: Position, earliest: EntryId) -> Position:
@@ -47,7 +51,7 @@ def within(
     Args:
         asked: where it stood, as it says.
         judged: from where it would read on, and what is missing before that, if it had no grant.
-        earliest: what it may have.
+        earliest: what it may have; no more than what comes behind the newest event.
         ring: the newest events.
         head: the newest event.
 

@@ -71,7 +71,7 @@ class Bridge:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._revocations = Revocations(settings, on_revoked=self._revoked, on_lost=self._lost_before_it_began)
-        self._access = Access(settings, self._revocations.__contains__)
+        self._access = Access(settings, self._revocations.__contains__, knows_revoked=self._revocations.looked.is_set)
         self._reader = StreamReader(settings.redis_url, settings.stream, name="bridge", renews_epoch=True)
         ring = Ring(events_max=settings.ring_events_max, bytes_max=settings.ring_bytes_max)
         self.archive = _archive(settings)

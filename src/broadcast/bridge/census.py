@@ -10,6 +10,7 @@ which its ids tell: else one event dated to the year 9999 would make all the oth
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
@@ -21,7 +22,6 @@ from broadcast.bridge.tally import Tally
 from broadcast.errors import RequestError
 from broadcast.event import timestamp
 from broadcast.log.places import EVERYTHING, Range, milliseconds
-from broadcast.log.position import START
 
 __all__ = ["census"]
 
@@ -60,12 +60,13 @@ async def census(moment: Moment, question: Question, matches: Matches) -> dict[s
     begins_ms, ends_ms = _within(await _span(tally, archived), [event.position.id.ms for event in first + last])
     begin_ms = await _time(moment, question, question.since, begins_ms)
     end_ms = await _time(moment, question, question.until, ends_ms) + 1
-    begin_ms, end_ms = max(0, begin_ms, question.earliest.ms), min(_YEARS_MS.stop, max(begin_ms + 1, end_ms))
+    earliest_ms = _earliest_ms(whole)
+    begin_ms, end_ms = max(0, begin_ms, earliest_ms), min(_YEARS_MS.stop, max(begin_ms + 1, end_ms))
     fine_events = await archived.events(begin_ms, end_ms) if tally.unit_ms < 60_000 else FINE_EVENTS_MAX + 1
     width_ms = 1000 * _width_s(question.bucket_s or 0, end_ms - begin_ms, fine_events=fine_events)
     first_ms, last_ms = begin_ms // width_ms * width_ms, -(-end_ms // width_ms) * width_ms
     # Of a bucket that a grant does not reach back to with all of it, nothing is told.
-    first_ms = max(first_ms, -(-question.earliest.ms // width_ms) * width_ms)
+    first_ms = max(first_ms, -(-earliest_ms // width_ms) * width_ms)
     tally.cut(first_ms, last_ms, width_ms=width_ms)
     for begin, event_type, events in await archived.counts(first_ms, last_ms, width_ms):
         tally.add(begin, event_type, events)
@@ -96,6 +97,7 @@ class _Archived:
 
     def __init__(self, moment: Moment, whole: Range, types: list[str] | None) -> None:
         self._connection = moment.connection
+        self._earliest_ms = _earliest_ms(whole)
         self._types = types
         self._range = moment.in_archive(whole)
 
@@ -105,6 +107,10 @@ class _Archived:
             return []
         from broadcast.log.counts import MINUTE_MS, count_events, read_counts
 
+        if first_ms >= last_ms:
+            return []
+        if self._earliest_ms and (exact := await self._exactly(first_ms, last_ms, width_ms)) is not None:
+            return exact
         if width_ms is None or width_ms >= MINUTE_MS:
             return [*await read_counts(self._connection, first_ms, last_ms, bucket_ms=width_ms, types=self._types)]
         between = replace(self._range, ts_from=_ts(first_ms), ts_to=_ts(last_ms - 1))
@@ -113,17 +119,40 @@ class _Archived:
         )
         return [*fine]
 
+    async def _exactly(self, first_ms: int, last_ms: int, width_ms: int | None) -> list[tuple[int, str, int]] | None:
+        """The same, for who may not have all: told apart by id, one by one; None where these are too many for that.
+
+        What the archiver has counted, by `ts`, may hold what is older by its id.
+        """
+        assert self._connection is not None and self._range is not None
+        from broadcast.log.counts import count_events
+
+        between = replace(self._range, ts_from=_ts(first_ms), ts_to=_ts(last_ms - 1))
+        bucket_ms = width_ms or last_ms
+        found = await count_events(
+            self._connection, between, self._types, bucket_ms=bucket_ms, events_max=FINE_EVENTS_MAX + 1
+        )
+        return [*found] if sum(each.events for each in found) <= FINE_EVENTS_MAX else None
+
     async def events(self, first_ms: int, last_ms: int) -> int:
         """How many there are in the minutes between two times."""
         return sum(events for _, _, events in await self.counts(first_ms, last_ms, None))
 
-    async def of_types(self, earliest_ms: int | None) -> dict[str, int]:
-        """How many there are of each type; from a time on, or all."""
+    async def of_types(self) -> dict[str, int]:
+        """How many there are of each type, as far as they may be counted."""
         if self._connection is None or self._range is None:
             return {}
-        if earliest_ms is not None:
-            return {name: events for _, name, events in await self.counts(earliest_ms, _YEARS_MS.stop, None)}
-        from broadcast.log.counts import read_totals
+        from broadcast.log.counts import MINUTE_MS, read_counts, read_totals
+
+        if self._earliest_ms:
+            found = await self._exactly(0, _YEARS_MS.stop, None)
+            if found is None:  # of a minute that it may not have all of, nothing is told
+                begin_ms = -(-self._earliest_ms // MINUTE_MS) * MINUTE_MS
+                found = [*await read_counts(self._connection, begin_ms, _YEARS_MS.stop, types=self._types)]
+            counted: Counter[str] = Counter()
+            for _, name, events in found:
+                counted[name] += events
+            return counted
 
         totals = await read_totals(self._connection)
         return {name: events for name, events in totals.items() if self._types is None or name in self._types}
@@ -140,7 +169,7 @@ class _Archived:
 async def _extent(whole: Range, ends: list[PastEvent], tally: Tally, archived: _Archived) -> dict[str, Any]:
     """The whole log as far as it may be seen: where it begins and ends, and how many events and cycles it has."""
     of_type = tally.of_types()
-    of_type.update(await archived.of_types(None if whole.earliest == START else whole.earliest.ms))
+    of_type.update(await archived.of_types())
     return {
         "first": ends[0].ts if ends else None,
         "last": ends[-1].ts if ends else None,
@@ -203,6 +232,10 @@ def _width_s(asked_s: int, range_ms: int, *, fine_events: int) -> int:
             "ask for 1m or more, for less of the log, or for 'auto'",
         )
     return asked_s
+
+
+def _earliest_ms(whole: Range) -> int:
+    return min(whole.earliest.ms, _YEARS_MS.stop - 1)
 
 
 def _ts(ms: int) -> str:

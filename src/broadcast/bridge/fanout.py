@@ -314,7 +314,7 @@ class Fanout:
     def earliest(self, grant: Grant) -> EntryId:
         """The smallest id of the past that a grant lets be given now; whoever reads the past asks here."""
         is_whole = self.history.is_all_there_is
-        return earliest_of(grant, self.ring, self.head, now_ns=self.now_ns(), is_ring_whole=is_whole)
+        return earliest_of(grant, self.ring, now_ns=self.now_ns(), is_ring_whole=is_whole)
 
     def is_longer(self, bounds: Bounds) -> bool:
         """Whether the stream reaches further back than the ring; a foreign trimmer may have cut it shorter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from broadcast.bridge import cycle_start
@@ -11,12 +12,13 @@ from broadcast.bridge.archived import Passage
 from broadcast.bridge.audience import STRETCH_BYTES_MAX
 from broadcast.bridge.cursor import Cursor
 from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.handover import Handover
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import Handshake
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import UnreachableError
 from broadcast.event import timestamp
-from broadcast.log.position import START, EntryId, Gap, Position, Seen, judge
+from broadcast.log.position import START, EntryId, Gap, Position, judge
 
 __all__ = ["greet", "greet_at_once", "hello"]
 
@@ -36,15 +38,19 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     cursor.come_to_this_epoch()
     cursor.at, cursor.place = fanout.ring.end, fanout.head
     events: list[RingEvent] = []
-    earliest = fanout.earliest(cursor.grant)
+    handover = Handover(cursor)
     if since is None:
         wants, count = cursor.audience().wants, handshake.catchup
         events = fanout.history.newest_in_ring(wants, count=count, until=cursor.place.id)
-        events = [event for event in events if event.id >= earliest]
-        if (len(events) < count and not _has_all_from(fanout, earliest)) or size_of(events) > STRETCH_BYTES_MAX:
+        events = [event for event in events if event.id >= handover.earliest]
+        if (len(events) < count and not _has_all_from(fanout, handover)) or size_of(events) > STRETCH_BYTES_MAX:
             return False
-    elif not _stands_in_ring(cursor, since, earliest):
+    elif not _stands_in_ring(cursor, since, handover.begin):
         return False
+    old = handover.old_of(events) if since is None else handover.old_in_ring(cursor.at)
+    if handover.has_to_wait(old):
+        return False
+    handover.note(old)
     cursor.send("hello", hello(cursor, cursor.place if since is None else since))
     cursor.tell_state()
     cursor.write_events(event.encoded(cursor.audience().form) for event in events)
@@ -52,7 +58,7 @@ def greet_at_once(cursor: Cursor, handshake: Handshake) -> bool:
     return True
 
 
-def _stands_in_ring(cursor: Cursor, since: Position, earliest: EntryId) -> bool:
+def _stands_in_ring(cursor: Cursor, since: Position, begin: EntryId) -> bool:
     """Put a cursor behind a position that the ring reaches, and where nothing is to be told; False if it is not so."""
     fanout, ring = cursor.fanout, cursor.fanout.ring
     bounds = fanout.ring_bounds()
@@ -63,7 +69,7 @@ def _stands_in_ring(cursor: Cursor, since: Position, earliest: EntryId) -> bool:
     is_sure = start.id != START or fanout.history.is_ring_whole
     if (
         gap is not None
-        or start.id < earliest.before()
+        or start.id < begin.before()
         or not is_sure
         or not fanout.ring_reaches(start)
         or at < ring.epoch_start
@@ -114,10 +120,11 @@ def hello(cursor: Cursor, position: Position | None) -> dict[str, Any]:
     }
 
 
-def _has_all_from(fanout: Fanout, earliest: EntryId) -> bool:
-    """Whether the ring holds everything from an id on that there is."""
+def _has_all_from(fanout: Fanout, handover: Handover) -> bool:
+    """Whether the ring holds everything that there is of what may be given."""
     first = fanout.ring.first_event()
-    return fanout.history.is_all_there_is or (first is not None and earliest >= first.id)
+    is_in_ring = handover.is_of_the_ring or (first is not None and handover.earliest >= first.id)
+    return fanout.history.is_all_there_is or is_in_ring
 
 
 def _skip_to(cursor: Cursor, place: Position, earliest: EntryId) -> Position:
@@ -128,14 +135,12 @@ def _skip_to(cursor: Cursor, place: Position, earliest: EntryId) -> Position:
 
 
 async def _catch_up(cursor: Cursor, count: int) -> None:
-    history, until, audience = cursor.fanout.history, cursor.place, cursor.audience()
-    try:
-        events = await history.newest(Wanted(cursor.wanted, cursor.grant.filter), count=count, until=until)
-    except UnreachableError:  # what there is, is better than nobody let in
-        events = history.newest_in_ring(audience.wants, count=count, until=until.id)
-    form, earliest = cursor.audience().form, cursor.fanout.earliest(cursor.grant)
-    allowed = [event for event in events if event.id >= earliest]
-    await cursor.send_events(allowed, form, audience.wants)
+    handover, history, until = Handover(cursor), cursor.fanout.history, cursor.place
+    events = history.newest_in_ring(cursor.audience().wants, count=count, until=until.id)
+    if not _has_all_from(cursor.fanout, handover):
+        with suppress(UnreachableError):  # what there is, is better than nobody let in
+            events = await history.newest(Wanted(cursor.wanted, cursor.grant.filter), count=count, until=until)
+    await handover.give_newest(events)
 
 
 async def _resume(cursor: Cursor, since: Position) -> None:
@@ -144,32 +149,55 @@ async def _resume(cursor: Cursor, since: Position) -> None:
     What lies behind the stream comes from the archive, before any gap is told; what its grant does not let it have of
     the past is told as a gap, as if the log began behind that.
     """
-    fanout, ring, past = cursor.fanout, cursor.fanout.ring, cursor.fanout.history.past
-    passage = None if past is None else Passage(cursor, past, since.epoch or fanout.head.epoch)
-    place, came, earliest = since, "parted", fanout.earliest(cursor.grant)
+    fanout, ring = cursor.fanout, cursor.fanout.ring
+    handover, place, came = Handover(cursor), since, "parted"
+    passage = _passage(cursor, handover, since)
     while came == "parted":
         epoch = fanout.head.epoch
         start, gap, oldest = await _judged(cursor, place)
         if fanout.head.epoch != epoch:
             continue  # the log has changed meanwhile: it is to be told of that
         if passage is not None and passage.asked != place and _may_be_archived(cursor, place, gap, oldest):
-            if place.id < earliest.before():
-                place = _skip_to(cursor, place, earliest)
+            if place.id < handover.earliest.before():
+                place = _skip_to(cursor, place, handover.earliest)
             elif await passage.pass_from(place):
                 place = cursor.place
             continue
-        start, gap = within(place, (start, gap), earliest, ring, fanout.head)
+        start, gap = within(place, (start, gap), handover.begin, ring, fanout.head)
+        if await _waited(cursor, handover, passage, start):
+            continue
         cursor.place = start
         if gap is not None:
             cursor.send_gap(gap)
-        came = await _come_to_the_ring(cursor, passage)
+        came = await _come_to_the_ring(cursor, handover, passage)
         place = cursor.place
     if came == "lost":
         cursor.catch_up_with_the_ring()
-        return
-    cursor.at = max(ring.start, ring.index_after(cursor.place.id))
-    if cursor.at < ring.epoch_start:
-        await _pass_into_this_epoch(cursor)
+    else:
+        cursor.at = max(ring.start, ring.index_after(cursor.place.id))
+        if cursor.at < ring.epoch_start:
+            await _pass_into_this_epoch(cursor, handover)
+    handover.note(handover.old_in_ring(cursor.at))
+
+
+def _passage(cursor: Cursor, handover: Handover, since: Position) -> Passage | None:
+    past = cursor.fanout.history.past
+    if past is None or handover.is_of_the_ring:
+        return None
+    return Passage(cursor, handover, past, since.epoch or cursor.fanout.head.epoch)
+
+
+async def _waited(cursor: Cursor, handover: Handover, passage: Passage | None, start: Position) -> bool:
+    """Wait for what the ring has behind a place, if that is more than it may have just now; whether it had to."""
+    if not cursor.fanout.ring_reaches(start):
+        return False  # what is read on the way to the ring waits by itself
+    old = handover.old_in_ring(cursor.fanout.ring.index_after(start.id))
+    if not handover.has_to_wait(old):
+        return False
+    await handover.wait(old)
+    if passage is not None:
+        passage.asked = None  # what the stream had may have gone into the archive meanwhile
+    return True
 
 
 def _may_be_archived(cursor: Cursor, place: Position, gap: Gap | None, oldest: EntryId | None) -> bool:
@@ -215,12 +243,14 @@ async def _comes_yet(cursor: Cursor, place: Position) -> bool:
     return True
 
 
-async def _come_to_the_ring(cursor: Cursor, passage: Passage | None) -> Literal["arrived", "parted", "lost"]:
+async def _come_to_the_ring(
+    cursor: Cursor, handover: Handover, passage: Passage | None
+) -> Literal["arrived", "parted", "lost"]:
     """Read the stream up to where the ring begins.
 
     Returns:
-        `parted` if another log has begun on the way, or if the archive has to be asked for what the stream has lost
-        meanwhile; `lost` if the stream has just lost what it was asked for.
+        `parted` if another log has begun on the way, if the archive has to be asked for what the stream has lost
+        meanwhile, or if it may not have what it came to; `lost` if the stream has just lost what it was asked for.
     """
     fanout, epoch = cursor.fanout, cursor.fanout.head.epoch
     while not fanout.ring_reaches(cursor.place):
@@ -231,7 +261,10 @@ async def _come_to_the_ring(cursor: Cursor, passage: Passage | None) -> Literal[
                 return "parted"
             if isinstance(page, Gap) and passage is not None and passage.asked != cursor.place:
                 return "parted"
-            await _pass_over(cursor, page, epoch, None if passage is None else passage.seen)
+            if isinstance(page, Gap):
+                cursor.send_gap(page)
+            elif not await handover.give(page, epoch, None if passage is None else passage.seen):
+                return "parted"
         if fanout.head.epoch != epoch:
             return "parted"
         if cursor.place.id == before:
@@ -239,7 +272,7 @@ async def _come_to_the_ring(cursor: Cursor, passage: Passage | None) -> Literal[
     return "arrived" if fanout.head.epoch == epoch else "parted"
 
 
-async def _pass_into_this_epoch(cursor: Cursor) -> None:
+async def _pass_into_this_epoch(cursor: Cursor, handover: Handover) -> None:
     """Go on in the log as it is now, without what the ring still holds of the log that was."""
     ring = cursor.fanout.ring
     events, place = ring.before_this_epoch(cursor.at), ring.epoch_place
@@ -247,19 +280,5 @@ async def _pass_into_this_epoch(cursor: Cursor) -> None:
     cursor.at = ring.epoch_start
     if events:
         cursor.fanout.history.held.take(events)
-        await _pass_over(cursor, events, cursor.fanout.head.epoch)
+        await handover.give(events, cursor.fanout.head.epoch)
     cursor.place = place
-
-
-async def _pass_over(cursor: Cursor, page: Gap | list[RingEvent], epoch: str | None, seen: Seen | None = None) -> None:
-    """Move over what was read from the stream; what was had from the archive already is not given again."""
-    if isinstance(page, Gap):
-        cursor.send_gap(page)
-        return
-    audience, ts = cursor.audience(), cursor.since_ts or ""
-    new = page if seen is None else [event for event in page if seen.is_new(event.by)]
-    wanted = [event for event in new if audience.wants(event.type) and event.ts >= ts]
-    await cursor.send_events(wanted, audience.form, audience.wants)
-    cursor.place = page[-1].position(epoch)
-    if wanted:
-        cursor.told = wanted[-1].position(epoch)

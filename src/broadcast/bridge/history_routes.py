@@ -69,10 +69,11 @@ class HistoryRoutes:
 
     def _asked(self, request: Request) -> tuple[Grant, Question]:
         grant = self._door.grant_of(request, only_reads=True)
-        if grant.token_id is not None:  # nobody's share can be counted who has no name
-            self._door.rights.refuse_past(holder_of(grant, ""))
+        self._door.rights.refuse_past(_holder(request, grant))
         if grant.replay_count_max == 0:
             raise RequestError("forbidden", "this token gives nothing of the past")
+        if grant.replay_count_max is not None and not self._fanout.is_loaded:
+            raise RequestError("unavailable", "which events are the newest is not known yet")
         question = parse_question(request.query_params, now=utc_now())
         # The one place that narrows what is asked by what is granted: it holds for every route here.
         return grant, replace(question, granted=grant.filter, earliest=self._fanout.earliest(grant))
@@ -97,7 +98,7 @@ class HistoryRoutes:
         if as_lines:
             return ExportResponse(await self._export(request, question, grant), headers)
         events, is_more = await self._tiers.page(question, question.matches, count=question.count)
-        self._note(grant, len(events))
+        self._note(request, grant, len(events))
         following = write_cursor(events[-1].position) if is_more else None
         body = _body(events, following, self._tiers.archive is not None)
         return BodyResponse(body, headers, bodies=self._bodies, holder=_holder(request, grant))
@@ -110,9 +111,8 @@ class HistoryRoutes:
             return Response(None, 304, headers)
         return BodyResponse(body, headers, bodies=self._bodies, holder=_holder(request, grant))
 
-    def _note(self, grant: Grant, events: int) -> None:
-        if grant.token_id is not None:
-            self._door.rights.note_past(holder_of(grant, ""), events)
+    def _note(self, request: Request, grant: Grant, events: int) -> None:
+        self._door.rights.note_past(_holder(request, grant), events)
 
     async def _export(self, request: Request, question: Question, grant: Grant) -> Export:
         still, holder = partial(self._door.refuse_ended, grant), _holder(request, grant)
@@ -140,7 +140,7 @@ class HistoryRoutes:
             cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, start))
         except UnreachableError as error:
             raise self._outage.refusal(error) from None
-        self._note(grant, len(cycle.events))
+        self._note(request, grant, len(cycle.events))
         return self._told(request, grant, cycle.body())
 
     async def _cycles(self, request: Request) -> Response:
@@ -151,14 +151,14 @@ class HistoryRoutes:
         try:
             if number is not None:
                 cycle = await self._tiers.at_one_moment(lambda moment: one_cycle(moment, question, number))
-                self._note(grant, len(cycle.events))
+                self._note(request, grant, len(cycle.events))
                 return self._told(request, grant, cycle.body())
             found = await self._tiers.at_one_moment(
                 lambda moment: latest_cycles(moment, question, before, count=count + 1)
             )
         except UnreachableError as error:
             raise self._outage.refusal(error) from None
-        self._note(grant, min(count, len(found)))
+        self._note(request, grant, min(count, len(found)))
         following = write_cursor(found[count - 1][0]) if len(found) > count else None
         return self._told(
             request, grant, orjson.dumps({"cycles": [each for _, each in found[:count]], "next": following})

@@ -120,7 +120,7 @@ class HttpRoutes:
 
     async def _events(self, request: Request) -> Response:
         handshake = _sse_handshake(request)
-        grant = self._door.grant_of(request, only_reads=True)
+        grant = self._door.grant_of(request, only_reads=True, waits=True)
         if request.method == "HEAD":
             return Response(headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
         if self._is_crowded():

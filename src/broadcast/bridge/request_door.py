@@ -47,19 +47,24 @@ class RequestDoor:
         self._access = access
         self._quotas = quotas
 
-    def grant_of(self, request: Request, *, only_reads: bool = False) -> Grant:
+    def grant_of(self, request: Request, *, only_reads: bool = False, waits: bool = False) -> Grant:
         """What a request's token allows, or what is allowed without one.
 
         Args:
             request: it is counted, too.
             only_reads: whether it is a GET that changes nothing, for which a cookie will do.
+            waits: whether it is answered nothing before the log has been read, and that is not before it is known
+                which tokens are revoked.
 
         Raises:
-            RequestError: it needs a token, has one that is not valid, or there were too many requests with it.
+            RequestError: it needs a token, has one that is not valid or may be revoked, or there were too many
+                requests with it.
         """
         may_be_cookie, is_https = only_reads and self.takes_cookies, request.url.scheme == "https"
         token = token_of(request.headers, may_be_cookie=may_be_cookie, is_https=is_https)
         grant = self._access.grant(token)
+        if not waits:
+            self._access.refuse_early(grant)
         if grant.token_id is not None:
             refuse_flood(self._quotas, f"token {grant.token_id}", time.monotonic())
         return grant

@@ -6,7 +6,7 @@ fallen off the end is one comparison. A gap of the log stands among the events, 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -223,6 +223,13 @@ class Ring:
     def first_event(self) -> RingEvent | None:
         """The oldest event held; None if there is none."""
         return next((item for item in self._items if isinstance(item, RingEvent)), None)
+
+    def count(self, matches: Callable[[str], bool], begin: int, end: int) -> int:
+        """How many events from an index on, and in front of another one, have a type that matches."""
+        if begin >= end:
+            return 0
+        columns = [indexes for event_type, indexes in self._of_type.items() if matches(event_type)]
+        return sum(bisect_left(indexes, end) - bisect_left(indexes, begin) for indexes in columns)
 
     def newest_first(self, matches: Callable[[str], bool], *, until: EntryId) -> Iterator[RingEvent]:
         """The events up to an id whose type matches, the newest first; those of other types are not looked at."""
