@@ -131,6 +131,40 @@ def test_walk_why_did_a_cycle_fail(page: Page) -> None:
     expect(why.get_by_label("Traceback")).to_contain_text('File "mind/store.py", line 41, in nearest')
 
 
+def test_walk_why_did_a_cycle_fail_of_a_mind_that_began_again(browser: Browser, tmp_path: Path) -> None:
+    """Numbers begin again with every run: what leads to a cycle leads to that of its own run."""
+    story = Story(time.time())
+    failed = next(event for event in story.events if event["type"] == "error")
+    start = next(e for e in story.events if e["type"] == "cycle.start" and e["cycle"] == FAILED_CYCLE)
+    with running(valkey_binary(), tmp_path / "valkey") as server:
+        with server.client() as client:
+            story.pour_into(client)
+        mind = Broadcaster(settings=Settings(redis_url=server.url))
+        for number in range(FAILED_CYCLE, FAILED_CYCLE + 2):
+            mind.set_cycle(number, 13)
+            for event_type in ("cycle.start", "sense.all", "cycle.end"):
+                mind.emit(event_type, {})
+        assert mind.flush(5)
+        mind.close(1)
+        with serving(server.url, tmp_path / "bridge.log") as bridge:
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(bridge.url)
+            page.get_by_role("region", name="Errors").get_by_role("link", name=f"cycle {FAILED_CYCLE}").click()
+            expect(page.locator("#cycle-outcome")).to_contain_text("1 error")
+            assert page.url.endswith(f"#cycle={start['place']}")
+            page.get_by_role("button", name="Filter", exact=True).click()
+            of_cycle = [event["type"] for event in story.events if event["cycle"] == FAILED_CYCLE]
+            expect(page.locator("#filter-note")).to_contain_text(f"{len(of_cycle)} of ")
+            page.get_by_role("button", name="Newest").click()
+            page.keyboard.press("e")
+            page.locator("#detail-facts").get_by_role("button", name=str(FAILED_CYCLE)).click()
+            expect(page.locator("#cycle-outcome")).to_contain_text("1 error")
+            page.goto(f"{bridge.url}#cycle={failed['place']}")  # by any of its events
+            page.reload()
+            expect(page.locator("#cycle-outcome")).to_contain_text("1 error")
+            page.close()
+
+
 # --- the cycle
 
 

@@ -1,13 +1,14 @@
 // The page: what arrives goes into the store at once; what is seen is written once a frame, and never while hidden.
 import { connect, type State } from "../client/client.ts";
 import type { Event } from "../client/wire.ts";
-import { goneSince } from "../mind/mind.ts";
+import { cycleOf, goneSince } from "../mind/mind.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
 import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
 import { Detail } from "./detail.ts";
 import { byId, setText } from "./element.ts";
 import { familyOf } from "./family.ts";
+import { termFor } from "./filter.ts";
 import { Frames } from "./frames.ts";
 import { Health } from "./health.ts";
 import type { Item } from "./held.ts";
@@ -47,8 +48,9 @@ const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErr
 const stream = new Stream(live.held, { changed: schedule, onOpen: open });
 const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: togglePause });
 const panels = new Panels(live, {
-  onFilterCycle: ({ number }) => {
-    tools.replace(`cycle:${number}`);
+  onFilterCycle: ({ number, run }) => {
+    // Of its own run: numbers begin again with each.
+    tools.replace(run === "" ? `cycle:${number}` : `cycle:${number} ${termFor("by", `${run}:`)}`);
     tabs.show("stream");
   },
   onEvent: (id) => void openById(id),
@@ -65,9 +67,9 @@ const detail = new Detail(live.held, {
     open(item);
   },
   onTerm: (term) => tools.add(term),
-  onCycle: ({ cycle }) => {
+  onCycle: (event) => {
     close();
-    panels.pin(String(cycle));
+    panels.pin(cycleOf(shownStore.mind, event)?.key ?? event.id);
     tabs.show("cycle");
   },
 });

@@ -1,9 +1,10 @@
 // The log's past, as `GET /history` gives it: the same whether it lies in memory, in the stream or in PostgreSQL.
 import type { Event } from "../client/wire.ts";
-import type { Cycle } from "../mind/cycle.ts";
+import { type Cycle, runOf } from "../mind/cycle.ts";
 import { findCycle, type MindState, NO_MIND, step } from "../mind/mind.ts";
 import { RECALLED, recall } from "../mind/recall.ts";
 import type { Bucket, Span } from "../time/minimap.ts";
+import { idBefore } from "./links.ts";
 
 const PAGE_EVENTS = 1_000;
 
@@ -75,15 +76,28 @@ export class Past {
     return this.#page({ since: new Date(atMs).toISOString(), ...(next === null ? {} : { cursor: next }) });
   }
 
-  /** A cycle by the id of its `cycle.start`, or the newest of a number; null where the log has none. */
+  /** A cycle by the id of its `cycle.start` or of any of its events, or the newest of a number; null where there is none. */
   async cycle(name: string): Promise<Cycle | null> {
     try {
-      const path = name.includes("-") ? `cycles/${name}` : "cycles";
-      const { start, events } = (await this.#ask(path.endsWith("s") ? { cycle: name } : {}, path)) as CycleAnswer;
-      return findCycle(events.reduce(step, NO_MIND), start.id);
+      if (!name.includes("-")) return await this.#cycle("cycles", { cycle: name });
+      return await this.#cycle(`cycles/${name}`).catch(() => this.#cycleOf(name));
     } catch {
       return null;
     }
+  }
+
+  async #cycle(path: string, query: Readonly<Record<string, string>> = {}): Promise<Cycle | null> {
+    const { start, events } = (await this.#ask(query, path)) as CycleAnswer;
+    return findCycle(events.reduce(step, NO_MIND), start.id);
+  }
+
+  /** The cycle that an event lies in: the last of its number that its own run began before it. */
+  async #cycleOf(id: string): Promise<Cycle | null> {
+    const event = (await this.#page({ since: idBefore(id), limit: "1" })).events[0];
+    if (event?.id !== id || event.cycle === 0) return null;
+    const { events } = await this.#page({ types: "cycle.start", until: id, order: "desc" });
+    const start = events.find((each) => each.cycle === event.cycle && runOf(each) === runOf(event));
+    return start === undefined ? null : this.#cycle(`cycles/${start.id}`);
   }
 
   async #page(query: Readonly<Record<string, string>>): Promise<PastPage> {
