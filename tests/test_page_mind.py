@@ -70,6 +70,14 @@ def page(browser: Browser, living: Living) -> Iterator[Page]:
     assert problems == []
 
 
+def hold_only(page: Page, count: int) -> None:
+    """As if the page were given only so many of the newest events when it comes."""
+    script = """window.WebSocket = class extends WebSocket {
+        send(text) { super.send(typeof text === "string" ? text.replace('"catchup":1000', '"catchup":COUNT') : text); }
+    }"""
+    page.add_init_script(script.replace("COUNT", str(count)))
+
+
 def card(page: Page, name: str) -> str:
     return str(page.get_by_role("region", name=name, exact=True).inner_text())
 
@@ -247,6 +255,39 @@ def test_what_is_related_to_an_event_is_its_cycle(page: Page, living: Living) ->
     assert page.evaluate("navigator.clipboard.readText()") == page.url
 
 
+def test_what_is_related_to_an_event_that_is_not_held_is_asked_of_the_log(page: Page, living: Living) -> None:
+    first, following = [event for event in living.story.events if event["type"] == "observe"][:2]
+    page.goto("about:blank")
+    hold_only(page, 5)
+    page.goto(f"{living.bridge.url}#event={first['place']}")
+    expect(page.locator("#detail-title")).to_have_text("observe")
+    expect(page.locator("#seen")).to_have_text("5")
+    page.get_by_role("tab", name="Related").click()
+
+    of_cycle = [event["type"] for event in living.story.events if event["cycle"] == first["cycle"]]
+    expect(page.locator(".related li")).to_have_count(len(of_cycle))
+    assert page.locator(".related .type").all_inner_texts() == of_cycle
+    assert page.locator(".related [aria-current]").count() == 1
+    expect(page.get_by_role("button", name="before of this type")).to_be_disabled()
+    page.get_by_role("button", name="next of this type").click()
+    expect(page.locator("#detail-facts")).to_contain_text(following["place"])
+    expect(page.get_by_role("heading", name=f"Cycle {following['cycle']}")).to_be_visible()
+
+
+def test_where_what_is_held_ends_is_said_and_leads_into_the_past(browser: Browser, living: Living) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    hold_only(page, 60)
+    page.goto(living.bridge.url)
+    expect(page.locator("#seen")).to_have_text("60")
+    page.keyboard.press("Home")
+    lead = page.get_by_role("button", name=f"The last 60 of {len(living.story.events)}; older: Past")
+    expect(lead).to_be_in_viewport()
+    lead.click()
+    expect(page.locator("#place")).to_contain_text("paused")
+    expect(page.locator("#cycle")).to_have_text(str(living.story.events[-60]["cycle"]))
+    page.close()
+
+
 # --- addresses
 
 
@@ -276,7 +317,8 @@ def test_everything_is_reached_by_keys(page: Page) -> None:
     expect(page.locator("#detail-title")).to_have_text("error")
     page.get_by_role("tab", name="JSON").click()
     shown = json.loads(page.locator("#detail-json").inner_text())
-    assert (shown["source"], shown["traceback"]) == ("retriever", TRACEBACK)
+    assert (shown["data"]["source"], shown["data"]["traceback"]) == ("retriever", TRACEBACK)
+    assert {"type", "ts", "cycle", "day", "data", "id", "by", "n"} == set(shown)  # as it is on the wire
     page.keyboard.press("c")
     expect(page.locator("#detail-said")).to_have_text("JSON copied")
     page.keyboard.press("Escape")
@@ -293,6 +335,59 @@ def test_everything_is_reached_by_keys(page: Page) -> None:
     expect(help_).to_be_hidden()
     page.keyboard.press("Space")
     expect(page.locator("#pause")).to_have_attribute("aria-pressed", "true")
+
+
+def test_keys_act_on_the_list_and_not_on_what_was_pressed_before(page: Page) -> None:
+    page.keyboard.press("t")
+    expect(page.locator("#scrub")).to_be_visible()
+    page.keyboard.press("t")
+    expect(page.locator("#scrub")).to_be_hidden()
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    page.keyboard.press("c")
+    expect(page.locator("#notice")).to_have_text("JSON copied")
+    copied = json.loads(str(page.evaluate("navigator.clipboard.readText()")))
+    page.keyboard.press("y")
+    expect(page.locator("#notice")).to_have_text("Link copied")
+    assert str(page.evaluate("navigator.clipboard.readText()")).endswith(f"#event={copied['id']}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail-title")).to_have_text(copied["type"])
+    expect(page.locator("#detail-facts")).to_contain_text(copied["id"])
+    expect(page.locator("#scrub")).to_be_hidden()
+
+
+def test_whatever_can_be_clicked_is_reached_and_pressed_by_keys(page: Page) -> None:
+    page.locator(".row:not([hidden])").last.click()
+    page.locator("#detail-close").click()
+    cdp = page.context.new_cdp_session(page)
+    found = cdp.send("Runtime.evaluate", {"expression": "[...document.querySelectorAll('main *, header *, footer *')]"})
+    listed = cdp.send("Runtime.getProperties", {"objectId": found["result"]["objectId"], "ownProperties": True})
+    wrong: list[str] = []
+    for entry in listed["result"]:
+        if not entry["name"].isdigit():
+            continue
+        handle = {"objectId": entry["value"]["objectId"]}
+        if not any(each["type"] == "click" for each in cdp.send("DOMDebugger.getEventListeners", handle)["listeners"]):
+            continue
+        script = """function() {
+            // One of a group has the tab stop of all; the list is moved through by its own keys.
+            const group = this.closest("[data-keys]")?.querySelectorAll("button") ?? [this];
+            const stops = [...group].some((each) => each.tabIndex === 0);
+            return (this.matches("button, a, summary, #list") && stops) ? "" : this.outerHTML.slice(0, 200);
+        }"""
+        wrong.append(cdp.send("Runtime.callFunctionOn", {**handle, "functionDeclaration": script})["result"]["value"])
+    assert len(wrong) > 30  # there is much to click
+    assert [each for each in wrong if each] == []
+
+    page.locator(".strip [tabindex='0']").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {LAST_CYCLE - 1}")
+    page.locator(".waterfall [tabindex='0']").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail-title")).to_have_text("execute")
 
 
 def test_every_control_is_in_the_tab_order_and_named(page: Page) -> None:

@@ -21,6 +21,12 @@ export interface PastPage {
   readonly next: string | null;
 }
 
+export interface RelatedEvents {
+  readonly before: Event | null;
+  readonly after: Event | null;
+  readonly cycle: readonly Event[];
+}
+
 interface CycleAnswer {
   readonly start: Event;
   /** All of it, its start with them. */
@@ -94,10 +100,30 @@ export class Past {
   /** The cycle that an event lies in: the last of its number that its own run began before it. */
   async #cycleOf(id: string): Promise<Cycle | null> {
     const event = (await this.#page({ since: idBefore(id), limit: "1" })).events[0];
-    if (event?.id !== id || event.cycle === 0) return null;
-    const { events } = await this.#page({ types: "cycle.start", until: id, order: "desc" });
-    const start = events.find((each) => each.cycle === event.cycle && runOf(each) === runOf(event));
-    return start === undefined ? null : this.#cycle(`cycles/${start.id}`);
+    const start = event?.id === id ? await this.#startOf(event) : null;
+    return start === null ? null : this.#cycle(`cycles/${start.id}`);
+  }
+
+  async #startOf(event: Event): Promise<Event | null> {
+    if (event.cycle === 0) return null;
+    const { events } = await this.#page({ types: "cycle.start", until: event.id, order: "desc" });
+    return events.find((each) => each.cycle === event.cycle && runOf(each) === runOf(event)) ?? null;
+  }
+
+  /** The events of its cycle, and those of its type before and after it. */
+  async related(event: Event): Promise<RelatedEvents> {
+    const { type: types, id } = event;
+    const [before, after, start] = await Promise.all([
+      this.#page({ types, until: id, order: "desc", limit: "2" }),
+      this.#page({ types, since: id, limit: "1" }),
+      this.#startOf(event),
+    ]);
+    const cycle = start === null ? [] : ((await this.#ask({}, `cycles/${start.id}`)) as CycleAnswer).events;
+    return {
+      before: before.events.find((each) => each.id !== id) ?? null,
+      after: after.events[0] ?? null,
+      cycle: cycle.filter((each) => runOf(each) === runOf(event)),
+    };
   }
 
   async #page(query: Readonly<Record<string, string>>): Promise<PastPage> {
