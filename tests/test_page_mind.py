@@ -239,6 +239,19 @@ def test_a_value_in_an_event_becomes_a_filter(page: Page, living: Living) -> Non
     expect(page.locator("#filter-note")).to_contain_text(f"{len(range(1818, LAST_CYCLE + 1)) * 2} of")
 
 
+def test_what_the_list_shows_is_downloaded_as_json_lines(page: Page, living: Living) -> None:
+    page.fill("#filter", "decision")
+    count = living.story.count("decision")
+    expect(page.locator("#filter-note")).to_contain_text(f"{count} of ")
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Download what the list shows").click()
+    lines = coming.value.path().read_text(encoding="utf-8").splitlines()
+
+    assert coming.value.suggested_filename.endswith(".jsonl")
+    assert ["decision"] * count == [json.loads(line)["type"] for line in lines]
+    assert {"type", "ts", "cycle", "day", "data", "id", "by", "n"} == set(json.loads(lines[0]))
+
+
 def test_what_is_related_to_an_event_is_its_cycle(page: Page, living: Living) -> None:
     page.fill("#filter", f"cycle:{FAILED_CYCLE} error")
     expect(page.locator(".row:not([hidden])")).to_have_count(1)

@@ -8,6 +8,7 @@ import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
 import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
 import { Detail, fetchedItem } from "./detail.ts";
+import { download } from "./download.ts";
 import { byId, setText } from "./element.ts";
 import { termFor } from "./filter.ts";
 import { Frames } from "./frames.ts";
@@ -406,6 +407,7 @@ listenToKeys(keys, () => preferences.singleKeys);
 // On a narrow page an open event lies over every part.
 byId("tabs").addEventListener("click", close);
 byId("past").addEventListener("click", () => void openPast());
+byId("download").addEventListener("click", () => download(stream.view.items));
 byId("empty-clear").addEventListener("click", () => tools.clear());
 document.addEventListener("visibilitychange", () => !document.hidden && schedule());
 restWhileHidden({ rest: () => connection.close(), wake: () => connection.retry() });
