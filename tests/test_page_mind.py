@@ -372,7 +372,7 @@ def test_keys_act_on_the_list_and_not_on_what_was_pressed_before(page: Page) -> 
 def test_whatever_can_be_clicked_is_reached_and_pressed_by_keys(page: Page) -> None:
     page.locator(".row:not([hidden])").last.click()
     page.locator("#detail-close").click()
-    cdp = page.context.new_cdp_session(page)
+    cdp: Any = page.context.new_cdp_session(page)
     found = cdp.send("Runtime.evaluate", {"expression": "[...document.querySelectorAll('main *, header *, footer *')]"})
     listed = cdp.send("Runtime.getProperties", {"objectId": found["result"]["objectId"], "ownProperties": True})
     wrong: list[str] = []
