@@ -122,7 +122,7 @@ def summary(events: list[Event]) -> dict[str, Any]:
         "errors": len(errors),
         "running": daemon[-1]["type"] == "daemon.start" if daemon else None,
         "dropped": sum(e["data"]["count"] for e in _of(events, "broadcast.lost")),
-        "cycles": [_cycle(cycle) for cycle in _cycles(events)],
+        "cycles": [_cycle(cycle, events) for cycle in _cycles(events)],
     }
 
 
@@ -160,7 +160,8 @@ def _cycles(events: list[Event]) -> list[list[Event]]:
             cycles.append([event])
         elif event["cycle"] != 0:
             alike = [i for i, cycle in enumerate(cycles) if cycle[0]["cycle"] == event["cycle"]]
-            own = [i for i in alike if _run(cycles[i][0]) == run] or [i for i in alike if i not in ended]
+            shared = [i for i in alike if i not in ended and _is_whole(cycles[i])]
+            own = [i for i in alike if _run(cycles[i][0]) == run] or shared
             if not own:
                 cycles.append([event])
                 continue
@@ -170,7 +171,18 @@ def _cycles(events: list[Event]) -> list[list[Event]]:
     return cycles
 
 
-def _cycle(events: list[Event]) -> dict[str, Any]:
+def _is_whole(cycle: list[Event]) -> bool:
+    return bool(cycle[0]["type"] == "cycle.start")
+
+
+def _is_left(cycle: list[Event], events: list[Event]) -> bool:
+    """Whether its run went on to a later one, of a cycle of which neither beginning nor end was told."""
+    run, number = _run(cycle[0]), cycle[0]["cycle"]
+    after = events[events.index(cycle[0]) :]
+    return not _is_whole(cycle) and any(_run(event) == run and event["cycle"] > number for event in after)
+
+
+def _cycle(events: list[Event], life: list[Event]) -> dict[str, Any]:
     stages = [LANES.get(event["type"].partition(".")[0]) for event in events]
     lanes = [lane for lane in stages if lane is not None]
     decisions = _of(events, "decision")
@@ -178,7 +190,7 @@ def _cycle(events: list[Event]) -> dict[str, Any]:
         "key": events[0]["id"],
         "number": events[0]["cycle"],
         "events": len(events),
-        "ended": bool(_of(events, "cycle.end")),
+        "ended": bool(_of(events, "cycle.end")) or _is_left(events, life),
         "failures": len(_of(events, "error")),
         "decision": decisions[-1]["data"]["intention"] if decisions else None,
         "verdicts": [[e["data"]["agent"], e["data"]["verdict"]] for e in _of(events, "critic.evaluate")],

@@ -72,7 +72,7 @@ async def test_a_viewer_gets_hello_then_the_last_50_then_the_position_then_what_
         hello, position = client.all("hello")[0], client.all("position")[0]
     assert list(range(30, 110)) == numbers(client.events)
     assert ["hello", "state", *["event"] * 50, "position"] == client.names[:53]
-    assert set(hello) == {"epoch", "id", "n", "server_time", "types"}
+    assert set(hello) == {"epoch", "id", "n", "head", "server_time", "types", "granted"}
     assert (hello["id"], hello["n"], hello["types"]) == (client.ids[49], 80, ["*"])
     assert position == {"id": hello["id"], "n": 80, "epoch": hello["epoch"]}
     assert {"redis": "up"} == client.all("state")[0]

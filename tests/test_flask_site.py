@@ -122,7 +122,7 @@ def page(browser: Browser, site: str) -> Iterator[Page]:
 def log_in(page: Page) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    expect(page.locator("#state")).to_have_text("live", timeout=PATIENCE_S * 1000)
+    expect(page.locator("#state")).to_have_text("You see the mind live.", timeout=PATIENCE_S * 1000)
 
 
 def test_who_has_logged_in_sees_what_the_mind_feels_senses_and_decides(page: Page, mind: Broadcaster) -> None:
@@ -148,6 +148,19 @@ def test_what_the_site_withholds_does_not_reach_the_page(page: Page, mind: Broad
 
     assert "secret" not in page.content()
     assert '"subject":"owner"' in viewer
+
+
+def test_while_the_bridge_is_down_the_page_says_so_and_comes_by_itself(browser: Browser, site: str) -> None:
+    page = browser.new_page()
+    page.route("**/client.js*", lambda route: route.abort())  # as nginx answers while there is no bridge
+    page.goto(site)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#state")).to_have_text("The bridge cannot be reached. Trying again…")
+    page.unroute("**/client.js*")
+
+    expect(page.locator("#state")).to_have_text("You see the mind live.")
+    page.close()
 
 
 def test_a_stranger_gets_no_token_and_without_one_no_event(page: Page, site: str) -> None:

@@ -54,7 +54,7 @@ def page(browser: Browser, bridge: Bridge) -> Iterator[Page]:
     page = context.new_page()
     watch = Watch(page)
     page.goto(bridge.url)
-    expect_state(page, "live")
+    expect_state(page, "no event yet")
     yield page
     problems = watch.problems
     context.close()
@@ -107,6 +107,29 @@ def test_ten_thousand_events_stay_few_rows_and_the_end_is_followed(page: Page, m
     assert digests(page) == before
     page.locator("#fresh").click()
     until(lambda: digests(page)[-5:] == moods(range(5)))
+
+
+def test_a_large_event_is_shown_in_few_elements(page: Page, mind: Broadcaster) -> None:
+    page.evaluate("""() => { window.nodes = () => document.querySelectorAll("*").length; }""")
+    mind.emit("weather.large", {f"key {i}": {"value": i, "text": "x" * 20} for i in range(900)})
+    mind.emit("weather.long", {"text": "y" * 30_000})
+    expect(page.locator("#seen")).to_have_text("2")
+    page.fill("#filter", "weather.large")
+    page.locator(".row:not([hidden])").click()
+    for tab in ("Fields", "JSON"):
+        page.get_by_role("tab", name=tab).click()
+        assert page.evaluate("nodes()") < 1_500, tab
+    page.get_by_role("button", name="all of it").click()
+    whole = json.loads(page.locator("#detail-json").inner_text())
+    assert len(whole["data"]) == 900
+    page.get_by_role("tab", name="Fields").click()
+    page.get_by_role("button", name="100 more").click()
+    expect(page.locator(".fields li")).to_have_count(200)
+    page.keyboard.press("Escape")
+    page.fill("#filter", "weather.long")
+    page.locator(".row:not([hidden])").click()
+    page.get_by_role("button", name="all of it: 30,000 characters").click()
+    assert "y" * 30_000 in page.locator("#detail").inner_text()
 
 
 # --- the three silences
@@ -211,13 +234,126 @@ def test_a_bridge_that_wants_a_token_is_given_one(browser: Browser, own_server: 
         page.get_by_label("This bridge wants a token").fill(token)
         page.get_by_role("button", name="Connect").click()
 
-        expect_state(page, "live")
+        expect_state(page, "no event yet")
         expect(page.locator("#token-form")).to_be_hidden()
         assert token not in page.url
         page.close()
 
 
+WORDS = """() => {
+    window.words = [];
+    const word = document.querySelector("#state-word");
+    new MutationObserver(() => window.words.push(word.textContent)).observe(word, { childList: true });
+}"""
+
+
+def test_while_it_catches_up_the_page_says_so_and_not_what_was_before(
+    page: Page, bridge: Bridge, mind: Broadcaster, own_server: RedisServer
+) -> None:
+    emit_numbers(mind, range(3))
+    expect(page.locator("#seen")).to_have_text("3")
+    page.evaluate(WORDS)
+    bridge.stop()
+    emit_numbers(mind, range(3, 9_000))
+    assert mind.flush(20)
+    bridge.start()
+
+    until(lambda: "8999 → 9000" in digests(page))
+    emit_numbers(mind, range(9_000, 9_001))
+    expect_state(page, "live")
+    words = page.evaluate("window.words")
+    assert "catching up" in words, words
+    assert not {"live", "mind quiet"} & set(words[: words.index("catching up")]), words
+    expect(page.locator("#gaps")).to_have_text("none")
+
+
+def test_more_than_the_page_can_hold_is_passed_over_and_a_row_says_so(
+    page: Page, bridge: Bridge, mind: Broadcaster, own_server: RedisServer
+) -> None:
+    mind.emit("state.focus", {"old": "", "new": "the letter"})
+    emit_numbers(mind, range(2))
+    asked = "performance.getEntriesByType('resource').filter(({ name }) => name.includes('/history')).length"
+    until(lambda: page.evaluate(asked) == 6)  # what the mind felt before is asked for when the page comes
+    bridge.stop()
+    with own_server.client() as client:
+        pipe = client.pipeline(transaction=False)
+        for number in range(12_000):
+            told = {"type": "state.mood", "ts": "2026-02-14T19:01:23.456Z", "cycle": 0, "day": 1}
+            pipe.xadd("v5:stream", {"event": json.dumps(told | {"data": {"old": number, "new": number + 1}})})
+        pipe.execute()
+    bridge.start()
+
+    until(lambda: "11999 → 12000" in digests(page))
+    page.fill("#filter", "nothing.like.it")
+    passed = page.locator(".row[data-family='gap']:not([hidden]) .digest")
+    expect(passed).to_have_text(re.compile("^11,00[0-3] events passed over, to be with the newest: Past has them$"))
+    expect(page.locator("#gaps")).to_have_text("none")
+    expect(page.locator("#focus")).to_have_text("the letter")  # it was told before what is held
+    expect(page.locator("#mood")).to_have_text("12000")
+
+
+def test_what_a_token_may_not_read_is_said_and_not_taken_for_silence(
+    browser: Browser, own_server: RedisServer, tmp_path: Path
+) -> None:
+    for run in range(3):
+        mind = Broadcaster(settings=Settings(redis_url=own_server.url))
+        for number in (3, 4 + run):
+            mind.set_cycle(number, 1)
+            mind.emit("cycle.start", {})
+            mind.emit("sense.all", {"projections": [f"run {run}"]})
+            mind.emit("cycle.end", {})
+        mind.close(5)
+    with serving(own_server.url, tmp_path / "closed.log", BROADCAST_SECRET=SECRET) as bridge:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(bridge.url)
+        expect(page.locator("#empty-title")).to_have_text("Not connected: nothing can be shown")
+        expect(page.locator("#empty-code")).to_be_hidden()
+        page.get_by_label("This bridge wants a token").fill(
+            issue_token(SECRET, subject="me", types="sense.*, state.focus", ttl_s=60)
+        )
+        page.get_by_role("button", name="Connect").click()
+
+        expect(page.locator("#seen")).to_have_text("6")
+        expect(page.locator(".stick")).to_have_count(6)  # one for each cycle of each run
+        expect(page.locator("#cycle-outcome")).to_have_text("0 ms so far")
+        for name, hidden in (("Mood", "state.mood"), ("Errors", "error"), ("Drives", "state.drive")):
+            text = page.get_by_role("region", name=name, exact=True)
+            expect(text).to_contain_text(f"Your token may not read {hidden}.")
+        expect(page.get_by_role("region", name="Focus", exact=True)).to_contain_text("Not known yet")
+        page.close()
+
+
 # --- the client for any page
+
+
+def test_a_page_whose_handlers_throw_is_brought_back_all_the_same(
+    browser: Browser, bridge: Bridge, mind: Broadcaster, own_server: RedisServer
+) -> None:
+    page = browser.new_page()
+    thrown: list[str] = []
+    page.on("pageerror", lambda error: thrown.append(str(error)))
+    page.goto(f"{bridge.url}client.js")
+    script = """async () => {
+        const { connect } = await import("/client.js");
+        window.had = [];
+        const fault = (name) => () => { throw new Error(name); };
+        connect(location.origin, { types: "state.*", onState: fault("onState"), onGap: fault("onGap"),
+            onEvent: (event) => { had.push(event.data.old); fault("onEvent")(); } });
+    }"""
+    page.evaluate(script)
+    emit_numbers(mind, range(3))
+    until(lambda: page.evaluate("had.length") == 3)
+    bridge.stop(signal.SIGKILL)
+    emit_numbers(mind, range(3, 20))
+    assert mind.flush(5)
+    with own_server.client() as client:
+        client.xtrim("v5:stream", maxlen=5, approximate=False)
+    bridge.start()
+
+    until(lambda: page.evaluate("had.at(-1)") == 19)
+    assert page.evaluate("had.slice(0, 3)") == [0, 1, 2]
+    assert {"onEvent", "onState", "onGap"} == set(thrown)  # each is told where the page's own faults are
+    page.close()
 
 
 def test_the_client_follows_the_log_from_any_page(page: Page, mind: Broadcaster) -> None:

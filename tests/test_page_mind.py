@@ -70,6 +70,14 @@ def page(browser: Browser, living: Living) -> Iterator[Page]:
     assert problems == []
 
 
+def hold_only(page: Page, count: int) -> None:
+    """As if the page were given only so many of the newest events when it comes."""
+    script = """window.WebSocket = class extends WebSocket {
+        send(text) { super.send(typeof text === "string" ? text.replace('"catchup":1000', '"catchup":COUNT') : text); }
+    }"""
+    page.add_init_script(script.replace("COUNT", str(count)))
+
+
 def card(page: Page, name: str) -> str:
     return str(page.get_by_role("region", name=name, exact=True).inner_text())
 
@@ -129,6 +137,40 @@ def test_walk_why_did_a_cycle_fail(page: Page) -> None:
     expect(why).to_contain_text("StoreTimeoutError: no answer in 0.8 s")
     expect(why.get_by_label("Traceback")).to_be_visible()
     expect(why.get_by_label("Traceback")).to_contain_text('File "mind/store.py", line 41, in nearest')
+
+
+def test_walk_why_did_a_cycle_fail_of_a_mind_that_began_again(browser: Browser, tmp_path: Path) -> None:
+    """Numbers begin again with every run: what leads to a cycle leads to that of its own run."""
+    story = Story(time.time())
+    failed = next(event for event in story.events if event["type"] == "error")
+    start = next(e for e in story.events if e["type"] == "cycle.start" and e["cycle"] == FAILED_CYCLE)
+    with running(valkey_binary(), tmp_path / "valkey") as server:
+        with server.client() as client:
+            story.pour_into(client)
+        mind = Broadcaster(settings=Settings(redis_url=server.url))
+        for number in range(FAILED_CYCLE, FAILED_CYCLE + 2):
+            mind.set_cycle(number, 13)
+            for event_type in ("cycle.start", "sense.all", "cycle.end"):
+                mind.emit(event_type, {})
+        assert mind.flush(5)
+        mind.close(1)
+        with serving(server.url, tmp_path / "bridge.log") as bridge:
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(bridge.url)
+            page.get_by_role("region", name="Errors").get_by_role("link", name=f"cycle {FAILED_CYCLE}").click()
+            expect(page.locator("#cycle-outcome")).to_contain_text("1 error")
+            assert page.url.endswith(f"#cycle={start['place']}")
+            page.get_by_role("button", name="Filter", exact=True).click()
+            of_cycle = [event["type"] for event in story.events if event["cycle"] == FAILED_CYCLE]
+            expect(page.locator("#filter-note")).to_contain_text(f"{len(of_cycle)} of ")
+            page.get_by_role("button", name="Newest").click()
+            page.keyboard.press("e")
+            page.locator("#detail-facts").get_by_role("button", name=str(FAILED_CYCLE)).click()
+            expect(page.locator("#cycle-outcome")).to_contain_text("1 error")
+            page.goto(f"{bridge.url}#cycle={failed['place']}")  # by any of its events
+            page.reload()
+            expect(page.locator("#cycle-outcome")).to_contain_text("1 error")
+            page.close()
 
 
 # --- the cycle
@@ -197,6 +239,19 @@ def test_a_value_in_an_event_becomes_a_filter(page: Page, living: Living) -> Non
     expect(page.locator("#filter-note")).to_contain_text(f"{len(range(1818, LAST_CYCLE + 1)) * 2} of")
 
 
+def test_what_the_list_shows_is_downloaded_as_json_lines(page: Page, living: Living) -> None:
+    page.fill("#filter", "decision")
+    count = living.story.count("decision")
+    expect(page.locator("#filter-note")).to_contain_text(f"{count} of ")
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Download what the list shows").click()
+    lines = coming.value.path().read_text(encoding="utf-8").splitlines()
+
+    assert coming.value.suggested_filename.endswith(".jsonl")
+    assert ["decision"] * count == [json.loads(line)["type"] for line in lines]
+    assert {"type", "ts", "cycle", "day", "data", "id", "by", "n"} == set(json.loads(lines[0]))
+
+
 def test_what_is_related_to_an_event_is_its_cycle(page: Page, living: Living) -> None:
     page.fill("#filter", f"cycle:{FAILED_CYCLE} error")
     expect(page.locator(".row:not([hidden])")).to_have_count(1)
@@ -211,6 +266,39 @@ def test_what_is_related_to_an_event_is_its_cycle(page: Page, living: Living) ->
     page.locator("#detail-link").click()
     expect(page.locator("#detail-said")).to_have_text("Link copied")
     assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_what_is_related_to_an_event_that_is_not_held_is_asked_of_the_log(page: Page, living: Living) -> None:
+    first, following = [event for event in living.story.events if event["type"] == "observe"][:2]
+    page.goto("about:blank")
+    hold_only(page, 5)
+    page.goto(f"{living.bridge.url}#event={first['place']}")
+    expect(page.locator("#detail-title")).to_have_text("observe")
+    expect(page.locator("#seen")).to_have_text("5")
+    page.get_by_role("tab", name="Related").click()
+
+    of_cycle = [event["type"] for event in living.story.events if event["cycle"] == first["cycle"]]
+    expect(page.locator(".related li")).to_have_count(len(of_cycle))
+    assert page.locator(".related .type").all_inner_texts() == of_cycle
+    assert page.locator(".related [aria-current]").count() == 1
+    expect(page.get_by_role("button", name="before of this type")).to_be_disabled()
+    page.get_by_role("button", name="next of this type").click()
+    expect(page.locator("#detail-facts")).to_contain_text(following["place"])
+    expect(page.get_by_role("heading", name=f"Cycle {following['cycle']}")).to_be_visible()
+
+
+def test_where_what_is_held_ends_is_said_and_leads_into_the_past(browser: Browser, living: Living) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    hold_only(page, 60)
+    page.goto(living.bridge.url)
+    expect(page.locator("#seen")).to_have_text("60")
+    page.keyboard.press("Home")
+    lead = page.get_by_role("button", name=f"The last 60 of {len(living.story.events)}; older: Past")
+    expect(lead).to_be_in_viewport()
+    lead.click()
+    expect(page.locator("#place")).to_contain_text("paused")
+    expect(page.locator("#cycle")).to_have_text(str(living.story.events[-60]["cycle"]))
+    page.close()
 
 
 # --- addresses
@@ -242,7 +330,8 @@ def test_everything_is_reached_by_keys(page: Page) -> None:
     expect(page.locator("#detail-title")).to_have_text("error")
     page.get_by_role("tab", name="JSON").click()
     shown = json.loads(page.locator("#detail-json").inner_text())
-    assert (shown["source"], shown["traceback"]) == ("retriever", TRACEBACK)
+    assert (shown["data"]["source"], shown["data"]["traceback"]) == ("retriever", TRACEBACK)
+    assert {"type", "ts", "cycle", "day", "data", "id", "by", "n"} == set(shown)  # as it is on the wire
     page.keyboard.press("c")
     expect(page.locator("#detail-said")).to_have_text("JSON copied")
     page.keyboard.press("Escape")
@@ -259,6 +348,59 @@ def test_everything_is_reached_by_keys(page: Page) -> None:
     expect(help_).to_be_hidden()
     page.keyboard.press("Space")
     expect(page.locator("#pause")).to_have_attribute("aria-pressed", "true")
+
+
+def test_keys_act_on_the_list_and_not_on_what_was_pressed_before(page: Page) -> None:
+    page.keyboard.press("t")
+    expect(page.locator("#scrub")).to_be_visible()
+    page.keyboard.press("t")
+    expect(page.locator("#scrub")).to_be_hidden()
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    page.keyboard.press("c")
+    expect(page.locator("#notice")).to_have_text("JSON copied")
+    copied = json.loads(str(page.evaluate("navigator.clipboard.readText()")))
+    page.keyboard.press("y")
+    expect(page.locator("#notice")).to_have_text("Link copied")
+    assert str(page.evaluate("navigator.clipboard.readText()")).endswith(f"#event={copied['id']}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail-title")).to_have_text(copied["type"])
+    expect(page.locator("#detail-facts")).to_contain_text(copied["id"])
+    expect(page.locator("#scrub")).to_be_hidden()
+
+
+def test_whatever_can_be_clicked_is_reached_and_pressed_by_keys(page: Page) -> None:
+    page.locator(".row:not([hidden])").last.click()
+    page.locator("#detail-close").click()
+    cdp: Any = page.context.new_cdp_session(page)
+    found = cdp.send("Runtime.evaluate", {"expression": "[...document.querySelectorAll('main *, header *, footer *')]"})
+    listed = cdp.send("Runtime.getProperties", {"objectId": found["result"]["objectId"], "ownProperties": True})
+    wrong: list[str] = []
+    for entry in listed["result"]:
+        if not entry["name"].isdigit():
+            continue
+        handle = {"objectId": entry["value"]["objectId"]}
+        if not any(each["type"] == "click" for each in cdp.send("DOMDebugger.getEventListeners", handle)["listeners"]):
+            continue
+        script = """function() {
+            // One of a group has the tab stop of all; the list is moved through by its own keys.
+            const group = this.closest("[data-keys]")?.querySelectorAll("button") ?? [this];
+            const stops = [...group].some((each) => each.tabIndex === 0);
+            return (this.matches("button, a, summary, #list") && stops) ? "" : this.outerHTML.slice(0, 200);
+        }"""
+        wrong.append(cdp.send("Runtime.callFunctionOn", {**handle, "functionDeclaration": script})["result"]["value"])
+    assert len(wrong) > 30  # there is much to click
+    assert [each for each in wrong if each] == []
+
+    page.locator(".strip [tabindex='0']").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {LAST_CYCLE - 1}")
+    page.locator(".waterfall [tabindex='0']").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail-title")).to_have_text("execute")
 
 
 def test_every_control_is_in_the_tab_order_and_named(page: Page) -> None:

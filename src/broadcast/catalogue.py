@@ -103,7 +103,7 @@ _TYPES: Final = (
         _BODY,
         (Field("projections", "list", "what all senses projected"),),
         "All senses completed",
-        "{#projections} projections[: {projections}]",
+        "{#projections|projection|projections}[: {projections}]",
     ),
     EventType(
         "wave.send",
@@ -140,7 +140,7 @@ _TYPES: Final = (
             Field("count", "integer", "how many contexts resonated"),
         ),
         "Contexts that resonated",
-        "{count} contexts[: {contexts}]",
+        "{count|context|contexts}[: {contexts}]",
     ),
     EventType(
         "window.update",
@@ -203,7 +203,7 @@ _TYPES: Final = (
         _DECISION,
         (Field("changes", "list", "what was brought in line"),),
         "Model synced to reality",
-        "{#changes} changes[: {changes}]",
+        "{#changes|change|changes}[: {changes}]",
     ),
     EventType(
         "context.write",
@@ -223,7 +223,7 @@ _TYPES: Final = (
             ),
         ),
         "New context stored",
-        "{#context.nodes} nodes[, {#context.edges} edges][ · {context.emotion}]"
+        "{#context.nodes|node|nodes}[, {#context.edges|edge|edges}][ · {context.emotion}]"
         "[ → {context.result}][ · {context.rule}]",
     ),
     EventType(
@@ -284,7 +284,7 @@ _TYPES: Final = (
             Field("producer", "text", "whose they were"),
         ),
         "A producer had to drop events",
-        "{count} events[: {reason}][, {first_ts} to {last_ts}]",
+        "{count|event|events}[: {reason}][, {first_ts} to {last_ts}]",
     ),
     EventType(
         "broadcast.producer",
@@ -320,7 +320,7 @@ _TYPES: Final = (
             Field("reason", "text", "trimmed, slow, rewound or reset"),
         ),
         "Events can no longer be given to this reader",
-        "[{lost} events ]{reason}",
+        "[{lost|event|events} ]{reason}",
     ),
     EventType(
         "broadcast.malformed",

@@ -8,6 +8,7 @@ The template language of `broadcast.catalogue`:
 - `{a}` or `{a.b}` is a hole: the value at that path of the data. A list shows its elements with ", " between
   them; an element that is an object shows its `desc`, `name` or `id`, where it has one.
 - `{#a}` shows the number of a list's elements, and any other value as `{a}` does.
+- `{a|context|contexts}` and `{#a|context|contexts}` show the number and the word for it: `1 context`, `7 contexts`.
 - `[…]` is left out if a hole in it is empty: missing, null, an empty text, or an empty list without `#`.
 - All else stands for itself. A template whose holes are all empty shows the data as JSON, and so does a type
   without template.
@@ -75,7 +76,7 @@ class _Section:
 
 def _sections(template: str) -> tuple[_Section, ...]:
     return tuple(
-        _Section(i % 2 == 1, tuple(re.split(r"\{(#?[a-z0-9_.]+)\}", text)))
+        _Section(i % 2 == 1, tuple(re.split(r"\{(#?[a-z0-9_.]+(?:\|[a-z]+\|[a-z]+)?)\}", text)))
         for i, text in enumerate(re.split(r"\[([^\]]*)\]", template))
     )
 
@@ -104,19 +105,23 @@ def _is_empty(data: object, hole: str) -> bool:
 
 def _hole_text(data: object, hole: str) -> Iterator[str]:
     value = _found(data, hole)
+    _, *words = hole.split("|")
     if value is None:
+        yield from words[1:]
         return
-    if not isinstance(value, list):
-        yield from _shown(value)
-    elif hole.startswith("#"):
-        yield str(len(cast("list[object]", value)))
-    else:
+    if isinstance(value, list) and hole.startswith("#"):
+        value = len(cast("list[object]", value))
+    if isinstance(value, list):
         yield from _joined(cast("list[object]", value))
+    else:
+        yield from _shown(value)
+    if words:
+        yield f" {words[0] if value == 1 and not isinstance(value, bool) else words[1]}"
 
 
 def _found(data: object, hole: str) -> object:
     value = data
-    for key in hole.removeprefix("#").split("."):
+    for key in hole.partition("|")[0].removeprefix("#").split("."):
         if not isinstance(value, dict):
             return None
         value = cast("dict[str, object]", value).get(key)

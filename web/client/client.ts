@@ -20,8 +20,17 @@ export type { Bye, Cursor, Event, Gap } from "./wire.ts";
 export type State =
   /** On its way; `attempt` counts what has failed since it was live. */
   | { readonly name: "connecting"; readonly attempt: number }
-  /** Events flow. `redis` is null until the bridge has said whether it can read the log. */
-  | { readonly name: "live"; readonly redis: "up" | "down" | null; readonly clockOffsetMs: number }
+  /** Events flow. */
+  | {
+      readonly name: "live";
+      /** Null until the bridge has said whether it can read the log. */
+      readonly redis: "up" | "down" | null;
+      readonly clockOffsetMs: number;
+      /** The patterns of what the token allows. */
+      readonly granted: readonly string[];
+      /** The `n` of the log's newest event when it became live: up to there it catches up. Null if not known. */
+      readonly head: number | null;
+    }
   /** The bridge cannot be reached, or said to come back; `until` is on this machine's clock. */
   | {
       readonly name: "waiting";
@@ -117,7 +126,8 @@ class Client implements Connection {
     if (this.#socket.connected) return;
     clearTimeout(this.#timer);
     this.#enter({ name: "connecting", attempt: this.#failures });
-    this.#socket.connect();
+    // Who was told of it may have closed.
+    if (this.#state.name === "connecting") this.#socket.connect();
   }
 
   async renew(): Promise<void> {
@@ -133,7 +143,6 @@ class Client implements Connection {
   }
 
   #listen(): void {
-    const { onGap } = this.#options;
     this.#socket
       .on("hello", (hello: Hello) => this.#hello(hello))
       .on("state", (log: LogState) => this.#logState(log))
@@ -141,7 +150,7 @@ class Client implements Connection {
       .on("position", (position: Position) => this.#place.position(position))
       .on("gap", (gap: Gap) => {
         this.#place.gap(gap);
-        onGap?.(gap);
+        guarded(this.#options.onGap, gap);
       })
       .on("bye", (bye: Bye) => (bye.reconnect === false ? this.#end(bye.code, bye.reason) : this.#fail(bye)))
       .on("disconnect", (reason) => this.#fail({ code: "dropped", reason }))
@@ -150,7 +159,7 @@ class Client implements Connection {
 
   #event(event: Event): void {
     if (!this.#place.event(event)) return;
-    if (this.#options.onEvent !== undefined) guarded(this.#options.onEvent, event);
+    guarded(this.#options.onEvent, event);
     this.#handlers.call(event);
   }
 
@@ -171,7 +180,7 @@ class Client implements Connection {
     const clockOffsetMs = Date.parse(hello.server_time) - Date.now() || 0;
     // A second hello on one connection names the place that the first did not know; it takes nothing back.
     const redis = this.#state.name === "live" ? this.#state.redis : null;
-    this.#enter({ name: "live", redis, clockOffsetMs });
+    this.#enter({ name: "live", redis, clockOffsetMs, granted: hello.granted ?? [], head: hello.head ?? null });
   }
 
   #logState({ redis }: LogState): void {
@@ -190,19 +199,24 @@ class Client implements Connection {
     if (this.#state.name === "live" && Date.now() - this.#liveSince > STEADY_MS) this.#failures = 0;
     const wait = backoffMs(this.#failures);
     this.#failures += 1;
-    this.#enter({ name: "waiting", until: Date.now() + wait, attempt: this.#failures, code, reason });
-    this.#socket.disconnect();
     this.#timer = setTimeout(() => this.retry(), wait);
+    this.#leave({ name: "waiting", until: Date.now() + wait, attempt: this.#failures, code, reason });
   }
 
   #end(code: string, reason: string): void {
     clearTimeout(this.#timer);
-    this.#enter({ name: "ended", code, reason });
+    this.#leave({ name: "ended", code, reason });
+  }
+
+  /** All is done before it is told: who is told may call `retry` or `close`. */
+  #leave(state: State): void {
+    this.#state = state;
     this.#socket.disconnect();
+    this.#enter(state);
   }
 
   #enter(state: State): void {
     this.#state = state;
-    this.#options.onState?.(state);
+    guarded(this.#options.onState, state);
   }
 }

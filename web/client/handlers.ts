@@ -37,9 +37,9 @@ export class Handlers {
 }
 
 /** Calls it; what it throws is reported where the page's own uncaught errors are. */
-export function guarded(handler: Handler, event: Event): void {
+export function guarded<Told>(handler: ((told: Told) => void) | undefined, told: Told): void {
   try {
-    handler(event);
+    handler?.(told);
   } catch (error) {
     queueMicrotask(() => {
       throw error;

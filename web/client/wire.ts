@@ -28,8 +28,13 @@ export interface Hello {
   /** Null while the bridge does not know the log yet; another hello follows then. */
   readonly id: string | null;
   readonly n: number | null;
+  /** The ordinal of the log's newest event; a bridge of before 0.1 does not say it. */
+  readonly head?: number | null;
   readonly server_time: string;
+  /** What was asked for. */
   readonly types: readonly string[];
+  /** What the token allows; a bridge of before 0.1 does not say it. */
+  readonly granted?: readonly string[];
 }
 
 export interface Position {

@@ -36,5 +36,5 @@ function tenth(value: number): number {
 export function chartLabel(columns: readonly ArrayLike<number>[]): string {
   const sums = columns.map((column) => sum(Array.from(column)));
   const most = Math.max(0, ...sums);
-  return `The last ${columns.length / 60} minutes: ${sum(sums)} events, at most ${most} in one second`;
+  return `The last ${columns.length / 60} minutes: ${sum(sums)} events, ${most} in the busiest second`;
 }

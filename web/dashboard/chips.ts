@@ -2,7 +2,9 @@
 import { html, nothing, render } from "lit/html.js";
 
 import { byId } from "./element.ts";
-import { FAMILIES, type Family } from "./family.ts";
+import { FAMILIES, type Family, MEANINGS, NAMES } from "./family.ts";
+
+const IN_ORDER: readonly Family[] = ["error", ...FAMILIES.filter((each) => each !== "error")];
 
 export class Chips {
   /** Only these are shown; all where it is empty. */
@@ -44,7 +46,8 @@ export class Chips {
 
   show(counts: ReadonlyMap<Family, number>): void {
     this.#counts = counts;
-    const there = FAMILIES.filter((each) => (counts.get(each) ?? 0) > 0 || this.chosen.has(each) || this.excluded.has(each));
+    // What went wrong is first, since a narrow page has no room for all.
+    const there = IN_ORDER.filter((each) => (counts.get(each) ?? 0) > 0 || this.chosen.has(each) || this.excluded.has(each));
     const isAny = this.chosen.size + this.excluded.size > 0;
     render(
       html`${there.map((family) => this.#chip(family, counts.get(family) ?? 0))}
@@ -55,10 +58,11 @@ export class Chips {
 
   #chip(family: Family, count: number) {
     const isOut = this.excluded.has(family);
-    const title = isOut ? "Left out; press to show it again" : "Show only these; with Alt: leave them out";
+    const does = isOut ? "Left out; press to show it again" : "Show only these; with Alt: leave them out";
+    const title = `${MEANINGS[family]}. ${does}`;
     return html`<button type="button" class="chip" data-family=${family} data-out=${isOut ? "" : nothing}
       aria-pressed=${String(this.chosen.has(family))} title=${title} @click=${(click: MouseEvent) => this.#press(family, click.altKey)}>
-      <span class="name">${isOut ? html`<span class="unseen">not </span>` : nothing}${family}</span>
+      <span class="name">${isOut ? html`<span class="unseen">not </span>` : nothing}${NAMES[family]}</span>
       <span class="count">${count.toLocaleString("en")}</span>
     </button>`;
   }

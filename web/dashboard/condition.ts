@@ -4,7 +4,7 @@ import { ago, clockTime } from "./time.ts";
 
 export const QUIET_MS = 10_000;
 
-export type Kind = "replay" | "connecting" | "live" | "quiet" | "gone" | "reconnecting" | "redis-down" | "bridge-down" | "ended";
+export type Kind = "replay" | "connecting" | "catching-up" | "live" | "quiet" | "empty" | "gone" | "reconnecting" | "redis-down" | "bridge-down" | "ended";
 
 export interface Condition {
   readonly kind: Kind;
@@ -14,13 +14,14 @@ export interface Condition {
 
 export interface Facts {
   readonly state: State;
-  /** Since when it is in this state; milliseconds, like all times here. */
-  readonly stateSinceMs: number;
+  /** Milliseconds, like all times here. */
   readonly lastEventMs: number | null;
   /** What `/readyz` said against the log, null if nothing or not asked. */
   readonly unready: string | null;
   /** Since when the mind lives no more, and why; null while it does. */
   readonly gone: { readonly atMs: number; readonly why: string } | null;
+  /** How many events of the log are still to be caught up with. */
+  readonly toGo: number;
   readonly nowMs: number;
 }
 
@@ -47,17 +48,19 @@ export function condition(facts: Facts): Condition {
 }
 
 function liveCondition(facts: Facts, redis: "up" | "down" | null): Condition {
-  const { stateSinceMs, lastEventMs, unready, gone, nowMs } = facts;
+  const { lastEventMs, unready, gone, toGo, nowMs } = facts;
   if (redis === "down" || (redis === null && unready !== null)) {
     return { kind: "redis-down", word: "Redis down", detail: "the bridge is up but cannot read the log" };
   }
+  // What is shown until then is of minutes ago: neither live nor quiet nor gone is true of it.
+  if (toGo > 0) return { kind: "catching-up", word: "catching up", detail: `${toGo.toLocaleString("en")} to go` };
+  if (lastEventMs === null) return { kind: "empty", word: "no event yet", detail: "" };
   if (gone !== null) {
     const since = `since ${clockTime(gone.atMs, nowMs)}, ${ago(nowMs - gone.atMs)}`;
     return { kind: "gone", word: "mind gone", detail: gone.why === "" ? since : `${gone.why}, ${since}` };
   }
-  if (nowMs - (lastEventMs ?? stateSinceMs) <= QUIET_MS) return { kind: "live", word: "live", detail: "" };
-  const detail =
-    lastEventMs === null ? "no event yet" : `since ${clockTime(lastEventMs, nowMs)}, ${ago(nowMs - lastEventMs)}`;
+  if (nowMs - lastEventMs <= QUIET_MS) return { kind: "live", word: "live", detail: "" };
+  const detail = `since ${clockTime(lastEventMs, nowMs)}, ${ago(nowMs - lastEventMs)}`;
   return { kind: "quiet", word: "mind quiet", detail };
 }
 

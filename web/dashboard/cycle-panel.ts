@@ -6,14 +6,19 @@ import { setStyle } from "./set-style.ts";
 import type { Bar, Cycle, Failure } from "../mind/cycle.ts";
 import { type Lane, LANES } from "../mind/lanes.ts";
 import type { MindState } from "../mind/mind.ts";
+import { type May, notGranted } from "./granted.ts";
 import { linkTo } from "./links.ts";
 import { lastWords } from "./mind-panel.ts";
+import { Roving } from "./roving.ts";
 import { shown } from "./shown.ts";
 import { clockTime, span } from "./time.ts";
 import { VERDICT_MARKS, verdictKind } from "./verdict.ts";
 
 const STRIP_HEIGHT = 28;
 const STRIP_BAR = 8;
+
+const sticks = new Roving();
+const stages = new Roving();
 
 export interface CyclePanelEvents {
   readonly onPick: (cycle: Cycle) => void;
@@ -32,13 +37,15 @@ export interface CycleView {
   /** Whether the one that was asked for is being fetched. */
   readonly isSought: boolean;
   readonly nowMs: number;
+  readonly may: May;
 }
 
 export function cyclePanel(view: CycleView, on: CyclePanelEvents): TemplateResult {
-  const { cycle, pinned, isSought } = view;
+  const { cycle, pinned, isSought, may } = view;
   if (cycle === null) return pinned === null ? noCycle() : unknownCycle(pinned, isSought, on);
   return html`
     ${head(view, cycle, on)} ${strip(view, cycle, on)} ${failed(cycle, on)} ${waterfall(cycle, view.nowMs, on)}
+    ${["cycle.start", "cycle.end", "error"].filter((type) => !may(type)).map(notGranted)}
   `;
 }
 
@@ -48,7 +55,7 @@ function noCycle(): TemplateResult {
     <pre><code>from broadcast import cycle, emit
 
 with cycle(day=1):
-    emit("sense.project", {"sense": "wind", "projection": "still"})</code></pre>
+    emit("sense.project", {"sense": "wind"})</code></pre>
   </div>`;
 }
 
@@ -59,11 +66,11 @@ function unknownCycle(name: string, isSought: boolean, on: CyclePanelEvents): Te
   </div>`;
 }
 
-function head({ pinned, state, nowMs }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
+function head({ pinned, state, nowMs, may }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
   const at = state.cycles.indexOf(cycle);
   return html`<header class="cycle-head">
     <h2 id="cycle-title">Cycle ${shown(String(cycle.number), 12)}</h2>
-    <span class="outcome ${outcomeKind(cycle)}" id="cycle-outcome">${outcome(cycle, nowMs)}</span>
+    <span class="outcome ${outcomeKind(cycle)}" id="cycle-outcome">${outcome(cycle, nowMs, may)}</span>
     <span class="aside">day ${shown(String(cycle.day), 12)} · ${clockTime(cycle.fromMs, nowMs)} · ${cycle.events} events</span>
     <span class="buttons">
       ${pinned === null ? nothing : html`<button type="button" class="quiet-button" id="cycle-newest" @click=${on.onNewest}>Newest</button>`}
@@ -79,7 +86,9 @@ function outcomeKind({ outcome: how, failureCount }: Cycle): string {
   return how === "cut off" ? "cut" : how;
 }
 
-function outcome(cycle: Cycle, nowMs: number): string {
+function outcome(cycle: Cycle, nowMs: number, may: May): string {
+  // Whether it still runs cannot be known then.
+  if (cycle.outcome === "running" && !may("cycle.end")) return `${span(cycle.lastMs - cycle.fromMs)} so far`;
   const took = span(cycle.durationMs ?? (cycle.toMs ?? Math.max(nowMs, cycle.lastMs)) - cycle.fromMs);
   const errors = cycle.failureCount === 1 ? "1 error" : `${cycle.failureCount} errors`;
   const failure = cycle.failureCount > 0 ? `✗ ${errors}, ` : "";
@@ -87,22 +96,23 @@ function outcome(cycle: Cycle, nowMs: number): string {
   return `${failure}${cycle.outcome === "ended" ? took : `cut off after ${took}`}`;
 }
 
-/** The cycles that are known: how long each took, and which of them went wrong. The buttons say the same to keys. */
-function strip({ state, nowMs }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
+/** The cycles that are known: how long each took, and which of them went wrong. */
+function strip({ state, nowMs, may }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
   const { cycles } = state;
   const spans = cycles.map((each) => (each.toMs ?? Math.max(nowMs, each.lastMs)) - each.fromMs);
   // Of those that are over: one that does not end must not make all others look short.
   const longest = Math.max(1, ...spans.filter((_, i) => cycles[i]?.outcome === "ended"));
   const failures = cycles.filter(({ failureCount }) => failureCount > 0).length;
   const label = `${cycles.length} cycles, ${failures} of them with errors`;
-  return html`<div class="strip" role="img" aria-label=${label}>
+  return html`<div class="strip" role="group" data-keys aria-label=${label} @keydown=${sticks.moved}>
     ${cycles.map((each, i) => {
       const height = Math.min(STRIP_HEIGHT, Math.max(3, ((spans[i] as number) / longest) * STRIP_HEIGHT));
       const classes = { failed: each.failureCount > 0, cut: each.outcome === "cut off", shown: each === cycle };
-      return html`<span class=${classMap({ stick: true, ...classes })} style=${setStyle({ width: `${STRIP_BAR}px` })}
-        title=${`cycle ${shown(String(each.number), 12)}: ${outcome(each, nowMs)}`} @click=${() => on.onPick(each)}>
+      const said = `cycle ${shown(String(each.number), 12)}: ${outcome(each, nowMs, may)}`;
+      return html`<button type="button" class=${classMap({ stick: true, ...classes })} style=${setStyle({ width: `${STRIP_BAR}px` })}
+        tabindex=${sticks.tabindex(i, cycles.length, cycles.indexOf(cycle))} title=${said} aria-label=${said} @click=${() => on.onPick(each)}>
         <span style=${setStyle({ height: `${height.toFixed(1)}px` })}></span>
-      </span>`;
+      </button>`;
     })}
   </div>`;
 }
@@ -139,12 +149,15 @@ function waterfall(cycle: Cycle, nowMs: number, on: CyclePanelEvents): TemplateR
   const endMs = cycle.toMs ?? Math.max(nowMs, cycle.lastMs);
   const wholeMs = Math.max(1, endMs - cycle.fromMs);
   const facts = factsOf(cycle);
-  return html`<div class="waterfall" role="list" aria-label="Stages of the cycle">
+  // As they stand in the document: lane after lane.
+  const inOrder = LANES.flatMap((lane) => cycle.bars.filter((bar) => bar.lane === lane));
+  const tabindex = (bar: Bar): "0" | "-1" => stages.tabindex(inOrder.indexOf(bar), inOrder.length);
+  return html`<div class="waterfall" role="list" data-keys aria-label="Stages of the cycle" @keydown=${stages.moved}>
       ${LANES.map((lane) => {
         const bars = cycle.bars.filter((bar) => bar.lane === lane);
         return html`<div class="lane" role="listitem" data-lane=${lane}>
           <span class="label">${lane}</span>
-          <span class="track">${bars.map((bar) => barOf(bar, cycle.fromMs, wholeMs, endMs, on))}</span>
+          <span class="track">${bars.map((bar) => barOf(bar, { fromMs: cycle.fromMs, wholeMs, endMs, tabindex: tabindex(bar) }, on))}</span>
           <span class="fact" title=${facts[lane]}>${facts[lane] || (bars.length === 0 ? "–" : "")}</span>
         </div>`;
       })}
@@ -155,14 +168,21 @@ function waterfall(cycle: Cycle, nowMs: number, on: CyclePanelEvents): TemplateR
     <p class="note"><a href=${linkTo({ kind: "cycle", id: cycle.key })}>Link to this cycle</a></p>`;
 }
 
-function barOf(bar: Bar, fromMs: number, wholeMs: number, endMs: number, on: CyclePanelEvents): TemplateResult {
+interface Track {
+  readonly fromMs: number;
+  readonly wholeMs: number;
+  readonly endMs: number;
+  readonly tabindex: "0" | "-1";
+}
+
+function barOf(bar: Bar, { fromMs, wholeMs, endMs, tabindex }: Track, on: CyclePanelEvents): TemplateResult {
   const left = ((bar.fromMs - fromMs) / wholeMs) * 100;
   const took = (bar.toMs ?? endMs) - bar.fromMs;
   const width = Math.max(0, Math.min(100 - left, (took / wholeMs) * 100));
   const said = `${bar.lane}: ${span(took)}, ${bar.events} ${bar.events === 1 ? "event" : "events"}`;
   return html`<button type="button" class=${classMap({ stage: true, running: bar.toMs === null })} data-family=${bar.lane}
     style=${setStyle({ left: `min(${left.toFixed(2)}%, calc(100% - 4px))`, width: `${width.toFixed(2)}%` })}
-    tabindex="-1" title=${said} aria-label=${said} @click=${() => on.onEvent(bar.firstId)}></button>`;
+    tabindex=${tabindex} title=${said} aria-label=${said} @click=${() => on.onEvent(bar.firstId)}></button>`;
 }
 
 /** What came of each stage, in a few words. */

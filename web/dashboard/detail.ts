@@ -4,19 +4,23 @@ import { setStyle } from "./set-style.ts";
 
 import type { Event } from "../client/wire.ts";
 import { digest } from "./digest.ts";
-import { byId } from "./element.ts";
+import { byId, setText } from "./element.ts";
+import { familyOf } from "./family.ts";
 import { fieldRows, isNameable } from "./fields.ts";
 import { termFor } from "./filter.ts";
 import { gapText } from "./gap.ts";
 import type { EventItem, Held, Item } from "./held.ts";
 import { jsonPieces } from "./json.ts";
 import { linkTo } from "./links.ts";
+import type { RelatedEvents } from "./past.ts";
 import { printable } from "./printable.ts";
 import { shown } from "./shown.ts";
 import { eventTime, span } from "./time.ts";
 
 const COPIED_MS = 1_500;
-const RELATED_MAX = 200;
+const RELATED_MAX = 100;
+const ROWS_STEP = 100;
+const TEXT_CHARS_MAX = 4_000;
 const TABS = ["Fields", "JSON", "Related"] as const;
 type Tab = (typeof TABS)[number];
 
@@ -26,12 +30,35 @@ export interface DetailEvents {
   /** Add this term to the filter. */
   readonly onTerm: (term: string) => void;
   readonly onCycle: (event: Event) => void;
+  /** Looks in the log for what is related to an event that this page does not hold. */
+  readonly findRelated: (event: Event) => Promise<RelatedEvents>;
+}
+
+interface Related {
+  readonly before: Item | null;
+  readonly after: Item | null;
+  readonly cycle: readonly EventItem[];
+}
+
+/** An event that was fetched, and is not held. */
+export function fetchedItem(event: Event): EventItem {
+  return { kind: "event", event, family: familyOf(event.type), seq: -1 };
+}
+
+/** All of it, as it is on the wire. */
+function wholeOf(item: Item): unknown {
+  return item.kind === "event" ? item.event : item.gap;
 }
 
 export class Detail {
   item: Item | null = null;
   #tab: Tab = "Fields";
   #said = "";
+  /** How many rows of fields are shown, and whether long texts are shown whole. */
+  #rowsMax = ROWS_STEP;
+  #whole = false;
+  /** What was asked of the log about an event that this page does not hold; null while nothing was. */
+  #fetched: { readonly of: Item; readonly related: Related | "sought" | "unknown" } | null = null;
   readonly #root = byId("detail");
   #held: Held;
   readonly #events: DetailEvents;
@@ -54,6 +81,9 @@ export class Detail {
     if (this.item === item) return;
     this.item = item;
     this.#said = "";
+    this.#rowsMax = ROWS_STEP;
+    this.#whole = false;
+    this.#fetched = null;
     this.#render();
     this.#root.querySelector(".detail-body")?.scrollTo(0, 0);
   }
@@ -63,28 +93,31 @@ export class Detail {
     this.#render();
   }
 
-  /** The event, or the gap, as JSON. */
-  copyJson(): void {
-    if (this.item === null) return;
-    void this.#copy(JSON.stringify(this.item.kind === "event" ? this.item.event : this.item.gap, null, 2), "JSON copied");
+  /** The event, or the gap, as JSON: the open one, or one that is only selected. */
+  copyJson(item: Item | null): void {
+    if (item === null) return;
+    void this.#copy(JSON.stringify(wholeOf(item), null, 2), "JSON copied");
   }
 
-  copyLink(): void {
-    if (this.item?.kind !== "event") return;
+  copyLink(item: Item | null): void {
+    if (item?.kind !== "event") return;
     const address = new URL(location.href);
-    address.hash = linkTo({ kind: "event", id: this.item.event.id });
+    address.hash = linkTo({ kind: "event", id: item.event.id });
     void this.#copy(address.href, "Link copied");
   }
 
   async #copy(text: string, done: string): Promise<void> {
     // Only a page that came over TLS or from this machine may write to the clipboard.
     const written = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error("no clipboard"));
-    this.#said = await written.then(() => done, () => "Copying is not allowed here");
+    this.#say(await written.then(() => done, () => "Copying is not allowed here"));
+    setTimeout(() => this.#say(""), COPIED_MS);
+  }
+
+  #say(text: string): void {
+    this.#said = text;
+    // Where nothing is open, it is said where the page says things.
+    setText(byId("notice"), this.isOpen ? "" : text);
     this.#render();
-    setTimeout(() => {
-      this.#said = "";
-      this.#render();
-    }, COPIED_MS);
   }
 
   #render(): void {
@@ -98,9 +131,9 @@ export class Detail {
       <div class="detail-head" data-family=${item.kind === "event" ? item.family : "gap"}>
         <h2 id="detail-title">${title}</h2>
         <span class="copied" id="detail-said" role="status">${this.#said}</span>
-        <button type="button" class="quiet-button" id="detail-copy" title="Copy as JSON  c" @click=${() => this.copyJson()}>Copy</button>
+        <button type="button" class="quiet-button" id="detail-copy" title="Copy as JSON  c" @click=${() => this.copyJson(item)}>Copy</button>
         ${item.kind === "event"
-          ? html`<button type="button" class="quiet-button" id="detail-link" title="Copy a link to it  y" @click=${() => this.copyLink()}>Link</button>`
+          ? html`<button type="button" class="quiet-button" id="detail-link" title="Copy a link to it  y" @click=${() => this.copyLink(item)}>Link</button>`
           : nothing}
         <button type="button" class="icon-button" id="detail-close" aria-label="Close" @click=${this.#events.onClose}>✕</button>
       </div>
@@ -139,18 +172,18 @@ export class Detail {
 
   #body(item: Item): unknown {
     const value = item.kind === "event" ? item.event.data : item.gap;
-    if (this.#tab === "JSON") return this.#json(value);
+    if (this.#tab === "JSON") return this.#json(wholeOf(item));
     if (this.#tab === "Related" && item.kind === "event") return this.#related(item);
     return this.#fields(value);
   }
 
   #json(value: unknown): TemplateResult {
-    const pieces = jsonPieces(value);
-    return html`<pre id="detail-json" class="json">${pieces.map(({ text, kind }) => html`<span class="json-${kind}">${text}</span>`)}</pre>`;
+    const { pieces, rest } = jsonPieces(value);
+    return html`<pre id="detail-json" class="json">${pieces.map(({ text, kind }) => html`<span class="json-${kind}">${text}</span>`)}${this.#text(rest)}</pre>`;
   }
 
   #fields(value: unknown): TemplateResult {
-    const { rows, more } = fieldRows(value);
+    const { rows, more } = fieldRows(value, this.#rowsMax);
     if (rows.length === 0) return html`<p class="none">No data.</p>`;
     return html`<ul class="fields">
         ${rows.map(
@@ -161,12 +194,26 @@ export class Detail {
           </li>`,
         )}
       </ul>
-      ${more ? html`<p class="note">The rest is under JSON.</p>` : nothing}`;
+      ${more ? html`<p><button type="button" id="detail-more" @click=${() => this.#show({ rowsMax: this.#rowsMax + ROWS_STEP })}>${ROWS_STEP} more</button></p>` : nothing}`;
   }
 
   #value(text: string): TemplateResult {
-    if (!text.includes("\n")) return html`<span class="value">${printable(text)}</span>`;
-    return html`<pre class="value" tabindex="0" aria-label="Text">${text.trimEnd().split("\n").map(printable).join("\n")}</pre>`;
+    if (!text.includes("\n")) return html`<span class="value">${this.#text(text)}</span>`;
+    return html`<pre class="value" tabindex="0" aria-label="Text">${this.#text(text.trimEnd())}</pre>`;
+  }
+
+  /** A text on its lines; a long one is cut until all of it is asked for. */
+  #text(text: string): TemplateResult {
+    const isCut = !this.#whole && text.length > TEXT_CHARS_MAX;
+    const lines = (isCut ? text.slice(0, TEXT_CHARS_MAX) : text).split("\n").map(printable).join("\n");
+    const left = `… all of it: ${text.length.toLocaleString("en")} characters`;
+    return html`${lines}${isCut ? html`<button type="button" class="link" @click=${() => this.#show({ whole: true })}>${left}</button>` : nothing}`;
+  }
+
+  #show({ rowsMax = this.#rowsMax, whole = this.#whole }: { rowsMax?: number; whole?: boolean }): void {
+    this.#rowsMax = rowsMax;
+    this.#whole = whole;
+    this.#render();
   }
 
   #terms(path: string, text: string): TemplateResult {
@@ -178,11 +225,11 @@ export class Detail {
   }
 
   #related(item: EventItem): TemplateResult {
-    const { event, seq } = item;
-    const isAlike = (other: Item): boolean => other.kind === "event" && other.event.type === event.type;
-    const before = this.#held.findLast(isAlike, seq);
-    const after = this.#held.findNext(isAlike, seq + 1);
-    const cycle = event.cycle === 0 ? [] : this.#ofCycle(event);
+    const { event } = item;
+    const related = this.#relatedTo(item);
+    if (related === "sought") return html`<p class="none">Looking in the log…</p>`;
+    if (related === "unknown") return html`<p class="none">What is related to it is not loaded, and the log did not say.</p>`;
+    const { before, after, cycle } = related;
     return html`<p class="siblings">
         <button type="button" ?disabled=${before === null} @click=${() => before !== null && this.#events.onOpen(before)}>‹ before of this type</button>
         <button type="button" ?disabled=${after === null} @click=${() => after !== null && this.#events.onOpen(after)}>next of this type ›</button>
@@ -190,6 +237,35 @@ export class Detail {
       ${event.cycle === 0 ? html`<p class="none">It happened outside of a cycle.</p>` : html`<h3>Cycle ${shown(String(event.cycle), 12)}</h3>`}
       <ol class="related">${cycle.map((each) => this.#relatedRow(each, item))}</ol>
       ${cycle.length >= RELATED_MAX ? html`<p class="note">The first ${RELATED_MAX}.</p>` : nothing}`;
+  }
+
+  /** Of an event that is held from what is held; the neighbours of another are in the log. */
+  #relatedTo(item: EventItem): Related | "sought" | "unknown" {
+    const { event, seq } = item;
+    if (seq >= this.#held.start) {
+      const isAlike = (other: Item): boolean => other.kind === "event" && other.event.type === event.type;
+      const [before, after] = [this.#held.findLast(isAlike, seq), this.#held.findNext(isAlike, seq + 1)];
+      return { before, after, cycle: event.cycle === 0 ? [] : this.#ofCycle(event) };
+    }
+    if (this.#fetched?.of !== item) {
+      this.#fetched = { of: item, related: "sought" };
+      void this.#fetch(item);
+    }
+    return this.#fetched.related;
+  }
+
+  async #fetch(item: EventItem): Promise<void> {
+    let related: Related | "unknown";
+    try {
+      const { before, after, cycle } = await this.#events.findRelated(item.event);
+      const items = cycle.slice(0, RELATED_MAX).map((event) => (event.id === item.event.id ? item : fetchedItem(event)));
+      related = { before: before && fetchedItem(before), after: after && fetchedItem(after), cycle: items };
+    } catch {
+      related = "unknown";
+    }
+    if (this.#fetched?.of !== item) return;
+    this.#fetched = { of: item, related };
+    this.#render();
   }
 
   /** The events of its cycle that are held; of its own run, since numbers begin again with each. */

@@ -31,7 +31,7 @@ export function digest(event: { readonly type: string; readonly data?: unknown }
 function sections(template: string): Section[] {
   return template.split(/\[([^\]]*)\]/).map((text, i) => ({
     optional: i % 2 === 1,
-    parts: text.split(/\{(#?[a-z0-9_.]+)\}/),
+    parts: text.split(/\{(#?[a-z0-9_.]+(?:\|[a-z]+\|[a-z]+)?)\}/),
   }));
 }
 
@@ -51,16 +51,21 @@ function isEmpty(data: unknown, hole: string): boolean {
 }
 
 function* holeText(data: unknown, hole: string): Generator<string> {
-  const value = found(data, hole);
-  if (value === null) return;
-  if (!Array.isArray(value)) yield* shown(value);
-  else if (hole.startsWith("#")) yield String(value.length);
-  else yield* joined(value);
+  const held = found(data, hole);
+  const [, one, many] = hole.split("|");
+  if (held === null) {
+    if (many !== undefined) yield many;
+    return;
+  }
+  const value = Array.isArray(held) && hole.startsWith("#") ? held.length : held;
+  if (Array.isArray(value)) yield* joined(value);
+  else yield* shown(value);
+  if (many !== undefined) yield ` ${value === 1 ? one : many}`;
 }
 
 function found(data: unknown, hole: string): unknown {
   let value = data;
-  for (const key of hole.replace("#", "").split(".")) {
+  for (const key of (hole.split("|", 1)[0] as string).replace("#", "").split(".")) {
     if (!isObject(value) || !Object.hasOwn(value, key)) return null;
     value = value[key];
   }

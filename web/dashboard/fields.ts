@@ -11,15 +11,14 @@ export interface FieldRow {
   readonly size: number;
 }
 
-const ROWS_MAX = 300;
 const DEPTH_MAX = 12;
 
-/** At most 300 rows; `more` says whether there would be others. */
-export function fieldRows(data: unknown): { readonly rows: readonly FieldRow[]; readonly more: boolean } {
+/** At most so many rows; `more` says whether there would be others. */
+export function fieldRows(data: unknown, rowsMax: number): { readonly rows: readonly FieldRow[]; readonly more: boolean } {
   const rows: FieldRow[] = [];
   let more = false;
   const visit = (value: unknown, key: string, path: string, depth: number): void => {
-    if (rows.length >= ROWS_MAX) {
+    if (rows.length >= rowsMax) {
       more = true;
       return;
     }

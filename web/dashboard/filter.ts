@@ -106,14 +106,18 @@ function holds(value: unknown, sought: string): boolean {
   return value !== undefined && typeof value !== "object" && String(value) === sought;
 }
 
-// Made where a word is sought for the first time; gone with the event.
+// Made where a word is sought for the first time; gone with the event. Of long ones only the last is kept: a page that
+// is searched must not weigh twice as much as one that is not.
+const KEPT_CHARS_MAX = 600;
 const texts = new WeakMap<Event, string>();
+let last: { readonly event: Event; readonly text: string } | null = null;
 
 function searched(event: Event): string {
-  let text = texts.get(event);
-  if (text === undefined) {
-    text = `${event.type} ${JSON.stringify(event.data)}`.toLowerCase();
-    texts.set(event, text);
-  }
+  if (last?.event === event) return last.text;
+  const kept = texts.get(event);
+  if (kept !== undefined) return kept;
+  const text = `${event.type} ${JSON.stringify(event.data)}`.toLowerCase();
+  if (text.length <= KEPT_CHARS_MAX) texts.set(event, text);
+  else last = { event, text };
   return text;
 }

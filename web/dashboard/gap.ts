@@ -10,10 +10,16 @@ const REASONS: ReadonlyMap<string, string> = new Map([
 ]);
 
 export function gapText(gap: Gap): string {
+  if (gap.reason === "passed") return `${count(gap.lost)} passed over, to be with the newest: Past has them`;
   return `${missing(gap.lost)}: ${REASONS.get(gap.reason) ?? printable(String(gap.reason))}`;
 }
 
 function missing(lost: number | null): string {
   if (typeof lost !== "number") return "an unknown number of events may be missing";
-  return `${lost.toLocaleString("en")} ${lost === 1 ? "event" : "events"} missing`;
+  return `${count(lost)} missing`;
+}
+
+function count(lost: number | null): string {
+  if (lost === null) return "events";
+  return `${lost.toLocaleString("en")} ${lost === 1 ? "event" : "events"}`;
 }

@@ -2,6 +2,7 @@
 import { html, render } from "lit/html.js";
 
 import { byId } from "./element.ts";
+import { FAMILIES, MEANINGS, NAMES } from "./family.ts";
 import { type Key, keyName } from "./keys.ts";
 import { keepPreferences, type Preferences } from "./preferences.ts";
 
@@ -48,6 +49,10 @@ export class Help {
           <div><dt><code>rain "dark clouds"</code></dt><dd>words anywhere in an event</dd></div>
           <div><dt><code>cycle:41 cycle:50..60</code></dt><dd>events of these cycles</dd></div>
           <div><dt><code>drive:rest</code></dt><dd>a field of the data, by its path</dd></div>
+        </dl>
+        <h2>Colours</h2>
+        <dl class="keys kinds">
+          ${FAMILIES.map((family) => html`<div><dt data-family=${family}>${NAMES[family]}</dt><dd>${MEANINGS[family]}</dd></div>`)}
         </dl>
         <h2>Your choices</h2>
         <p class="choices">

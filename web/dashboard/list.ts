@@ -1,5 +1,5 @@
 // The list of rows: only those in sight are in the document, whatever the number of items.
-import { element } from "./element.ts";
+import { element, setText } from "./element.ts";
 import type { Item } from "./held.ts";
 import { Row } from "./row.ts";
 
@@ -11,6 +11,8 @@ export interface ListEvents {
   /** The reader moved the list; `atEnd` if the newest row is in sight. */
   readonly onScroll: (atEnd: boolean) => void;
   readonly onOpen: (item: Item) => void;
+  /** What stands before the first row was pressed. */
+  readonly onLead: () => void;
 }
 
 export class List {
@@ -22,6 +24,10 @@ export class List {
   #rows: Row[] = [];
   #rowPx = 28;
   #heightPx = 0;
+  /** The height of what stands before the first row. */
+  #leadPx = 0;
+  readonly #lead = element("div", "lead");
+  readonly #leadButton = element("button", "link") as HTMLButtonElement;
   #items: readonly Item[] = [];
   #offset = 0;
 
@@ -29,6 +35,15 @@ export class List {
     this.#scroller = scroller;
     this.#events = events;
     this.#canvas.setAttribute("role", "presentation");
+    this.#leadButton.type = "button";
+    this.#leadButton.addEventListener("click", events.onLead);
+    const cell = element("span", "");
+    cell.setAttribute("role", "gridcell");
+    cell.append(this.#leadButton);
+    this.#lead.setAttribute("role", "row");
+    this.#lead.hidden = true;
+    this.#lead.append(cell);
+    this.#canvas.append(this.#lead);
     scroller.append(this.#canvas);
     scroller.addEventListener("scroll", () => events.onScroll(this.atEnd), { passive: true });
     scroller.addEventListener("click", (click) => this.#clicked(click));
@@ -38,12 +53,27 @@ export class List {
 
   /** Whether the newest row is in sight, or nearly. */
   get atEnd(): boolean {
-    return this.#scroller.scrollTop + this.#heightPx >= this.#items.length * this.#rowPx - this.#rowPx;
+    return this.#scroller.scrollTop + this.#heightPx >= this.#wholePx - this.#rowPx;
   }
 
   /** Whether there is more than fits. */
   get scrolls(): boolean {
-    return this.#items.length * this.#rowPx > this.#heightPx;
+    return this.#wholePx > this.#heightPx;
+  }
+
+  get #wholePx(): number {
+    return this.#leadPx + this.#items.length * this.#rowPx;
+  }
+
+  /** A line before the first row; none where the text is empty. */
+  setLead(text: string): void {
+    setText(this.#leadButton, text);
+    this.#lead.hidden = text === "";
+    const leadPx = text === "" ? 0 : this.#rowPx;
+    // What is read stays where it is.
+    const moved = leadPx - this.#leadPx;
+    this.#leadPx = leadPx;
+    if (moved !== 0 && this.#scroller.scrollTop > 0) this.#scroller.scrollTop += moved;
   }
 
   get rowsInSight(): number {
@@ -54,9 +84,9 @@ export class List {
   render(items: readonly Item[], { offset, follow }: { offset: number; follow: boolean }): void {
     this.#items = items;
     this.#offset = offset;
-    this.#canvas.style.height = `${items.length * this.#rowPx}px`;
+    this.#canvas.style.height = `${this.#wholePx}px`;
     this.#scroller.setAttribute("aria-rowcount", String(items.length));
-    if (follow) this.#scroller.scrollTop = items.length * this.#rowPx;
+    if (follow) this.#scroller.scrollTop = this.#wholePx;
     this.#renderRows();
   }
 
@@ -84,7 +114,7 @@ export class List {
   }
 
   #renderRows(): void {
-    const first = Math.max(0, Math.floor(this.#scroller.scrollTop / this.#rowPx) - OVERSCAN);
+    const first = Math.max(0, Math.floor((this.#scroller.scrollTop - this.#leadPx) / this.#rowPx) - OVERSCAN);
     const last = Math.min(this.#items.length, first + this.#rows.length);
     const unused = new Set(this.#rows);
     this.#scroller.removeAttribute("aria-activedescendant");
@@ -100,19 +130,21 @@ export class List {
   #renderRow(row: Row, item: Item, index: number): void {
     const selected = item === this.selected;
     row.root.hidden = false;
-    row.show(item, index, { topPx: index * this.#rowPx, selected });
+    row.show(item, index, { topPx: this.#leadPx + index * this.#rowPx, selected });
     if (selected) this.#scroller.setAttribute("aria-activedescendant", row.root.id);
   }
 
   #isInSight(index: number): boolean {
-    const below = index * this.#rowPx - this.#scroller.scrollTop;
+    const below = this.#leadPx + index * this.#rowPx - this.#scroller.scrollTop;
     return below >= -this.#rowPx && below < this.#heightPx;
   }
 
   #bringIntoSight(index: number): void {
-    const top = index * this.#rowPx;
+    const top = this.#leadPx + index * this.#rowPx;
     const { scrollTop } = this.#scroller;
-    if (top < scrollTop) this.#scroller.scrollTop = top;
+    // With the first row comes what stands before it.
+    if (index === 0) this.#scroller.scrollTop = 0;
+    else if (top < scrollTop) this.#scroller.scrollTop = top;
     else if (top + this.#rowPx > scrollTop + this.#heightPx) {
       this.#scroller.scrollTop = top + this.#rowPx - this.#heightPx;
     }
@@ -136,8 +168,9 @@ export class List {
     const count = Math.min(ROWS_MAX, this.rowsInSight + 2 * OVERSCAN + 1);
     if (count !== this.#rows.length) {
       this.#rows = Array.from({ length: count }, (_, i) => new Row(`row-${i}`));
-      this.#canvas.replaceChildren(...this.#rows.map((row) => row.root));
+      this.#canvas.replaceChildren(this.#lead, ...this.#rows.map((row) => row.root));
     }
+    if (this.#leadPx > 0) this.#leadPx = this.#rowPx;
     this.render(this.#items, { offset: this.#offset, follow: wasAtEnd });
     // What was clicked stays in sight when the detail pane takes room.
     if (wasInSight) this.#bringIntoSight(selected);

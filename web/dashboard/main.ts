@@ -1,13 +1,16 @@
 // The page: what arrives goes into the store at once; what is seen is written once a frame, and never while hidden.
-import { connect, type State } from "../client/client.ts";
-import type { Event } from "../client/wire.ts";
-import { goneSince } from "../mind/mind.ts";
+import { connect, type Connection, type State } from "../client/client.ts";
+import { patternsMatcher } from "../client/patterns.ts";
+import type { Cursor, Event } from "../client/wire.ts";
+import { cycleOf, goneSince } from "../mind/mind.ts";
+import { timeOf } from "../mind/values.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
 import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
-import { Detail } from "./detail.ts";
+import { Detail, fetchedItem } from "./detail.ts";
+import { download } from "./download.ts";
 import { byId, setText } from "./element.ts";
-import { familyOf } from "./family.ts";
+import { termFor } from "./filter.ts";
 import { Frames } from "./frames.ts";
 import { Health } from "./health.ts";
 import type { Item } from "./held.ts";
@@ -33,6 +36,8 @@ const GROWTH_MS = 100;
 const PAGE_ROWS = 10;
 const CATCHUP = 1_000;
 const HELD_EVENTS = 10_000;
+const RECALLS_MAX = 4;
+const RECALL_AGAIN_MS = 3_000;
 
 const bridge = new URL(".", document.baseURI);
 const preferences = readPreferences();
@@ -44,11 +49,12 @@ const frames = new Frames(draw);
 const announcer = new Announcer();
 const tabs = new Tabs();
 const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
-const stream = new Stream(live.held, { changed: schedule, onOpen: open });
+const stream = new Stream(live.held, { changed: schedule, onOpen: open, onOlder: () => void openOlder() });
 const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: togglePause });
 const panels = new Panels(live, {
-  onFilterCycle: ({ number }) => {
-    tools.replace(`cycle:${number}`);
+  onFilterCycle: ({ number, run }) => {
+    // Of its own run: numbers begin again with each.
+    tools.replace(run === "" ? `cycle:${number}` : `cycle:${number} ${termFor("by", `${run}:`)}`);
     tabs.show("stream");
   },
   onEvent: (id) => void openById(id),
@@ -65,9 +71,10 @@ const detail = new Detail(live.held, {
     open(item);
   },
   onTerm: (term) => tools.add(term),
-  onCycle: ({ cycle }) => {
+  findRelated: (event) => past.related(event),
+  onCycle: (event) => {
     close();
-    panels.pin(String(cycle));
+    panels.pin(cycleOf(shownStore.mind, event)?.key ?? event.id);
     tabs.show("cycle");
   },
 });
@@ -98,20 +105,50 @@ let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
 let hasRecalled = false;
+let recallsLeft = RECALLS_MAX;
 
-const connection = connect(bridge, {
-  token: () => token.read() ?? "",
-  catchup: CATCHUP,
-  onEvent: arrived,
-  onGap: (gap) => {
-    live.gap(gap);
-    schedule();
-  },
-  onState: entered,
-});
+/** Where the page stood before it went on with the newest; null where nothing was passed over. */
+let passedFrom: Cursor | null = null;
+let connection = connected();
+
+function connected(): Connection {
+  const own = connect(bridge, {
+    token: () => token.read() ?? "",
+    catchup: CATCHUP,
+    onEvent: arrived,
+    onGap: (gap) => {
+      live.gap(gap);
+      schedule();
+    },
+    onState: (next) => own === connection && entered(next),
+  });
+  return own;
+}
+
+/** More was missed than the page could hold: it goes on with the newest, and says what lies between. */
+function passOver(): void {
+  const left = connection;
+  passedFrom = left.cursor;
+  connection = connected();
+  left.close();
+}
+
+/** How many events it is behind the log as that was when it came. */
+function toGo(): number {
+  const n = connection.cursor?.n ?? null;
+  return state.name !== "live" || live.head === null || n === null ? 0 : Math.max(0, live.head - n);
+}
 
 function arrived(event: Event): void {
   const nowMs = Date.now();
+  if (passedFrom !== null) {
+    const { id, n } = passedFrom;
+    const lost = n === null || event.n === undefined ? 0 : event.n - n - 1;
+    // Of another log's ordinals no number can be made.
+    live.passOver({ after: id, before: event.id, lost: lost > 0 ? lost : null, reason: "passed" });
+    passedFrom = null;
+    hasRecalled = false;
+  }
   live.event(event, nowMs);
   if (event.type === "error" && live.lastEventMs === nowMs && !document.hidden) {
     const last = live.mind.errors.groups[0]?.last;
@@ -122,7 +159,13 @@ function arrived(event: Event): void {
 
 function entered(next: State): void {
   if (next.name === "live") {
+    const n = connection.cursor?.n ?? null;
+    // A bridge that has just begun says it by its second hello.
+    const isNews = state.name !== "live" || state.head === null;
+    if (isNews && next.head !== null && n !== null && next.head - n > HELD_EVENTS) return passOver();
     live.clockOffsetMs = next.clockOffsetMs;
+    live.head = next.head;
+    panels.setGranted(patternsMatcher(next.granted));
     if (next.redis !== null) health.forget();
   }
   if (next.name !== state.name) stateSinceMs = Date.now();
@@ -143,7 +186,7 @@ function draw(nowMs: number): void {
     schedule();
     return;
   }
-  stream.render();
+  stream.render(player.replay !== null || state.name === "live");
   tools.show({ shown: stream.view.items.length, held: shownStore.held, mode: player.replay?.status === "paused" ? "paused" : stream.view.mode });
   bar.showCounts(live, shownStore);
   bar.showCondition(present(nowMs));
@@ -157,7 +200,7 @@ function present(nowMs: number): Condition {
   if (replay !== null && state.name === "live") return replayCondition(replay, live.seen - liveSeen, player.speed);
   const gone = goneSince(mind);
   const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
-  return condition({ state, stateSinceMs, lastEventMs, unready: health.unready, gone: heard, nowMs });
+  return condition({ state, lastEventMs, unready: health.unready, gone: heard, toGo: toGo(), nowMs });
 }
 
 /** The time of the mind that is shown: it has stopped while a replay has. */
@@ -171,7 +214,7 @@ function tick(): void {
   if (state.name === "live" && state.redis === null && nowMs - (live.lastEventMs ?? stateSinceMs) > QUIET_MS) {
     health.check(nowMs);
   }
-  if (state.name === "live" && live.seen > 0 && !hasRecalled) void recallMind();
+  if (state.name === "live" && live.first !== null && !hasRecalled) void recallMind();
   const now = present(nowMs);
   bar.showCondition(now);
   bar.showRate(live, nowMs);
@@ -184,12 +227,15 @@ function tick(): void {
 /** A mood may be older than what a viewer is given when it comes. */
 async function recallMind(): Promise<void> {
   hasRecalled = true;
-  const first = live.held.findNext((item) => item.kind === "event", 0);
-  if (first?.kind !== "event") return;
+  const { first } = live;
+  if (first === null) return;
   try {
-    live.recall(await past.mindBefore(first.event));
+    const begin = await past.mindBefore(first);
+    if (first === live.first) live.recall(begin);
   } catch {
-    // It may not be read, or not just now: then it is known when it changes.
+    // It may not be read, or not just now, by a bridge that has just begun: else it is known when it changes.
+    recallsLeft -= 1;
+    if (recallsLeft > 0) setTimeout(() => (hasRecalled = false), RECALL_AGAIN_MS);
   }
   schedule();
 }
@@ -225,6 +271,14 @@ async function goToAddressedTime(): Promise<void> {
   if (Number.isNaN(atMs)) return;
   await scrubber.open();
   await player.goTo(atMs + 1, false);
+}
+
+/** The past where what is held ends. */
+async function openOlder(): Promise<void> {
+  const { edge } = stream;
+  if (edge === null) return;
+  await scrubber.open();
+  await player.goTo(timeOf(edge), false);
 }
 
 async function openPast(): Promise<void> {
@@ -272,7 +326,7 @@ async function openById(id: string): Promise<void> {
   setText(byId("notice"), "Looking for that event…");
   const event = await lookUp(bridge, id, () => token.read() ?? "");
   setText(byId("notice"), event === null ? `Event ${id} is not in the log any more.` : "");
-  if (event !== null) open({ kind: "event", event, family: familyOf(event.type), seq: -1 });
+  if (event !== null) open(fetchedItem(event));
 }
 
 /** Follows the address: `#event=ID`, `#cycle=ID`. */
@@ -342,8 +396,8 @@ const keys: Key[] = [
   { key: ".", does: "in the past: next event", action: () => player.step(1) },
   { key: "+", does: "in the past: zoom in", action: () => scrubber.zoom(1) },
   { key: "-", does: "in the past: zoom out", action: () => scrubber.zoom(-1) },
-  { key: "c", does: "copy the event as JSON", action: () => detail.copyJson() },
-  { key: "y", does: "copy a link to it", action: () => detail.copyLink() },
+  { key: "c", does: "copy the event as JSON", action: () => detail.copyJson(detail.item ?? stream.selected) },
+  { key: "y", does: "copy a link to it", action: () => detail.copyLink(detail.item ?? stream.selected) },
   { key: "?", does: "this help", action: () => help.open() },
 ];
 const help = new Help(keys, preferences, () => {
@@ -353,6 +407,7 @@ listenToKeys(keys, () => preferences.singleKeys);
 // On a narrow page an open event lies over every part.
 byId("tabs").addEventListener("click", close);
 byId("past").addEventListener("click", () => void openPast());
+byId("download").addEventListener("click", () => download(stream.view.items));
 byId("empty-clear").addEventListener("click", () => tools.clear());
 document.addEventListener("visibilitychange", () => !document.hidden && schedule());
 restWhileHidden({ rest: () => connection.close(), wake: () => connection.retry() });

@@ -6,6 +6,7 @@ import { setStyle } from "./set-style.ts";
 import type { Cycle, Decision, Verdict } from "../mind/cycle.ts";
 import type { Pain } from "../mind/feelings.ts";
 import { type Change, goneSince, lastDecided, type MindState } from "../mind/mind.ts";
+import { type May, notGranted } from "./granted.ts";
 import { linkTo } from "./links.ts";
 import { shown } from "./shown.ts";
 import { span } from "./time.ts";
@@ -16,10 +17,10 @@ const PAINS_SHOWN = 8;
 const CONTEXTS_SHOWN = 24;
 
 /** `nowMs` is on the mind's own clock: ages are counted on it. */
-export function mindPanel(state: MindState, nowMs: number): TemplateResult {
+export function mindPanel(state: MindState, nowMs: number, may: May): TemplateResult {
   return html`<h2 class="unseen">The mind</h2>
-    ${mood(state, nowMs)} ${focus(state, nowMs)} ${decided(state, nowMs)} ${pains(state.pains, nowMs)}
-    ${drives(state)} ${windowOf(state)}
+    ${mood(state, nowMs, may)} ${focus(state, nowMs, may)} ${decided(state, nowMs, may)} ${pains(state.pains, nowMs, may)}
+    ${drives(state, may)} ${windowOf(state, may)}
   `;
 }
 
@@ -30,21 +31,21 @@ function card(title: string, aside: unknown, body: unknown, name: string): Templ
   </section>`;
 }
 
-function nothingYet(what: string): TemplateResult {
-  return html`<p class="none">None told yet. It comes with <code>${what}</code>.</p>`;
+function nothingYet(type: string, may: May): TemplateResult {
+  return may(type) ? html`<p class="none">Not known yet: a mind tells it by <code>${type}</code>.</p>` : notGranted(type);
 }
 
 function age(atMs: number, nowMs: number): string {
   return `${span(nowMs - atMs)} ago`;
 }
 
-function mood(state: MindState, nowMs: number): TemplateResult {
+function mood(state: MindState, nowMs: number, may: May): TemplateResult {
   const last = state.moods.at(-1);
   const gone = goneSince(state);
   const before = state.moods.slice(-MOODS_SHOWN - 1, -1).reverse();
   const body =
     last === undefined
-      ? nothingYet("state.mood")
+      ? nothingYet("state.mood", may)
       : html`<p class="big" id="mood">${shown(last.now, 60)}${gone === null ? nothing : html` <small>when last heard of</small>`}</p>
           ${history(last, before, nowMs)}`;
   return card("Mood", last === undefined ? nothing : `for ${span(nowMs - last.atMs)}`, body, "mood");
@@ -60,17 +61,17 @@ function history(last: Change, before: readonly Change[], nowMs: number): Templa
   </ol>`;
 }
 
-function focus(state: MindState, nowMs: number): TemplateResult {
+function focus(state: MindState, nowMs: number, may: May): TemplateResult {
   const last = state.focuses.at(-1);
-  if (last === undefined) return card("Focus", nothing, nothingYet("state.focus"), "focus");
+  if (last === undefined) return card("Focus", nothing, nothingYet("state.focus", may), "focus");
   const before = last.old === "" ? nothing : html`<span class="was">before: ${shown(last.old, 60)}</span>`;
   const body = html`<p class="middle"><span id="focus">${shown(last.now, 80)}</span> ${before}</p>`;
   return card("Focus", `for ${span(nowMs - last.atMs)}`, body, "focus");
 }
 
-function decided(state: MindState, nowMs: number): TemplateResult {
+function decided(state: MindState, nowMs: number, may: May): TemplateResult {
   const cycle = lastDecided(state);
-  if (cycle === null) return card("Last decision", nothing, nothingYet("decision"), "decided");
+  if (cycle === null) return card("Last decision", nothing, nothingYet("decision", may), "decided");
   const { atMs, id } = cycle.decision as Decision;
   const aside = html`<a href=${linkTo({ kind: "cycle", id: cycle.key })}>cycle ${shown(String(cycle.number), 12)}</a>,
     <a href=${linkTo({ kind: "event", id })}>${age(atMs, nowMs)}</a>`;
@@ -104,11 +105,13 @@ function verdict({ agent, verdict: said, confidence, reasoning }: Verdict): Temp
   </li>`;
 }
 
-function pains(all: readonly Pain[], nowMs: number): TemplateResult {
+function pains(all: readonly Pain[], nowMs: number, may: May): TemplateResult {
   const hurting = all.filter(({ resolvedMs }) => resolvedMs === null).length;
   const aside = hurting === 0 ? nothing : `${hurting} now`;
   const body =
-    all.length === 0
+    all.length === 0 && !may("state.pain")
+      ? notGranted("state.pain")
+      : all.length === 0
       ? html`<p class="none">Nothing hurts, as far as was told.</p>`
       : html`<ul class="rows">${all.slice(0, PAINS_SHOWN).map((each) => pain(each, nowMs))}</ul>`;
   return card("Pain", aside, body, "pains");
@@ -125,17 +128,17 @@ function pain({ type, intensity, context, sinceMs, resolvedMs }: Pain, nowMs: nu
   </li>`;
 }
 
-function drives({ drives: all }: MindState): TemplateResult {
+function drives({ drives: all }: MindState, may: May): TemplateResult {
   const sorted = [...all].sort(([, one], [, other]) => (other.hunger ?? 0) - (one.hunger ?? 0));
   const rows = sorted.map(
     ([name, { hunger, satisfiedBy }]) => html`<li>
       <span class="name">${shown(name, 40)}</span>
       ${meter(hunger, "drive")}
       <span class="figure">${hunger === null ? "–" : hunger.toFixed(2)}</span>
-      ${satisfiedBy === "" ? nothing : html`<span class="note">stilled by ${shown(satisfiedBy, 80)}</span>`}
+      ${satisfiedBy === "" ? nothing : html`<span class="note">eased by ${shown(satisfiedBy, 80)}</span>`}
     </li>`,
   );
-  const body = rows.length === 0 ? nothingYet("state.drive") : html`<ul class="rows">${rows}</ul>`;
+  const body = rows.length === 0 ? nothingYet("state.drive", may) : html`<ul class="rows">${rows}</ul>`;
   return card("Drives", rows.length === 0 ? nothing : "hunger", body, "drives");
 }
 
@@ -145,9 +148,9 @@ function meter(value: number | null, kind: string): TemplateResult {
   return html`<span class="meter ${kind}" aria-hidden="true"><span style=${setStyle({ width: `${(share * 100).toFixed(1)}%` })}></span></span>`;
 }
 
-function windowOf({ window }: MindState): TemplateResult {
+function windowOf({ window }: MindState, may: May): TemplateResult {
   const { current, entered, left, atMs } = window;
-  if (atMs === null) return card("Window", nothing, nothingYet("window.update"), "window");
+  if (atMs === null) return card("Window", nothing, nothingYet("window.update", may), "window");
   const chips = current.slice(0, CONTEXTS_SHOWN).map((key) => context(key, entered.includes(key) ? "entered" : "", window.known));
   const gone = left.slice(0, CONTEXTS_SHOWN).map((key) => context(key, "left", window.known));
   const more = current.length - CONTEXTS_SHOWN;

@@ -7,6 +7,7 @@ import { BAR, chartLabel, HEIGHT, stacks } from "./chart.ts";
 import { type CyclePanelEvents, cyclePanel } from "./cycle-panel.ts";
 import { byId } from "./element.ts";
 import { errorsPanel } from "./errors-panel.ts";
+import { NAMES } from "./family.ts";
 import { mindPanel } from "./mind-panel.ts";
 import type { Store } from "./store.ts";
 import { SECONDS, sum } from "./throughput.ts";
@@ -34,6 +35,7 @@ export class Panels {
   #shownMs = 0;
   #shownEvents = -1;
   #chartSecond = 0;
+  #may: (type: string) => boolean = () => true;
 
   constructor(store: Store, events: PanelEvents) {
     this.#store = store;
@@ -45,6 +47,12 @@ export class Panels {
       onFilter: events.onFilterCycle,
       onEvent: events.onEvent,
     };
+  }
+
+  /** What the token allows. */
+  setGranted(may: (type: string) => boolean): void {
+    this.#may = may;
+    this.#shownMs = 0;
   }
 
   /** Shows another store: the past, or the present again. */
@@ -82,9 +90,9 @@ export class Panels {
     this.#shownMs = nowMs;
     this.#shownEvents = this.#store.mind.events;
     const { mind } = this.#store;
-    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, isSought: this.#fetched?.isSought === true, nowMs: mindMs }, this.#on), byId("cycle-body"));
-    render(errorsPanel(mind.errors, mindMs, this.#on), byId("errors-body"));
-    render(mindPanel(mind, mindMs), byId("mind-body"));
+    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, isSought: this.#fetched?.isSought === true, nowMs: mindMs, may: this.#may }, this.#on), byId("cycle-body"));
+    render(errorsPanel(mind.errors, mindMs, this.#may, this.#on), byId("errors-body"));
+    render(mindPanel(mind, mindMs, this.#may), byId("mind-body"));
     return true;
   }
 
@@ -96,9 +104,9 @@ export class Panels {
     const most = Math.max(0, ...columns.map(sum));
     render(
       html`<svg viewBox="0 0 ${SECONDS * BAR} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${chartLabel(columns)}>
-          ${stacks(columns).map(({ family, path }) => svg`<path data-family=${family} d=${path} />`)}
+          ${stacks(columns).map(({ family, path }) => svg`<path data-family=${family} d=${path}><title>${NAMES[family]}</title></path>`)}
         </svg>
-        <span class="most">${most === 0 ? nothing : `${most.toLocaleString("en")}/s at most`}</span>`,
+        <span class="most">${most === 0 ? nothing : `peak ${most.toLocaleString("en")}/s`}</span>`,
       byId("chart"),
     );
   }

@@ -1,9 +1,10 @@
 // The log's past, as `GET /history` gives it: the same whether it lies in memory, in the stream or in PostgreSQL.
 import type { Event } from "../client/wire.ts";
-import type { Cycle } from "../mind/cycle.ts";
+import { type Cycle, runOf } from "../mind/cycle.ts";
 import { findCycle, type MindState, NO_MIND, step } from "../mind/mind.ts";
 import { RECALLED, recall } from "../mind/recall.ts";
 import type { Bucket, Span } from "../time/minimap.ts";
+import { idBefore } from "./links.ts";
 
 const PAGE_EVENTS = 1_000;
 
@@ -18,6 +19,12 @@ export interface PastPage {
   readonly events: readonly Event[];
   /** Where the next page begins; null behind the last. */
   readonly next: string | null;
+}
+
+export interface RelatedEvents {
+  readonly before: Event | null;
+  readonly after: Event | null;
+  readonly cycle: readonly Event[];
 }
 
 interface CycleAnswer {
@@ -75,15 +82,48 @@ export class Past {
     return this.#page({ since: new Date(atMs).toISOString(), ...(next === null ? {} : { cursor: next }) });
   }
 
-  /** A cycle by the id of its `cycle.start`, or the newest of a number; null where the log has none. */
+  /** A cycle by the id of its `cycle.start` or of any of its events, or the newest of a number; null where there is none. */
   async cycle(name: string): Promise<Cycle | null> {
     try {
-      const path = name.includes("-") ? `cycles/${name}` : "cycles";
-      const { start, events } = (await this.#ask(path.endsWith("s") ? { cycle: name } : {}, path)) as CycleAnswer;
-      return findCycle(events.reduce(step, NO_MIND), start.id);
+      if (!name.includes("-")) return await this.#cycle("cycles", { cycle: name });
+      return await this.#cycle(`cycles/${name}`).catch(() => this.#cycleOf(name));
     } catch {
       return null;
     }
+  }
+
+  async #cycle(path: string, query: Readonly<Record<string, string>> = {}): Promise<Cycle | null> {
+    const { start, events } = (await this.#ask(query, path)) as CycleAnswer;
+    return findCycle(events.reduce(step, NO_MIND), start.id);
+  }
+
+  /** The cycle that an event lies in: the last of its number that its own run began before it. */
+  async #cycleOf(id: string): Promise<Cycle | null> {
+    const event = (await this.#page({ since: idBefore(id), limit: "1" })).events[0];
+    const start = event?.id === id ? await this.#startOf(event) : null;
+    return start === null ? null : this.#cycle(`cycles/${start.id}`);
+  }
+
+  async #startOf(event: Event): Promise<Event | null> {
+    if (event.cycle === 0) return null;
+    const { events } = await this.#page({ types: "cycle.start", until: event.id, order: "desc" });
+    return events.find((each) => each.cycle === event.cycle && runOf(each) === runOf(event)) ?? null;
+  }
+
+  /** The events of its cycle, and those of its type before and after it. */
+  async related(event: Event): Promise<RelatedEvents> {
+    const { type: types, id } = event;
+    const [before, after, start] = await Promise.all([
+      this.#page({ types, until: id, order: "desc", limit: "2" }),
+      this.#page({ types, since: id, limit: "1" }),
+      this.#startOf(event),
+    ]);
+    const cycle = start === null ? [] : ((await this.#ask({}, `cycles/${start.id}`)) as CycleAnswer).events;
+    return {
+      before: before.events.find((each) => each.id !== id) ?? null,
+      after: after.events[0] ?? null,
+      cycle: cycle.filter((each) => runOf(each) === runOf(event)),
+    };
   }
 
   async #page(query: Readonly<Record<string, string>>): Promise<PastPage> {

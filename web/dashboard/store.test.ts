@@ -14,7 +14,7 @@ import { Store } from "./store.ts";
 import { Throughput } from "./throughput.ts";
 
 const NOW = 1_800_000_000_000;
-const LIVE: State = { name: "live", redis: "up", clockOffsetMs: 0 };
+const LIVE: State = { name: "live", redis: "up", clockOffsetMs: 0, granted: [], head: null };
 
 function event(type: string, atMs: number, rest: Partial<Event> = {}): Event {
   return { type, ts: new Date(atMs).toISOString(), cycle: 42, day: 1551, data: {}, id: `${atMs}-0`, ...rest };
@@ -22,7 +22,7 @@ function event(type: string, atMs: number, rest: Partial<Event> = {}): Event {
 
 function words(facts: Partial<Facts>): string {
   const { kind, word } = condition({
-    state: LIVE, stateSinceMs: NOW, lastEventMs: NOW, unready: null, gone: null, nowMs: NOW, ...facts,
+    state: LIVE, lastEventMs: NOW, unready: null, gone: null, toGo: 0, nowMs: NOW, ...facts,
   });
   return `${kind}: ${word}`;
 }
@@ -49,15 +49,45 @@ test("the bridge's own word counts for more than what /readyz said once", () => 
   assert.equal(words({ unready: "redis: gone" }), "live: live");
 });
 
-test("a log without events is quiet ten seconds after connecting", () => {
-  assert.equal(words({ lastEventMs: null, stateSinceMs: NOW - 9_000 }), "live: live");
-  assert.equal(words({ lastEventMs: null, stateSinceMs: NOW - 11_000 }), "quiet: mind quiet");
+test("a log in which nothing was ever said is neither live nor quiet", () => {
+  assert.equal(words({ lastEventMs: null }), "empty: no event yet");
+  assert.equal(words({ lastEventMs: null, state: { ...LIVE, redis: "down" } }), "redis-down: Redis down");
+});
+
+test("while it catches up, what was minutes ago is not told as if it were now", () => {
+  const gone = { atMs: NOW, why: "SIGTERM" };
+
+  assert.equal(words({ toGo: 1 }), "catching-up: catching up");
+  assert.equal(words({ toGo: 12_345, lastEventMs: NOW - 60_000, gone }), "catching-up: catching up");
+  assert.equal(words({ toGo: 1, state: { ...LIVE, redis: "down" } }), "redis-down: Redis down");
+});
+
+test("lag is that of what came after the page, not of what it caught up with", () => {
+  const store = new Store();
+  store.head = 7;
+  store.event(event("before", NOW - 2_000, { n: 7 }), NOW);
+  assert.equal(store.lagMs, null);
+
+  store.event(event("after", NOW - 20, { n: 8 }), NOW);
+  assert.equal(store.lagMs, 20);
+});
+
+test("what is passed over is a row, and the mind is lived anew from behind it", () => {
+  const store = new Store();
+  store.event(event("state.mood", NOW, { data: { new: "old" } }), NOW);
+  store.passOver({ after: "1-0", before: "9-0", lost: 12_000, reason: "passed" });
+  const next = event("state.focus", NOW, { id: "9-0", data: { new: "it" } });
+  store.event(next, NOW);
+
+  assert.deepEqual([store.first, store.mind.moods.length, store.gaps, store.held.length], [next, 0, 0, 3]);
+  store.recall({ ...store.mind, focuses: [], moods: [{ old: "", now: "calm", atMs: 0, id: "" }] });
+  assert.deepEqual([store.mind.moods.length, store.mind.focuses.length], [1, 1]);
 });
 
 test("waiting counts down in whole seconds", () => {
   const state: State = { name: "waiting", until: NOW + 2_100, attempt: 2, code: "dropped", reason: "" };
 
-  const { detail } = condition({ state, stateSinceMs: 0, lastEventMs: null, unready: null, gone: null, nowMs: NOW });
+  const { detail } = condition({ state, lastEventMs: null, unready: null, gone: null, toGo: 0, nowMs: NOW });
   assert.equal(detail, "retrying in 3 s");
 });
 
@@ -110,7 +140,7 @@ test("a second of one event is seen beside one of a thousand, and families stand
     { family: "sense", path: "M3 40v-1.5h2.25v1.5zM6 40v-20h2.25v20z" },
     { family: "wave", path: "M6 20v-20h2.25v20z" },
   ]);
-  assert.match(chartLabel(columns), /1001 events, at most 1000/);
+  assert.match(chartLabel(columns), /1001 events, 1000 in the busiest second/);
 });
 
 test("the delay of live events is measured by the bridge's clock, and that of the past is not", () => {
@@ -133,7 +163,7 @@ test("gaps are told in words", () => {
 
 test("JSON is cut into coloured pieces without a character lost, and hostile ones are shown", () => {
   const value = { "a\u202e": [1.5e-7, -3, true, null, 'q"\\', "true", "\u001b[31m\u009b"], "": {} };
-  const pieces = jsonPieces(value);
+  const { pieces } = jsonPieces(value);
 
   const text = pieces.map((piece) => piece.text).join("");
   assert.equal(text, JSON.stringify(value, null, 2).replace("\u202e", "\\u202e").replace("\u009b", "\\x9b"));

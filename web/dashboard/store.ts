@@ -26,26 +26,37 @@ export class Store {
   lastEventMs: number | null = null;
   /** From an event's `ts` to its arrival here; null before the first live one. */
   lagMs: number | null = null;
+  /** The `n` of the log's newest event when this page came: what lies up to there is caught up with. Null if not known. */
+  head: number | null = null;
   /** How far the bridge's clock is ahead of this machine's. */
   clockOffsetMs = 0;
+  /** The seq from which on nothing was passed over. */
+  #begin = 0;
 
   event(event: Event, nowMs: number): void {
     const atMs = this.#happenedMs(event, nowMs);
     this.seen += 1;
     this.errors += event.type === "error" ? 1 : 0;
     this.lastEventMs = Math.max(this.lastEventMs ?? 0, atMs);
-    if (atMs === nowMs) this.#measureLag(event, nowMs);
+    if (atMs === nowMs && !this.#isCaughtUpWith(event)) this.#measureLag(event, nowMs);
     this.throughput.add(familyOf(event.type), atMs, nowMs);
     this.held.addEvent(event);
     this.mind = step(this.mind, event);
     this.#follow(event);
   }
 
+  /** The first event since when all was seen; null where that is no longer held. */
+  get first(): Event | null {
+    if (this.held.start > this.#begin) return null;
+    const item = this.held.findNext(({ kind }) => kind === "event", this.#begin);
+    return item?.kind === "event" ? item.event : null;
+  }
+
   /** What the mind was before the first event: it is lived anew from there, while all that came is still held. */
   recall(begin: MindState): void {
-    if (this.held.start > 0) return;
+    if (this.first === null) return;
     this.mind = begin;
-    for (const item of this.held.from(0)) if (item.kind === "event") this.mind = step(this.mind, item.event);
+    for (const item of this.held.from(this.#begin)) if (item.kind === "event") this.mind = step(this.mind, item.event);
   }
 
   /** A store of the past: these events, and the mind after them. */
@@ -62,7 +73,16 @@ export class Store {
     this.#follow(event);
   }
 
+  /** Too much was missed to be lived through: what follows is the newest, and a row tells what lies between. */
+  passOver(gap: Gap): void {
+    this.held.addGap(gap);
+    this.#begin = this.held.end;
+    this.mind = NO_MIND;
+  }
+
   gap(gap: Gap): void {
+    // Another log counts from another beginning.
+    if (gap.reason === "reset" || gap.reason === "rewound") this.head = null;
     this.gaps += 1;
     this.lost += typeof gap.lost === "number" ? gap.lost : 0;
     this.held.addGap(gap);
@@ -74,6 +94,10 @@ export class Store {
       this.cycle = event.cycle;
       this.day = event.day;
     }
+  }
+
+  #isCaughtUpWith({ n }: Event): boolean {
+    return this.head !== null && n !== undefined && n <= this.head;
   }
 
   #measureLag(event: Event, nowMs: number): void {

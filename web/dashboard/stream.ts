@@ -1,4 +1,5 @@
 // The stream: the view, the list that shows it, what floats above it, and how the reader moves through it.
+import type { Event } from "../client/wire.ts";
 import { byId, setText } from "./element.ts";
 import type { Matches } from "./filter.ts";
 import type { Held, Item } from "./held.ts";
@@ -14,7 +15,7 @@ export class Stream {
   readonly #changed: () => void;
 
   /** `changed` is called when the reader changed something that is to be rendered, `onOpen` when a row is opened. */
-  constructor(held: Held, { changed, onOpen }: { changed: () => void; onOpen: (item: Item) => void }) {
+  constructor(held: Held, { changed, onOpen, onOlder }: { changed: () => void; onOpen: (item: Item) => void; onOlder: () => void }) {
     this.view = new View(held);
     this.#held = held;
     this.#changed = changed;
@@ -26,6 +27,7 @@ export class Stream {
         this.#leave();
         onOpen(item);
       },
+      onLead: onOlder,
     });
     // Before the scroll event of it, which a list that follows every frame would undo.
     scroller.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
@@ -46,6 +48,7 @@ export class Stream {
   /** Selects an item and brings it into sight, if the list shows it. */
   select(item: Item): void {
     this.#leave();
+    this.#focus();
     this.#list.select(item);
     this.#changed();
   }
@@ -63,6 +66,7 @@ export class Stream {
   }
 
   follow(): void {
+    this.#focus();
     this.view.follow();
     this.#changed();
   }
@@ -70,29 +74,45 @@ export class Stream {
   /** Moves the selection by rows; what is selected then. */
   move(rows: number): Item | null {
     if (rows < 0) this.#leave();
+    this.#focus();
     const item = this.#list.move(rows);
     this.#changed();
     return item;
   }
 
-  render(): void {
+  /** The oldest event that is held, where the log has older ones; null where it has none. */
+  get edge(): Event | null {
+    const first = this.#held.findNext(({ kind }) => kind === "event", 0);
+    if (first?.kind !== "event") return null;
+    return this.#held.start > 0 || (first.event.n ?? 1) > 1 ? first.event : null;
+  }
+
+  /** `isConnected` says whether what is not there would have been told. */
+  render(isConnected: boolean): void {
     this.view.sync();
+    this.#list.setLead(this.edge === null ? "" : leadText(this.#held));
     const { items, offset, mode, fresh } = this.view;
     this.#list.render(items, { offset, follow: mode === "following" });
     this.#fresh.hidden = mode === "following" || fresh === 0;
-    if (!this.#fresh.hidden) setText(this.#fresh, `${fresh.toLocaleString("en")} new ↓`);
-    this.#renderEmpty(items);
+    if (!this.#fresh.hidden) setText(this.#fresh, freshText(fresh, this.#held.length));
+    this.#renderEmpty(items, isConnected);
   }
 
-  #renderEmpty(items: readonly Item[]): void {
+  #renderEmpty(items: readonly Item[], isConnected: boolean): void {
     this.#empty.hidden = items.length > 0;
     if (this.#empty.hidden) return;
     const held = this.#held.length;
     const waiting = held === 0;
-    setText(byId("empty-title"), waiting ? "Waiting for the first event" : `0 of ${held.toLocaleString("en")} match`);
-    byId("empty-hint").hidden = !waiting;
-    byId("empty-code").hidden = !waiting;
+    const nothing = isConnected ? "Waiting for the first event" : "Not connected: nothing can be shown";
+    setText(byId("empty-title"), waiting ? nothing : `0 of ${held.toLocaleString("en")} match`);
+    byId("empty-hint").hidden = !waiting || !isConnected;
+    byId("empty-code").hidden = !waiting || !isConnected;
     byId("empty-clear").hidden = waiting;
+  }
+
+  /** Keys act on the list from here on, and not on what was pressed before. */
+  #focus(): void {
+    byId("list").focus({ preventScroll: true });
   }
 
   #scrolled(atEnd: boolean): void {
@@ -112,4 +132,18 @@ export class Stream {
     this.view.freeze("away");
     this.#changed();
   }
+}
+
+function freshText(fresh: number, held: number): string {
+  // No more than are held can be shown.
+  const those = fresh <= held ? "" : `the last ${held.toLocaleString("en")} of `;
+  return `${those}${fresh.toLocaleString("en")} new ↓`;
+}
+
+/** Where what is held ends, and what lies before it. */
+function leadText(held: Held): string {
+  const newest = held.findLast(({ kind }) => kind === "event");
+  const n = newest?.kind === "event" ? newest.event.n : undefined;
+  const last = `The last ${held.length.toLocaleString("en")}`;
+  return `${n === undefined ? last : `${last} of ${n.toLocaleString("en")}`}; older: Past`;
 }

@@ -78,6 +78,31 @@ test("what waits is counted through the filter", () => {
   assert.equal(view.fresh, 3);
 });
 
+test("another filter on a frozen view shows nothing of what came since", () => {
+  const held = filled(4, ["a", "b"]);
+  const view = new View(held);
+  view.freeze("paused");
+  add(held, 4, ["a", "b"]);
+  view.setFilter(parseFilter("b"));
+
+  assert.deepEqual([seqs(view), view.fresh], [[1, 3], 2]);
+  view.follow();
+  assert.deepEqual([seqs(view), view.fresh], [[1, 3, 5, 7], 0]);
+});
+
+test("what is held is bounded in bytes, too, whatever stands in it", () => {
+  const held = new Held(MAX, 4_000);
+  for (const text of ["x".repeat(1_000), "дождь".repeat(100), { deep: ["x".repeat(1_000)] }]) {
+    for (let i = 0; i < 9; i += 1) held.addEvent({ type: "a", ts: "", cycle: 0, day: 0, data: { text }, id: "1-0" });
+    assert.ok(held.length >= 2 && held.length <= 3, String(held.length));
+  }
+  held.addEvent({ type: "a", ts: "", cycle: 0, day: 0, data: { text: "x".repeat(9_000) }, id: "1-0" });
+
+  assert.equal(held.length, 1);
+  assert.equal(held.counts.get("other"), 1);
+  assert.equal([...held.from(0)].length, 1);
+});
+
 test("extending takes in what waits and tells how many rows went away before", () => {
   const held = filled(8);
   const view = new View(held);

@@ -3,7 +3,7 @@
 // Rules:
 // 1. Following, the view takes in what arrives and lets go of what is no longer held.
 // 2. Away (scrolled up) or paused, it stays exactly as it is, so that nothing moves under the reader's eyes;
-//    what arrives is counted in `fresh`.
+//    what arrives is counted in `fresh`, and another filter looks no further than where it ends.
 // 3. Gaps pass every filter: what is missing concerns every reader.
 import type { Matches } from "./filter.ts";
 import type { Held, Item } from "./held.ts";
@@ -19,6 +19,8 @@ export class View {
   mode: Mode = "following";
   #matches: Matches = () => true;
   #next = 0;
+  /** Where the view ends while it is frozen. */
+  #frozenAt = 0;
   #held: Held;
 
   constructor(held: Held) {
@@ -46,6 +48,11 @@ export class View {
   setFilter(matches: Matches): void {
     this.#matches = matches;
     this.#rebuild();
+    if (this.mode === "following") return;
+    // Another filter looks at what stood there, not at what came since.
+    const isFresh = ({ seq }: Item): boolean => seq >= this.#frozenAt;
+    this.fresh = this.items.filter(isFresh).length;
+    this.items = this.items.filter((item) => !isFresh(item));
   }
 
   follow(): void {
@@ -55,6 +62,7 @@ export class View {
 
   freeze(mode: "away" | "paused"): void {
     this.sync();
+    if (this.mode === "following") this.#frozenAt = this.#held.end;
     this.mode = mode;
   }
 
@@ -62,6 +70,7 @@ export class View {
   extend(): number {
     const before = this.items;
     this.#rebuild();
+    this.#frozenAt = this.#held.end;
     const kept = before.findIndex((item) => item.seq >= this.#held.start);
     return kept < 0 ? before.length : kept;
   }

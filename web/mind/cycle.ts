@@ -41,6 +41,8 @@ export interface Failure {
   readonly atMs: number;
   readonly id: string;
   readonly cycle: number;
+  /** The key of its cycle, since numbers begin again with every run; empty outside of all cycles. */
+  readonly cycleKey: string;
 }
 
 export interface Cycle {
@@ -145,7 +147,7 @@ function withFacts(cycle: Cycle, event: Event, atMs: number): Cycle {
     case "error":
       return {
         ...cycle,
-        failures: newest([...cycle.failures, failureOf(event)], FAILURES_MAX),
+        failures: newest([...cycle.failures, failureOf(event, cycle.key)], FAILURES_MAX),
         failureCount: cycle.failureCount + 1,
       };
     default:
@@ -174,7 +176,7 @@ function verdictOf({ data, id }: Event): Verdict {
   };
 }
 
-export function failureOf(event: Event): Failure {
+export function failureOf(event: Event, cycleKey: string): Failure {
   return {
     source: textOf(event.data["source"], 120),
     message: textOf(event.data["message"]),
@@ -182,5 +184,6 @@ export function failureOf(event: Event): Failure {
     atMs: timeOf(event),
     id: event.id,
     cycle: event.cycle,
+    cycleKey,
   };
 }

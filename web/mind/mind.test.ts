@@ -86,6 +86,23 @@ test("a cycle whose beginning was not seen says so, and what follows is in it", 
   assert.deepEqual([cycle.whole, cycle.events, cycle.bars.length], [false, 2, 2]);
 });
 
+test("where no cycle.start may be seen, cycles are told apart by their run, and one is over when its run has moved on", () => {
+  const of = (run: string, cycle: number, at: number): Event => ({ ...event("sense.all", at), cycle, by: `${run}:${at}` });
+  const state = fold([of("a", 3, 1), of("b", 3, 2), of("a", 3, 3), of("a", 4, 5), of("c", 3, 6)]);
+
+  assert.deepEqual(
+    state.cycles.map(({ run, number, events, outcome, toMs }) => [run, number, events, outcome, toMs]),
+    [["a", 3, 2, "ended", 3000], ["b", 3, 1, "running", null], ["a", 4, 1, "running", null], ["c", 3, 1, "running", null]],
+  );
+});
+
+test("an error names the cycle of its own run", () => {
+  const first = live(["cycle.start", "error", "cycle.end"]);
+  const again = live(["cycle.start", "sense.all"]).map((each, i) => ({ ...each, id: `${9000 + i}-0`, by: `other:${i + 1}` }));
+
+  assert.equal(fold([...first, ...again]).errors.groups[0]?.last.cycleKey, first[0]?.id);
+});
+
 test("a number means its newest cycle, a key the one and only", () => {
   const again = (at: number): Event => ({ ...event("cycle.start", at), cycle: 7 });
   const state = fold([again(1), again(2)]);

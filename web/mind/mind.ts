@@ -95,14 +95,20 @@ export function findCycle(state: MindState, name: string): Cycle | null {
   return state.cycles.findLast(({ key, number }) => key === name || String(number) === name) ?? null;
 }
 
+/** The cycle that an event belongs to; null outside of all, and where it is not known any more. */
+export function cycleOf({ cycles }: MindState, event: Event): Cycle | null {
+  return event.cycle === 0 ? null : (cycles[placeOf(cycles, event)] ?? null);
+}
+
 function withCycle(state: MindState, event: Event): MindState {
   if (event.type === "cycle.start") return { ...state, cycles: begun(state.cycles, event) };
   // 0 is outside of all cycles; what broadcast itself says belongs to none.
   if (event.cycle === 0 || event.type.startsWith("broadcast.")) return state;
   const index = placeOf(state.cycles, event);
   const known = state.cycles[index];
-  if (known === undefined) return { ...state, cycles: newest([...state.cycles, beginCycle(event)], CYCLES_MAX) };
-  return { ...state, cycles: state.cycles.with(index, stepCycle(known, event)) };
+  const cycles = movedOn(state.cycles, event);
+  if (known === undefined) return { ...state, cycles: newest([...cycles, beginCycle(event)], CYCLES_MAX) };
+  return { ...state, cycles: cycles.with(index, stepCycle(known, event)) };
 }
 
 function begun(cycles: readonly Cycle[], event: Event): readonly Cycle[] {
@@ -112,12 +118,25 @@ function begun(cycles: readonly Cycle[], event: Event): readonly Cycle[] {
   return newest([...others, beginCycle(event)], CYCLES_MAX);
 }
 
-/** Whose event it is: of the cycles with its number the newest of its own run, or of any that runs; -1 if of none. */
+/** A run that speaks of a later cycle has left the one before, though neither its beginning nor its end was told. */
+function movedOn(cycles: readonly Cycle[], event: Event): readonly Cycle[] {
+  const run = runOf(event);
+  const isLeft = (cycle: Cycle): boolean =>
+    cycle.run === run && cycle.number < event.cycle && !cycle.whole && cycle.outcome === "running";
+  if (!cycles.some(isLeft)) return cycles;
+  return cycles.map((cycle) => (isLeft(cycle) ? endCycle(cycle, cycle.lastMs, "ended") : cycle));
+}
+
+/**
+ * Whose event it is: of the cycles with its number the newest of its own run, or the one that a run was seen to begin
+ * and has not ended, since a mind may speak by several processes; -1 if of none.
+ */
 function placeOf(cycles: readonly Cycle[], event: Event): number {
   const run = runOf(event);
   const own = cycles.findLastIndex((cycle) => cycle.number === event.cycle && cycle.run === run);
   if (own >= 0) return own;
-  return cycles.findLastIndex((cycle) => cycle.number === event.cycle && cycle.outcome === "running");
+  const isShared = (cycle: Cycle): boolean => cycle.number === event.cycle && cycle.whole && cycle.outcome === "running";
+  return cycles.findLastIndex(isShared);
 }
 
 function withFeeling(state: MindState, event: Event, atMs: number): MindState {
@@ -136,7 +155,7 @@ function withFeeling(state: MindState, event: Event, atMs: number): MindState {
     case "window.update":
       return { ...state, window: withWindow(state.window, event) };
     case "error":
-      return { ...state, errors: withFailure(state.errors, failureOf(event)) };
+      return { ...state, errors: withFailure(state.errors, failureOf(event, cycleOf(state, event)?.key ?? "")) };
     case "daemon.start":
       return { ...state, daemon: { running: true, atMs, why: textOf(data["mode"], 200), run: runOf(event) } };
     case "daemon.stop":

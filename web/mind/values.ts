@@ -6,7 +6,12 @@ const CHARS_MAX = 2_000;
 export function textOf(value: unknown, charsMax: number = CHARS_MAX): string {
   if (value === null || value === undefined) return "";
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  return text.length <= charsMax ? text : `${text.slice(0, charsMax - 1)}…`;
+  return text.length <= charsMax ? text : `${ownCopy(text.slice(0, charsMax - 1))}…`;
+}
+
+/** Cut off a long text, a short one would keep all of it in memory: engines only point into it. */
+function ownCopy(text: string): string {
+  return ` ${text}`.slice(1);
 }
 
 /** A finite number, also where it is written as a text; else null. */

@@ -1,9 +1,10 @@
 // The mind on a page of this site: bridge and site have one origin, since nginx serves both.
 const main = document.getElementById("mind");
 const mind = new URL(main.dataset.url, location.href);
-const { connect } = await import(new URL("client.js", mind));
-
 const SENSES_MAX = 8;
+const RETRY_MS = 2000;
+
+const connect = await loaded();
 
 const connection = connect(mind, {
   // Asked anew on every connection, so that the pass is never an old one. Never in an address: those are kept in logs.
@@ -13,7 +14,7 @@ const connection = connect(mind, {
     return (await answer.json()).token;
   },
   catchup: 200,
-  onState: ({ name }) => show("state", name),
+  onState: (state) => show("state", sentence(state)),
   onEvent: ({ cycle }) => cycle && show("cycle", cycle),
 });
 connection.on("state.mood", ({ data }) => show("mood", data.new));
@@ -25,6 +26,35 @@ connection.on("sense.project", ({ data }) => {
   list.prepend(line);
   while (list.children.length > SENSES_MAX) list.lastChild.remove();
 });
+
+/** The client comes from the bridge, too: while that is down there is none. */
+async function loaded() {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      // A browser may keep what failed under one address.
+      return (await import(new URL(`client.js?attempt=${attempt}`, mind))).connect;
+    } catch {
+      show("state", "The bridge cannot be reached. Trying again…");
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+    }
+  }
+}
+
+/** How it stands with the connection; what the mind does is another matter. */
+function sentence(state) {
+  switch (state.name) {
+    case "live":
+      return state.redis === "down" ? "The bridge runs, but cannot read what the mind says." : "You see the mind live.";
+    case "waiting":
+      return state.code === "unreachable" || state.code === "dropped"
+        ? "The bridge cannot be reached. Trying again…"
+        : `Not connected: ${state.reason}. Trying again…`;
+    case "ended":
+      return `Not connected: ${state.reason}.`;
+    default:
+      return "Connecting…";
+  }
+}
 
 function show(id, value) {
   document.getElementById(id).textContent = String(value ?? "–");

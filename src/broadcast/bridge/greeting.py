@@ -115,8 +115,10 @@ def hello(cursor: Cursor, position: Position | None) -> dict[str, Any]:
         "epoch": epoch,
         "id": None if position is None else str(position.id),
         "n": None if position is None else position.n,
+        "head": None if position is None else head.n,
         "server_time": timestamp(cursor.fanout.now_ns()),
         "types": list(cursor.wanted.patterns),
+        "granted": list(cursor.grant.filter.patterns),
     }
 
 
