@@ -14,7 +14,6 @@ import type { Item } from "./held.ts";
 import { Help } from "./help.ts";
 import { type Key, listenToKeys } from "./keys.ts";
 import { linkTo, parseLink } from "./links.ts";
-import { lookUp } from "./lookup.ts";
 import { Panels } from "./panels.ts";
 import { Past } from "./past.ts";
 import { Player } from "./player.ts";
@@ -52,7 +51,7 @@ const panels = new Panels(live, {
     tabs.show("stream");
   },
   onEvent: (id) => void openById(id),
-  findCycle: (name) => past.cycle(name),
+  findCycle: (name, how) => past.insist(() => past.cycle(name), how),
   onPinned: (key) => {
     point(key === null ? "" : linkTo({ kind: "cycle", id: key }));
     schedule();
@@ -87,7 +86,11 @@ const player = new Player(past, {
     schedule();
   },
   onEnd: toLive,
-  onProblem: (message) => scrubber.problem(message),
+  onSay: (sentence) => scrubber.say(sentence),
+  newest: () => {
+    const last = live.held.findLast((item) => item.kind === "event");
+    return last?.kind === "event" ? last.event.id : null;
+  },
 });
 const scrubber = new Scrubber(past, player, toLive);
 
@@ -98,6 +101,8 @@ let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
 let hasRecalled = false;
+/** Which event is looked for: what somebody has asked for since is another. */
+let sought = {};
 
 const connection = connect(bridge, {
   token: () => token.read() ?? "",
@@ -124,6 +129,7 @@ function entered(next: State): void {
   if (next.name === "live") {
     live.clockOffsetMs = next.clockOffsetMs;
     if (next.redis !== null) health.forget();
+    if (state.name !== "live") past.hurry();
   }
   if (next.name !== state.name) stateSinceMs = Date.now();
   state = next;
@@ -154,10 +160,10 @@ function draw(nowMs: number): void {
 function present(nowMs: number): Condition {
   const { lastEventMs, mind, clockOffsetMs } = live;
   const { replay } = player;
-  if (replay !== null && state.name === "live") return replayCondition(replay, live.seen - liveSeen, player.speed);
   const gone = goneSince(mind);
   const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
-  return condition({ state, stateSinceMs, lastEventMs, unready: health.unready, gone: heard, nowMs });
+  const now = condition({ state, stateSinceMs, lastEventMs, unready: health.unready, gone: heard, nowMs });
+  return replay === null ? now : replayCondition(now, replay, live.seen - liveSeen, player.speed);
 }
 
 /** The time of the mind that is shown: it has stopped while a replay has. */
@@ -239,7 +245,7 @@ async function openPast(): Promise<void> {
 /** In the past the keys of cycles move through time; live they choose what is looked at. */
 function stepCycle(by: 1 | -1): void {
   if (player.replay === null) panels.step(by);
-  else player.stepCycle(by);
+  else void player.stepCycle(by);
 }
 
 // --- what the reader does
@@ -263,21 +269,38 @@ function togglePause(): void {
 }
 
 async function openById(id: string): Promise<void> {
+  sought = {};
   const held = shownStore.held.findLast((item) => item.kind === "event" && item.event.id === id);
   if (held !== null) {
     stream.select(held);
     open(held);
     return;
   }
-  setText(byId("notice"), "Looking for that event…");
-  const event = await lookUp(bridge, id, () => token.read() ?? "");
-  setText(byId("notice"), event === null ? `Event ${id} is not in the log any more.` : "");
-  if (event !== null) open({ kind: "event", event, family: familyOf(event.type), seq: -1 });
+  const event = await find(id);
+  if (event != null) open({ kind: "event", event, family: familyOf(event.type), seq: -1 });
+}
+
+/** Says what becomes of it; undefined where it is not wanted any more, or not to be had. */
+async function find(id: string): Promise<Event | null | undefined> {
+  const search = (sought = {});
+  const isWanted = (): boolean => search === sought;
+  const say = (sentence: string): void => setText(byId("notice"), sentence);
+  const looking = "Looking for that event…";
+  say(looking);
+  try {
+    const event = await past.insist(() => past.event(id), { isWanted, onWait: (why) => say(`${looking} ${why}. It is tried again.`) });
+    if (isWanted()) say(event === null ? `Event ${id} is not in the log any more.` : "");
+    return isWanted() ? event : undefined;
+  } catch (error) {
+    if (isWanted()) say(`Event ${id} cannot be read: ${(error as Error).message}.`);
+    return undefined;
+  }
 }
 
 /** Follows the address: `#event=ID`, `#cycle=ID`. */
 function follow(): void {
   const link = parseLink(location.hash);
+  sought = {};
   setText(byId("notice"), "");
   if (link?.kind === "event") void openById(link.id);
   if (link?.kind === "cycle") {
@@ -338,8 +361,8 @@ const keys: Key[] = [
   { key: "[", does: "cycle before", action: () => stepCycle(-1) },
   { key: "]", does: "cycle after", action: () => stepCycle(1) },
   { key: "t", does: "back in time, and out of it", action: () => void openPast() },
-  { key: ",", does: "in the past: event before", action: () => player.step(-1) },
-  { key: ".", does: "in the past: next event", action: () => player.step(1) },
+  { key: ",", does: "in the past: event before", action: () => void player.step(-1) },
+  { key: ".", does: "in the past: next event", action: () => void player.step(1) },
   { key: "+", does: "in the past: zoom in", action: () => scrubber.zoom(1) },
   { key: "-", does: "in the past: zoom out", action: () => scrubber.zoom(-1) },
   { key: "c", does: "copy the event as JSON", action: () => detail.copyJson() },

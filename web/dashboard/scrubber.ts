@@ -38,13 +38,13 @@ export class Scrubber {
   async open(): Promise<void> {
     this.#root.hidden = false;
     byId("throughput").hidden = true;
-    this.#say("Looking how far the log reaches…");
+    this.say("Looking how far the log reaches…");
     try {
       this.#census = await this.#past.census();
       if (this.#census !== null) this.#view = this.#census.extent;
-      this.#say(this.#census === null ? "The log is empty." : "");
+      this.say(this.#census === null ? "The log is empty." : "");
     } catch (error) {
-      this.#say(`The past cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+      this.say(`The past cannot be read: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 
@@ -53,8 +53,11 @@ export class Scrubber {
     byId("throughput").hidden = false;
   }
 
-  problem(message: string): void {
-    this.#say(`The past cannot be read: ${message}`);
+  /** What hinders, as a sentence; empty where nothing does. */
+  say(sentence: string): void {
+    if (this.#said === sentence) return;
+    this.#said = sentence;
+    this.show();
   }
 
   zoom(by: 1 | -1): void {
@@ -78,11 +81,6 @@ export class Scrubber {
     return this.#player.replay?.atMs ?? this.#census?.extent.toMs ?? 0;
   }
 
-  #say(text: string): void {
-    this.#said = text;
-    this.show();
-  }
-
   #controls(census: Census | null): TemplateResult {
     const player = this.#player;
     const { replay } = player;
@@ -92,11 +90,11 @@ export class Scrubber {
         <svg class="icon" aria-hidden="true"><use href=${`#icon-${sign}`}></use></svg></button>`;
     return html`<div class="player">
       <button type="button" id="live" aria-pressed=${String(replay === null)} @click=${this.#onLive}>Live</button>
-      ${button("cycle-back", "Back one cycle", "to-start", () => player.stepCycle(-1))}
-      ${button("step-back", "Back one event", "back", () => player.step(-1))}
+      ${button("cycle-back", "Back one cycle", "to-start", () => void player.stepCycle(-1), replay?.canStepBack("cycle") !== true)}
+      ${button("step-back", "Back one event", "back", () => void player.step(-1), replay?.canStepBack("event") !== true)}
       ${button("play", isPlaying ? "Pause the replay" : "Play from here", isPlaying ? "pause" : "play", () => player.toggle())}
-      ${button("step-on", "On one event", "on", () => player.step(1))}
-      ${button("cycle-on", "On one cycle", "to-end", () => player.stepCycle(1))}
+      ${button("step-on", "On one event", "on", () => void player.step(1))}
+      ${button("cycle-on", "On one cycle", "to-end", () => void player.stepCycle(1))}
       <label class="speed"><span class="unseen">Speed</span>
         <select id="speed" @change=${(event: Event) => player.setSpeed(Number((event.target as HTMLSelectElement).value))}>
           ${SPEEDS.map((speed) => html`<option value=${speed} ?selected=${speed === player.speed}>${speed}×</option>`)}

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import type { Event } from "../client/wire.ts";
 import { FAMILIES } from "../dashboard/family.ts";
 import { type MindState, NO_MIND, step } from "../mind/mind.ts";
+import { cutAt, cutBehind } from "./cut.ts";
 import { columnsOf, LEAST_MS, lengthOf, marksOf, moved, shareOf, timeAt, within, zoomed } from "./minimap.ts";
 import { Replay } from "./replay.ts";
 
@@ -74,7 +75,7 @@ function seconds(count: number, every = 1): Event[] {
 }
 
 function playing(events: readonly Event[], isLast = true): Replay {
-  const replay = new Replay([]);
+  const replay = new Replay([], NO_MIND, { isFirst: true });
   replay.load(events, isLast);
   return replay;
 }
@@ -161,6 +162,25 @@ test("stepping goes one event, or one cycle, either way, and pauses", () => {
   assert.ok(!replay.stepBack());
 });
 
+test("a step back leads nowhere only where the log begins", () => {
+  const events = seconds(20);
+  for (const isFirst of [true, false]) {
+    const replay = new Replay(events.slice(0, 3), NO_MIND, { isFirst });
+    replay.load(events.slice(3), true);
+    assert.deepEqual([replay.canStepBack("event"), replay.canStepBack("cycle")], [true, true]);
+    while (replay.stepBack());
+    assert.deepEqual([replay.atMs, replay.played], [0, isFirst ? 0 : 1]); // where the rest is not loaded, it stays
+    assert.deepEqual([replay.canStepBack("event"), replay.canStepBack("cycle")], [!isFirst, !isFirst]);
+  }
+  const nothing = new Replay([]);
+  assert.ok(!nothing.canStepBack("event"));
+});
+
+test("a cut has each event on one of its sides", () => {
+  assert.deepEqual(cutAt(1_000), { until: "1970-01-01T00:00:00.999Z", since: "1970-01-01T00:00:01.000Z" });
+  assert.deepEqual(cutBehind("7-1"), { until: "7-1", since: "7-1" });
+});
+
 test("wherever one goes, the mind is as it was there", () => {
   const replay = playing(life);
   const times = life.map(({ ts }) => Date.parse(ts));
@@ -184,7 +204,7 @@ test("what was before is known, and is not played again", () => {
 
 test("a long replay keeps the newest of what was played, and the mind is what all of it has made of it", () => {
   const events = seconds(8_000);
-  const replay = new Replay([], NO_MIND, 1_000);
+  const replay = new Replay([], NO_MIND, { keptMax: 1_000, isFirst: true });
   let [at, most] = [0, 0];
   replay.setSpeed(64, 0);
   for (let now = 0; replay.status !== "ended"; now += 100) {
@@ -197,6 +217,7 @@ test("a long replay keeps the newest of what was played, and the mind is what al
   }
 
   assert.ok(most <= 4_500, String(most));
+  assert.ok(replay.goesFartherBack); // what was let go of is still in the log
   assert.deepEqual(replay.state, fold(events));
   assert.deepEqual(replay.recent(3), events.slice(-3));
   assert.ok(replay.stepBack());

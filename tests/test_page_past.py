@@ -1,0 +1,161 @@
+"""The page's past under hard conditions: beyond what is loaded, without a bridge, behind a page of events."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from broadcast import Broadcaster
+from tests.pages import Bridge, Watch, digests, serving, until
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.browser
+
+CYCLES = 140
+CYCLE_EVENTS = 20
+STEPS = 10_000
+
+
+@pytest.fixture
+def bridge(broadcaster: Broadcaster, valkey_server: RedisServer, tmp_path: Path) -> Iterator[Bridge]:
+    """Its log holds more than two pages of cycles."""
+    for number in range(1, CYCLES + 1):
+        live_through(broadcaster, number)
+    assert broadcaster.flush(10)
+    time.sleep(0.2)
+    broadcaster.emit("state.mood", {"old": "calm", "new": "glad"})  # so that behind the last cycle is not the present
+    assert broadcaster.flush(10)
+    with serving(valkey_server.url, tmp_path / "bridge.log") as bridge:
+        yield bridge
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    watch = Watch(page)
+    yield page
+    # What a bridge that is killed, or has just begun, says besides what `Watch` knows.
+    problems = [
+        each for each in watch.problems if not re.search(r"ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED| 503 ", each)
+    ]
+    context.close()
+    assert problems == []
+
+
+def live_through(mind: Broadcaster, number: int, events: int = CYCLE_EVENTS) -> None:
+    mind.set_cycle(number, 1)
+    mind.emit("cycle.start", {"day": 1})
+    for i in range(events - 2):
+        mind.emit("sense.project", {"sense": "wind", "projection": f"gust {number}.{i}"})
+    mind.emit("cycle.end", {"duration_ms": 5})
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def go_behind_the_last_cycle(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("#cycle")).to_have_text(str(CYCLES))
+    asked = "fetch('/history?types=cycle.end&order=desc&limit=1').then((answer) => answer.json())"
+    page.goto(f"{address}?at={quote(page.evaluate(asked)['events'][0]['ts'])}")
+    expect(page.locator("#state-word")).to_have_text("replay")
+    expect(page.locator("#state-detail")).to_have_text("paused")
+    expect(page.locator("#cycle")).to_have_text(str(CYCLES))
+
+
+def open_past(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("#cycle")).to_have_text(str(CYCLES))
+    page.keyboard.press("t")
+    expect(page.locator("#scrub")).to_be_visible()
+
+
+# --- steps
+
+
+def test_steps_back_lead_beyond_what_is_loaded_to_the_beginning_of_the_log(page: Page, bridge: Bridge) -> None:
+    go_behind_the_last_cycle(page, bridge.url)
+    back = page.locator("#cycle-back")
+    page.keyboard.press("[")  # to where the cycle begins
+    until(lambda: digests(page)[-1:] == ["day 1"])
+    for before in range(CYCLES, 1, -1):
+        expect(back).to_be_enabled()
+        page.keyboard.press("[")
+        expect(page.locator("#cycle")).to_have_text(str(before - 1))
+    expect(back).to_be_disabled()
+    expect(page.locator("#step-back")).to_be_enabled()
+    page.keyboard.press(",")
+    expect(page.locator("#step-back")).to_be_disabled()
+
+
+def test_a_step_back_leads_beyond_what_is_loaded_event_by_event(page: Page, bridge: Bridge) -> None:
+    go_behind_the_last_cycle(page, bridge.url)
+    cycle = CYCLES - 48  # within the thousand events that are loaded; the rest are single steps
+    for _ in range(CYCLES - cycle + 1):
+        page.keyboard.press("[")
+    expect(page.locator("#cycle")).to_have_text(str(cycle))
+    for back in (1, 2, 3):
+        page.keyboard.press(",")
+        expect(page.locator("#cycle")).to_have_text(str(cycle - back))
+        for event in range(CYCLE_EVENTS - 3, -1, -1):
+            page.keyboard.press(",")
+            expect_newest(page, f"wind: gust {cycle - back}.{event}")
+        page.keyboard.press(",")
+        expect_newest(page, "day 1")
+
+
+def expect_newest(page: Page, digest: str) -> None:
+    until(lambda: digests(page)[-1:] == [digest], 5)
+
+
+# --- a bridge that is down
+
+
+def test_a_replay_waits_for_a_bridge_that_is_down_and_goes_on(page: Page, bridge: Bridge) -> None:
+    open_past(page, bridge.url)
+    page.locator("#scrub").fill("0")
+    expect(page.locator("#state-word")).to_have_text("replay")
+    asked: list[float] = []
+    page.on("request", lambda request: asked.append(time.monotonic()) if "/history" in request.url else None)
+    bridge.stop(signal.SIGKILL)
+    page.locator("#speed").select_option("64")
+    said = page.locator("#timeline .said")
+    expect(said).to_contain_text("the bridge cannot be reached")
+    expect(said).not_to_contain_text("TypeError")
+    expect(page.locator("#state-word")).to_contain_text("replay")
+    expect(page.locator("#state-word")).to_contain_text("bridge down")
+    del asked[:]
+    page.wait_for_timeout(4_000)
+    assert len(asked) <= 6
+    bridge.start()
+    expect(said).to_have_text("")
+    expect(page.locator("#live")).to_have_attribute("aria-pressed", "true")  # it has come to its end
+
+
+@pytest.mark.parametrize("kind", ["event", "cycle"])
+def test_what_could_not_be_asked_is_not_said_to_be_gone(page: Page, bridge: Bridge, kind: str) -> None:
+    open_past(page, bridge.url)
+    start = page.evaluate(
+        "fetch('/history?types=cycle.start&limit=1').then((answer) => answer.json()).then(({ events }) => events[0].id)"
+    )
+    bridge.stop(signal.SIGKILL)
+    page.evaluate("(hash) => { location.hash = hash; }", f"#{kind}={start}")
+    place = page.locator("#notice" if kind == "event" else "#cycle-body")
+    expect(place).to_contain_text("the bridge cannot be reached")
+    expect(place).not_to_contain_text("in the log")
+    bridge.start()
+    if kind == "event":
+        expect(page.locator("#detail-title")).to_have_text("cycle.start")
+        expect(place).to_have_text("")
+    else:
+        expect(page.locator("#cycle-title")).to_have_text("Cycle 1")
