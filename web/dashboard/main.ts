@@ -2,6 +2,7 @@
 import { connect, type State } from "../client/client.ts";
 import type { Event } from "../client/wire.ts";
 import { goneSince } from "../mind/mind.ts";
+import { SPEEDS } from "../time/replay.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
 import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
@@ -92,7 +93,7 @@ const player = new Player(past, {
     return last?.kind === "event" ? last.event.id : null;
   },
 });
-const scrubber = new Scrubber(past, player, toLive);
+const scrubber = new Scrubber(past, player, { onLive: toLive, onClose: closePast, onToggle: arrange });
 
 /** What is shown: `live`, or the past that is played. */
 let shownStore = live;
@@ -151,7 +152,7 @@ function draw(nowMs: number): void {
   }
   stream.render();
   tools.show({ shown: stream.view.items.length, held: shownStore.held, mode: player.replay?.status === "paused" ? "paused" : stream.view.mode });
-  bar.showCounts(live, shownStore);
+  bar.showCounts(live, shownStore, player.replay !== null);
   bar.showCondition(present(nowMs));
   // What came too soon after the last time is shown by the next frame; where none comes, by this.
   setTimeout(() => !document.hidden && panels.isStale && schedule(), GROWTH_MS);
@@ -183,19 +184,21 @@ function tick(): void {
   bar.showRate(live, nowMs);
   if (preferences.chart) panels.showChart(live, nowMs);
   panels.show(nowMs, mindMs(nowMs));
+  scrubber.extend(live.mind.lastMs);
   scrubber.show();
   announcer.say(now.word, live, nowMs);
 }
 
-/** A mood may be older than what a viewer is given when it comes. */
+/** A mood, or what was decided, may be older than what a viewer is given when it comes. */
 async function recallMind(): Promise<void> {
   hasRecalled = true;
   const first = live.held.findNext((item) => item.kind === "event", 0);
   if (first?.kind !== "event") return;
   try {
-    live.recall(await past.mindBefore(first.event));
+    const begin = await past.insist(() => past.mindBefore(first.event), { isWanted: () => true, onWait: () => {} });
+    if (begin !== undefined) live.recall(begin);
   } catch {
-    // It may not be read, or not just now: then it is known when it changes.
+    // It may not be read: then it is known when it changes.
   }
   schedule();
 }
@@ -213,33 +216,46 @@ function turnTo(store: Store): void {
 
 function toLive(): void {
   player.leave();
-  turnTo(live);
+  if (shownStore !== live) turnTo(live);
 }
 
 /** The place where a replay stands still is in the address: so it can be kept, and passed on. */
 function rememberPlace(): void {
   const { replay } = player;
   const address = new URL(location.href);
-  if (replay?.status === "paused" && replay.atMs !== null) {
-    address.searchParams.set("at", new Date(replay.atMs).toISOString());
-  } else address.searchParams.delete("at");
+  const isPlace = replay?.status === "paused" && replay.atMs !== null;
+  if (isPlace) address.searchParams.set("at", new Date(replay.atMs).toISOString());
+  else address.searchParams.delete("at");
+  if (isPlace && player.speed !== 1) address.searchParams.set("speed", String(player.speed));
+  else address.searchParams.delete("speed");
   history.replaceState(null, "", address);
 }
 
 async function goToAddressedTime(): Promise<void> {
-  const atMs = Date.parse(new URLSearchParams(location.search).get("at") ?? "");
+  const { searchParams } = new URL(location.href);
+  const atMs = Date.parse(searchParams.get("at") ?? "");
   if (Number.isNaN(atMs)) return;
+  const speed = SPEEDS.find((each) => String(each) === searchParams.get("speed"));
+  if (speed !== undefined) player.speed = speed;
   await scrubber.open();
   await player.goTo(atMs + 1, false);
 }
 
 async function openPast(): Promise<void> {
-  if (scrubber.isOpen) {
-    toLive();
-    scrubber.close();
-    byId("throughput").hidden = !preferences.chart;
-    byId("past").focus();
-  } else await scrubber.open();
+  if (scrubber.isOpen) closePast();
+  else await scrubber.open();
+}
+
+function closePast(): void {
+  toLive();
+  scrubber.close();
+  byId("past").focus();
+}
+
+/** Below the parts lies the past, or the chart where it is wanted. */
+function arrange(): void {
+  byId("throughput").hidden = !preferences.chart || scrubber.isOpen;
+  byId("past").setAttribute("aria-expanded", String(scrubber.isOpen));
 }
 
 /** In the past the keys of cycles move through time; live they choose what is looked at. */
@@ -369,9 +385,7 @@ const keys: Key[] = [
   { key: "y", does: "copy a link to it", action: () => detail.copyLink() },
   { key: "?", does: "this help", action: () => help.open() },
 ];
-const help = new Help(keys, preferences, () => {
-  byId("throughput").hidden = !preferences.chart;
-});
+const help = new Help(keys, preferences, arrange);
 listenToKeys(keys, () => preferences.singleKeys);
 // On a narrow page an open event lies over every part.
 byId("tabs").addEventListener("click", close);
@@ -385,5 +399,5 @@ addEventListener("hashchange", follow);
 tools.apply();
 setInterval(tick, TICK_MS);
 tick();
-follow();
-void goToAddressedTime();
+// Where the address names a place and a cycle or event, these are looked at there.
+void goToAddressedTime().then(follow);

@@ -3,10 +3,10 @@ import type { Event } from "../client/wire.ts";
 import type { Cut } from "../time/cut.ts";
 import type { Cycle } from "../mind/cycle.ts";
 import { findCycle, type MindState, NO_MIND, step } from "../mind/mind.ts";
-import { RECALLED, recall } from "../mind/recall.ts";
+import { cycleOf, RECALLED, recall, withRecalled } from "../mind/recall.ts";
 import type { Bucket, Span } from "../time/minimap.ts";
 import { Asker, AskError, type Insistence } from "./ask.ts";
-import { idBefore } from "./links.ts";
+import { idBefore, isBefore } from "./links.ts";
 
 const PAGE_EVENTS = 1_000;
 
@@ -57,9 +57,9 @@ export class Past {
     this.#asker.hurry();
   }
 
-  /** Null where there is nothing yet. */
-  async census(): Promise<Census | null> {
-    const answer = await this.#ask("history", { bucket: "auto" });
+  /** Of all of the log, or of a part, in buckets as narrow as suits it; null where there is nothing yet. */
+  async census(part: Span | null = null): Promise<Census | null> {
+    const answer = await this.#ask("history", { bucket: "auto", ...(part === null ? {} : rangeOf(part)) });
     const { extent, buckets, bucket_s: bucketS } = answer as {
       extent: { first: string | null; last: string | null };
       buckets: { ts: string; types: Record<string, number> }[];
@@ -75,6 +75,11 @@ export class Past {
     };
   }
 
+  /** Where cycles begin in a part, at most so many. */
+  async cycleStarts(part: Span, max: number): Promise<readonly Event[]> {
+    return (await this.#page({ ...rangeOf(part), types: "cycle.start", limit: String(max) })).events;
+  }
+
   async before({ until }: Pick<Cut, "until">): Promise<Before> {
     const { events, next } = await this.#page({ until, order: "desc" });
     const first = events.at(-1);
@@ -82,13 +87,37 @@ export class Past {
     return { events: events.toReversed(), begin, isFirst: next === null };
   }
 
-  /** What the mind felt before an event. */
-  async mindBefore({ id }: Event): Promise<MindState> {
-    const felt = RECALLED.map(async ([types, count]) => {
-      const { events } = await this.#page({ types, until: id, order: "desc", limit: String(count + 1) });
-      return events.filter((event) => event.id !== id).slice(0, count).reverse();
-    });
-    return recall((await Promise.all(felt)).flat());
+  /** What the mind felt before an event, what it did, and what it had decided last. */
+  async mindBefore(event: Event): Promise<MindState> {
+    const felt = RECALLED.map(([types, count]) => this.#lastBefore(event, types, count));
+    const [events, { last, decided }] = await Promise.all([Promise.all(felt), this.#cyclesBefore(event)]);
+    return withRecalled(recall(events.flat()), last, decided);
+  }
+
+  /** The last cycle that began before an event, and the last that decided; they may be the same. */
+  async #cyclesBefore(event: Event): Promise<{ readonly last: Cycle | null; readonly decided: Cycle | null }> {
+    const [start, [decision]] = await Promise.all([this.cycleStart(-1, event), this.#lastBefore(event, "decision", 1)]);
+    if (start === null) return { last: null, decided: null };
+    if (decision === undefined || isBefore(start, decision)) {
+      const last = await this.#cycleBefore(start, event);
+      return { last, decided: decision === undefined ? null : last };
+    }
+    const other = await this.cycleStart(-1, decision);
+    const [last, decided] = await Promise.all([start, other].map((each) => this.#cycleBefore(each, event)));
+    return { last: last ?? null, decided: decided ?? null };
+  }
+
+  /** The last events of some types before one, oldest first. */
+  async #lastBefore({ id }: Event, types: string, count: number): Promise<readonly Event[]> {
+    const { events } = await this.#page({ types, until: idBefore(id), order: "desc", limit: String(count) });
+    return events.toReversed();
+  }
+
+  /** A cycle as far as it had come before an event. */
+  async #cycleBefore(start: Event | null, event: Event): Promise<Cycle | null> {
+    if (start === null) return null;
+    const found = await this.#cycle(`cycles/${start.id}`, {});
+    return found === null ? null : cycleOf(found.events.filter((each) => isBefore(each, event)));
   }
 
   /** What follows a place; with `next`, what is behind that which was had. */
@@ -112,9 +141,13 @@ export class Past {
   /** A cycle by the id of its `cycle.start`, or the newest of a number; null where the log has none. */
   async cycle(name: string): Promise<Cycle | null> {
     const [path, query] = name.includes("-") ? [`cycles/${name}`, {}] : ["cycles", { cycle: name }];
+    const found = await this.#cycle(path, query);
+    return found === null ? null : findCycle(found.events.reduce(step, NO_MIND), found.start.id);
+  }
+
+  async #cycle(path: string, query: Readonly<Record<string, string>>): Promise<CycleAnswer | null> {
     try {
-      const { start, events } = (await this.#ask(path, query)) as CycleAnswer;
-      return findCycle(events.reduce(step, NO_MIND), start.id);
+      return (await this.#ask(path, query)) as CycleAnswer;
     } catch (error) {
       if (error instanceof AskError && error.kind === "absent") return null;
       throw error;
@@ -128,4 +161,8 @@ export class Past {
   #ask(path: string, query: Readonly<Record<string, string>>): Promise<unknown> {
     return this.#asker.ask(path, query);
   }
+}
+
+function rangeOf({ fromMs, toMs }: Span): { readonly since: string; readonly until: string } {
+  return { since: new Date(fromMs).toISOString(), until: new Date(toMs).toISOString() };
 }

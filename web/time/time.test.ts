@@ -7,7 +7,7 @@ import type { Event } from "../client/wire.ts";
 import { FAMILIES } from "../dashboard/family.ts";
 import { type MindState, NO_MIND, step } from "../mind/mind.ts";
 import { cutAt, cutBehind } from "./cut.ts";
-import { columnsOf, LEAST_MS, lengthOf, marksOf, moved, shareOf, timeAt, within, zoomed } from "./minimap.ts";
+import { bucketAt, columnsOf, LEAST_MS, lengthOf, marksOf, moved, shareOf, timeAt, within, zoomed } from "./minimap.ts";
 import { Replay } from "./replay.ts";
 
 const EXTENT = { fromMs: 0, toMs: 1_000_000 };
@@ -49,13 +49,21 @@ test("every event of the view is in exactly one column, however wide buckets and
   assert.deepEqual([inside?.families[FAMILIES.indexOf("sense")], inside?.cycles], [1, 2]);
 });
 
-test("what happened in a bucket is marked once, where the bucket's middle is", () => {
+test("what happened in a bucket is marked once, in the middle of what is seen of the bucket", () => {
   const buckets = [0, 1, 2, 3].map((i) => ({ fromMs: i * 60_000, types: i % 2 === 0 ? { error: 3 } : { "sense.all": 1 } }));
-  const view = { fromMs: 60_000, toMs: 240_000 };
+  const all = { fromMs: 0, toMs: 240_000 };
 
-  assert.deepEqual(marksOf("error", buckets, 60_000, view, 180), [90]);
-  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 240_000 }, 2), [0, 1]);
-  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 240_000 }, 1), [0]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 60_000, toMs: 240_000 }, 180), [90]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, all, 2), [0, 1]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, all, 1), [0]);
+  // The first and the last are seen in part.
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 50_000, toMs: 130_000 }, 80), [5, 75]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 120_000 }, 120), [30, 119]);
+});
+
+test("a time is in one bucket at the most", () => {
+  const buckets = [{ fromMs: 0, types: {} }, { fromMs: 20, types: {} }];
+  assert.deepEqual([0, 9, 10, 20].map((ms) => bucketAt(buckets, 10, ms)?.fromMs ?? null), [0, 0, null, 20]);
 });
 
 const golden = new URL("../../tests/golden/minds.json", import.meta.url);
