@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -14,8 +15,11 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from broadcast import Broadcaster
+from tests.archives import database, fill
 from tests.pages import Bridge, Watch, digests, serving, until
+from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer
+from tests.story import Story
 
 pytestmark = pytest.mark.browser
 
@@ -270,3 +274,30 @@ def test_what_could_not_be_asked_is_not_said_to_be_gone(page: Page, bridge: Brid
         expect(place).to_have_text("")
     else:
         expect(page.locator("#cycle-title")).to_have_text("Cycle 1")
+
+
+# --- another log's events
+
+
+def test_an_event_that_lies_in_the_archive_under_another_epoch_is_found(
+    page: Page, valkey_server: RedisServer, postgresql_server: PostgresqlServer, tmp_path: Path
+) -> None:
+    """As after `broadcast import`: the stream itself never held it."""
+    old, new = Story(time.time() - 400), Story(time.time())
+    with valkey_server.client() as client:
+        client.hset("{v5:stream}:log", "epoch", "e2")
+        new.pour_into(client)
+    told = [
+        {**{key: event[key] for key in ("type", "ts", "cycle", "day", "data")}, "id": event["place"], "by": f"old:{n}"}
+        for n, event in enumerate(old.events, start=1)
+    ]
+    with database(postgresql_server) as archive:
+        with ThreadPoolExecutor(1) as other:  # Playwright's own loop runs in this thread
+            other.submit(fill, archive, told).result()
+        with serving(valkey_server.url, tmp_path / "bridge.log", DATABASE_URL=archive) as bridge:
+            start = next(event for event in old.events if event["type"] == "cycle.start")
+            page.goto(f"{bridge.url}#cycle={start['place']}")
+            expect(page.locator("#cycle-title")).to_have_text(f"Cycle {start['cycle']}")
+            page.goto(f"{bridge.url}#event={start['place']}")
+            expect(page.locator("#detail-title")).to_have_text("cycle.start")
+            expect(page.locator("#notice")).to_have_text("")
