@@ -13,6 +13,7 @@ export class Bar {
   readonly #word = byId("state-word");
   readonly #detail = byId("state-detail");
   readonly #retry = byId<HTMLButtonElement>("retry");
+  readonly #figures = byId("figures");
   readonly #rate = byId("rate");
   readonly #lag = byId("lag");
   readonly #seen = byId("seen");
@@ -38,13 +39,15 @@ export class Bar {
     if (document.title !== title) document.title = title;
   }
 
-  /** What was counted live, and the cycle of what is shown. */
-  showCounts(store: Store, shownStore: Store): void {
+  /** What was counted live, which is marked so while the past is shown; and the errors and the cycle of what is shown. */
+  showCounts(store: Store, shownStore: Store, isPast: boolean): void {
+    this.#figures.classList.toggle("past", isPast);
     setText(this.#seen, store.seen.toLocaleString("en"));
     setText(this.#gaps, gapsText(store));
     this.#gaps.classList.toggle("some", store.gaps > 0);
-    setText(this.#errors, store.errors === 0 ? "none" : store.errors.toLocaleString("en"));
-    this.#errors.classList.toggle("some", store.errors > 0);
+    const errors = shownStore.mind.errors.count;
+    setText(this.#errors, errors === 0 ? "none" : errors.toLocaleString("en"));
+    this.#errors.classList.toggle("some", errors > 0);
     setText(this.#cycle, shown(shownStore.cycle));
     setText(this.#day, shown(shownStore.day));
   }

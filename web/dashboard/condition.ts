@@ -64,12 +64,14 @@ function liveCondition(facts: Facts, redis: "up" | "down" | null): Condition {
   return { kind: "quiet", word: "mind quiet", detail };
 }
 
-/** While the past is shown: which, and how much of the present waits. */
+/** While the past is shown: which, and how much of the present waits; and the connection, where something is wrong with it. */
 export function replayCondition(
+  now: Condition,
   replay: { readonly status: string; readonly atMs: number | null },
   waiting: number,
   speed: number,
 ): Condition {
+  if (!["live", "quiet", "gone"].includes(now.kind)) return { ...now, word: `replay, ${now.word}` };
   const doing = replay.status === "playing" ? `at ${speed}×` : replay.status;
   const news = waiting === 0 ? "" : `, ${waiting.toLocaleString("en")} new since`;
   return { kind: "replay", word: "replay", detail: `${doing}${news}` };

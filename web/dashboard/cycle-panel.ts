@@ -34,15 +34,15 @@ export interface CycleView {
   readonly cycle: Cycle | null;
   /** What was asked for by the address, or null where the newest is followed. */
   readonly pinned: string | null;
-  /** Whether the one that was asked for is being fetched. */
-  readonly isSought: boolean;
+  /** What became of asking for it, where it is not there. */
+  readonly sought: string;
   readonly nowMs: number;
   readonly may: May;
 }
 
 export function cyclePanel(view: CycleView, on: CyclePanelEvents): TemplateResult {
-  const { cycle, pinned, isSought, may } = view;
-  if (cycle === null) return pinned === null ? noCycle() : unknownCycle(pinned, isSought, on);
+  const { cycle, pinned, sought, may } = view;
+  if (cycle === null) return pinned === null ? noCycle() : unknownCycle(sought, on);
   return html`
     ${head(view, cycle, on)} ${strip(view, cycle, on)} ${failed(cycle, on)} ${waterfall(cycle, view.nowMs, on)}
     ${["cycle.start", "cycle.end", "error"].filter((type) => !may(type)).map(notGranted)}
@@ -59,9 +59,9 @@ with cycle(day=1):
   </div>`;
 }
 
-function unknownCycle(name: string, isSought: boolean, on: CyclePanelEvents): TemplateResult {
+function unknownCycle(sought: string, on: CyclePanelEvents): TemplateResult {
   return html`<div class="void">
-    <p>${isSought ? `Looking for cycle ${name}…` : `There is no cycle ${name} in the log.`}</p>
+    <p>${sought}</p>
     <button type="button" @click=${on.onNewest}>Show the newest cycle</button>
   </div>`;
 }

@@ -23,3 +23,9 @@ export function idBefore(id: string): string {
   if (seq === undefined || seq > 0n) return `${ms}-${(seq ?? 1n) - 1n}`;
   return `${ms - 1n}-18446744073709551615`;
 }
+
+/** Whether an event lies before another in the log. */
+export function isBefore(one: { readonly id: string }, other: { readonly id: string }): boolean {
+  const [oneMs, oneSeq, otherMs, otherSeq] = [...one.id.split("-"), ...other.id.split("-")].map(BigInt) as [bigint, bigint, bigint, bigint];
+  return oneMs < otherMs || (oneMs === otherMs && oneSeq < otherSeq);
+}

@@ -4,6 +4,7 @@ import { patternsMatcher } from "../client/patterns.ts";
 import type { Cursor, Event } from "../client/wire.ts";
 import { cycleOf, goneSince } from "../mind/mind.ts";
 import { timeOf } from "../mind/values.ts";
+import { SPEEDS } from "../time/replay.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
 import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
@@ -17,7 +18,6 @@ import type { Item } from "./held.ts";
 import { Help } from "./help.ts";
 import { type Key, listenToKeys } from "./keys.ts";
 import { linkTo, parseLink } from "./links.ts";
-import { lookUp } from "./lookup.ts";
 import { Panels } from "./panels.ts";
 import { Past } from "./past.ts";
 import { Player } from "./player.ts";
@@ -36,8 +36,6 @@ const GROWTH_MS = 100;
 const PAGE_ROWS = 10;
 const CATCHUP = 1_000;
 const HELD_EVENTS = 10_000;
-const RECALLS_MAX = 4;
-const RECALL_AGAIN_MS = 3_000;
 
 const bridge = new URL(".", document.baseURI);
 const preferences = readPreferences();
@@ -58,7 +56,7 @@ const panels = new Panels(live, {
     tabs.show("stream");
   },
   onEvent: (id) => void openById(id),
-  findCycle: (name) => past.cycle(name),
+  findCycle: (name, how) => past.insist(() => past.cycle(name), how),
   onPinned: (key) => {
     point(key === null ? "" : linkTo({ kind: "cycle", id: key }));
     schedule();
@@ -94,9 +92,13 @@ const player = new Player(past, {
     schedule();
   },
   onEnd: toLive,
-  onProblem: (message) => scrubber.problem(message),
+  onSay: (sentence) => scrubber.say(sentence),
+  newest: () => {
+    const last = live.held.findLast((item) => item.kind === "event");
+    return last?.kind === "event" ? last.event.id : null;
+  },
 });
-const scrubber = new Scrubber(past, player, toLive);
+const scrubber = new Scrubber(past, player, { onLive: toLive, onClose: closePast, onToggle: arrange });
 
 /** What is shown: `live`, or the past that is played. */
 let shownStore = live;
@@ -105,7 +107,8 @@ let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
 let hasRecalled = false;
-let recallsLeft = RECALLS_MAX;
+/** Which event is looked for: what somebody has asked for since is another. */
+let sought = {};
 
 /** Where the page stood before it went on with the newest; null where nothing was passed over. */
 let passedFrom: Cursor | null = null;
@@ -167,6 +170,7 @@ function entered(next: State): void {
     live.head = next.head;
     panels.setGranted(patternsMatcher(next.granted));
     if (next.redis !== null) health.forget();
+    if (state.name !== "live") past.hurry();
   }
   if (next.name !== state.name) stateSinceMs = Date.now();
   state = next;
@@ -188,7 +192,7 @@ function draw(nowMs: number): void {
   }
   stream.render(player.replay !== null || state.name === "live");
   tools.show({ shown: stream.view.items.length, held: shownStore.held, mode: player.replay?.status === "paused" ? "paused" : stream.view.mode });
-  bar.showCounts(live, shownStore);
+  bar.showCounts(live, shownStore, player.replay !== null);
   bar.showCondition(present(nowMs));
   // What came too soon after the last time is shown by the next frame; where none comes, by this.
   setTimeout(() => !document.hidden && panels.isStale && schedule(), GROWTH_MS);
@@ -197,10 +201,10 @@ function draw(nowMs: number): void {
 function present(nowMs: number): Condition {
   const { lastEventMs, mind, clockOffsetMs } = live;
   const { replay } = player;
-  if (replay !== null && state.name === "live") return replayCondition(replay, live.seen - liveSeen, player.speed);
   const gone = goneSince(mind);
   const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
-  return condition({ state, lastEventMs, unready: health.unready, gone: heard, toGo: toGo(), nowMs });
+  const now = condition({ state, lastEventMs, unready: health.unready, gone: heard, toGo: toGo(), nowMs });
+  return replay === null ? now : replayCondition(now, replay, live.seen - liveSeen, player.speed);
 }
 
 /** The time of the mind that is shown: it has stopped while a replay has. */
@@ -220,22 +224,21 @@ function tick(): void {
   bar.showRate(live, nowMs);
   if (preferences.chart) panels.showChart(live, nowMs);
   panels.show(nowMs, mindMs(nowMs));
+  scrubber.extend(live.mind.lastMs);
   scrubber.show();
   announcer.say(now.word, live, nowMs);
 }
 
-/** A mood may be older than what a viewer is given when it comes. */
+/** A mood, or what was decided, may be older than what a viewer is given when it comes. */
 async function recallMind(): Promise<void> {
   hasRecalled = true;
   const { first } = live;
   if (first === null) return;
   try {
-    const begin = await past.mindBefore(first);
-    if (first === live.first) live.recall(begin);
+    const begin = await past.insist(() => past.mindBefore(first), { isWanted: () => first === live.first, onWait: () => {} });
+    if (begin !== undefined && first === live.first) live.recall(begin);
   } catch {
-    // It may not be read, or not just now, by a bridge that has just begun: else it is known when it changes.
-    recallsLeft -= 1;
-    if (recallsLeft > 0) setTimeout(() => (hasRecalled = false), RECALL_AGAIN_MS);
+    // It may not be read: then it is known when it changes.
   }
   schedule();
 }
@@ -253,22 +256,27 @@ function turnTo(store: Store): void {
 
 function toLive(): void {
   player.leave();
-  turnTo(live);
+  if (shownStore !== live) turnTo(live);
 }
 
 /** The place where a replay stands still is in the address: so it can be kept, and passed on. */
 function rememberPlace(): void {
   const { replay } = player;
   const address = new URL(location.href);
-  if (replay?.status === "paused" && replay.atMs !== null) {
-    address.searchParams.set("at", new Date(replay.atMs).toISOString());
-  } else address.searchParams.delete("at");
+  const isPlace = replay?.status === "paused" && replay.atMs !== null;
+  if (isPlace) address.searchParams.set("at", new Date(replay.atMs).toISOString());
+  else address.searchParams.delete("at");
+  if (isPlace && player.speed !== 1) address.searchParams.set("speed", String(player.speed));
+  else address.searchParams.delete("speed");
   history.replaceState(null, "", address);
 }
 
 async function goToAddressedTime(): Promise<void> {
-  const atMs = Date.parse(new URLSearchParams(location.search).get("at") ?? "");
+  const { searchParams } = new URL(location.href);
+  const atMs = Date.parse(searchParams.get("at") ?? "");
   if (Number.isNaN(atMs)) return;
+  const speed = SPEEDS.find((each) => String(each) === searchParams.get("speed"));
+  if (speed !== undefined) player.speed = speed;
   await scrubber.open();
   await player.goTo(atMs + 1, false);
 }
@@ -282,18 +290,26 @@ async function openOlder(): Promise<void> {
 }
 
 async function openPast(): Promise<void> {
-  if (scrubber.isOpen) {
-    toLive();
-    scrubber.close();
-    byId("throughput").hidden = !preferences.chart;
-    byId("past").focus();
-  } else await scrubber.open();
+  if (scrubber.isOpen) closePast();
+  else await scrubber.open();
+}
+
+function closePast(): void {
+  toLive();
+  scrubber.close();
+  byId("past").focus();
+}
+
+/** Below the parts lies the past, or the chart where it is wanted. */
+function arrange(): void {
+  byId("throughput").hidden = !preferences.chart || scrubber.isOpen;
+  byId("past").setAttribute("aria-expanded", String(scrubber.isOpen));
 }
 
 /** In the past the keys of cycles move through time; live they choose what is looked at. */
 function stepCycle(by: 1 | -1): void {
   if (player.replay === null) panels.step(by);
-  else player.stepCycle(by);
+  else void player.stepCycle(by);
 }
 
 // --- what the reader does
@@ -317,21 +333,38 @@ function togglePause(): void {
 }
 
 async function openById(id: string): Promise<void> {
+  sought = {};
   const held = shownStore.held.findLast((item) => item.kind === "event" && item.event.id === id);
   if (held !== null) {
     stream.select(held);
     open(held);
     return;
   }
-  setText(byId("notice"), "Looking for that event…");
-  const event = await lookUp(bridge, id, () => token.read() ?? "");
-  setText(byId("notice"), event === null ? `Event ${id} is not in the log any more.` : "");
-  if (event !== null) open(fetchedItem(event));
+  const event = await find(id);
+  if (event != null) open(fetchedItem(event));
+}
+
+/** Says what becomes of it; undefined where it is not wanted any more, or not to be had. */
+async function find(id: string): Promise<Event | null | undefined> {
+  const search = (sought = {});
+  const isWanted = (): boolean => search === sought;
+  const say = (sentence: string): void => setText(byId("notice"), sentence);
+  const looking = "Looking for that event…";
+  say(looking);
+  try {
+    const event = await past.insist(() => past.event(id), { isWanted, onWait: (why) => say(`${looking} ${why}. It is tried again.`) });
+    if (isWanted()) say(event === null ? `Event ${id} is not in the log any more.` : "");
+    return isWanted() ? event : undefined;
+  } catch (error) {
+    if (isWanted()) say(`Event ${id} cannot be read: ${(error as Error).message}.`);
+    return undefined;
+  }
 }
 
 /** Follows the address: `#event=ID`, `#cycle=ID`. */
 function follow(): void {
   const link = parseLink(location.hash);
+  sought = {};
   setText(byId("notice"), "");
   if (link?.kind === "event") void openById(link.id);
   if (link?.kind === "cycle") {
@@ -392,17 +425,15 @@ const keys: Key[] = [
   { key: "[", does: "cycle before", action: () => stepCycle(-1) },
   { key: "]", does: "cycle after", action: () => stepCycle(1) },
   { key: "t", does: "back in time, and out of it", action: () => void openPast() },
-  { key: ",", does: "in the past: event before", action: () => player.step(-1) },
-  { key: ".", does: "in the past: next event", action: () => player.step(1) },
+  { key: ",", does: "in the past: event before", action: () => void player.step(-1) },
+  { key: ".", does: "in the past: next event", action: () => void player.step(1) },
   { key: "+", does: "in the past: zoom in", action: () => scrubber.zoom(1) },
   { key: "-", does: "in the past: zoom out", action: () => scrubber.zoom(-1) },
   { key: "c", does: "copy the event as JSON", action: () => detail.copyJson(detail.item ?? stream.selected) },
   { key: "y", does: "copy a link to it", action: () => detail.copyLink(detail.item ?? stream.selected) },
   { key: "?", does: "this help", action: () => help.open() },
 ];
-const help = new Help(keys, preferences, () => {
-  byId("throughput").hidden = !preferences.chart;
-});
+const help = new Help(keys, preferences, arrange);
 listenToKeys(keys, () => preferences.singleKeys);
 // On a narrow page an open event lies over every part.
 byId("tabs").addEventListener("click", close);
@@ -417,5 +448,5 @@ addEventListener("hashchange", follow);
 tools.apply();
 setInterval(tick, TICK_MS);
 tick();
-follow();
-void goToAddressedTime();
+// Where the address names a place and a cycle or event, these are looked at there.
+void goToAddressedTime().then(follow);

@@ -5,6 +5,7 @@ import type { Cycle } from "../mind/cycle.ts";
 import { currentCycle, findCycle } from "../mind/mind.ts";
 import { BAR, chartLabel, HEIGHT, stacks } from "./chart.ts";
 import { type CyclePanelEvents, cyclePanel } from "./cycle-panel.ts";
+import type { Insistence } from "./ask.ts";
 import { byId } from "./element.ts";
 import { errorsPanel } from "./errors-panel.ts";
 import { NAMES } from "./family.ts";
@@ -20,8 +21,8 @@ export interface PanelEvents {
   readonly onEvent: (id: string) => void;
   /** Another cycle than the newest is shown, or the newest again (null). */
   readonly onPinned: (key: string | null) => void;
-  /** Fetches a cycle that the page does not know; null where there is none. */
-  readonly findCycle: (name: string) => Promise<Cycle | null>;
+  /** Fetches a cycle that the page does not know; null where there is none, undefined where it is not wanted any more. */
+  readonly findCycle: (name: string, how: Insistence) => Promise<Cycle | null | undefined>;
 }
 
 export class Panels {
@@ -30,8 +31,8 @@ export class Panels {
   readonly #events: PanelEvents;
   readonly #isCalm = matchMedia("(prefers-reduced-motion: reduce)");
   #pinned: string | null = null;
-  /** A cycle that was fetched, under the name it was asked for; null while it is sought, or where there is none. */
-  #fetched: { readonly name: string; readonly cycle: Cycle | null; readonly isSought: boolean } | null = null;
+  /** A cycle that was asked for, under that name; null while it is not there, and what became of it. */
+  #fetched: { readonly name: string; readonly cycle: Cycle | null; readonly told: string } | null = null;
   #shownMs = 0;
   #shownEvents = -1;
   #chartSecond = 0;
@@ -55,10 +56,11 @@ export class Panels {
     this.#shownMs = 0;
   }
 
-  /** Shows another store: the past, or the present again. */
+  /** Shows another store, the past or the present again, and in it the cycle that is under way there. */
   turnTo(store: Store): void {
     this.#store = store;
     this.#shownMs = 0;
+    if (this.#pinned !== null) this.pin(null);
   }
 
   /** Shows this cycle, by key or number, whatever comes; null follows the newest. */
@@ -90,7 +92,7 @@ export class Panels {
     this.#shownMs = nowMs;
     this.#shownEvents = this.#store.mind.events;
     const { mind } = this.#store;
-    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, isSought: this.#fetched?.isSought === true, nowMs: mindMs, may: this.#may }, this.#on), byId("cycle-body"));
+    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, sought: this.#fetched?.told ?? "", nowMs: mindMs, may: this.#may }, this.#on), byId("cycle-body"));
     render(errorsPanel(mind.errors, mindMs, this.#may, this.#on), byId("errors-body"));
     render(mindPanel(mind, mindMs, this.#may), byId("mind-body"));
     return true;
@@ -112,11 +114,20 @@ export class Panels {
   }
 
   async #fetch(name: string): Promise<void> {
-    this.#fetched = { name, cycle: null, isSought: true };
-    const cycle = await this.#events.findCycle(name);
-    if (this.#fetched?.name !== name) return;
-    this.#fetched = { name, cycle, isSought: false };
-    this.#shownMs = 0;
+    const tell = (told: string, cycle: Cycle | null = null): void => {
+      this.#fetched = { name, cycle, told };
+      this.#shownMs = 0;
+    };
+    const isWanted = (): boolean => this.#fetched?.name === name && this.#pinned === name;
+    const looking = `Looking for cycle ${name}…`;
+    tell(looking);
+    try {
+      const onWait = (why: string): void => tell(`${looking} ${why}. It is tried again.`);
+      const cycle = await this.#events.findCycle(name, { isWanted, onWait });
+      if (isWanted()) tell(`There is no cycle ${name} in the log.`, cycle ?? null);
+    } catch (error) {
+      if (isWanted()) tell(`Cycle ${name} cannot be read: ${(error as Error).message}.`);
+    }
   }
 
   #cycle(): Cycle | null {

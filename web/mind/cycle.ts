@@ -41,7 +41,7 @@ export interface Failure {
   readonly atMs: number;
   readonly id: string;
   readonly cycle: number;
-  /** The key of its cycle, since numbers begin again with every run; empty outside of all cycles. */
+  /** By this its cycle is found, since numbers begin again with every run: that one's key, or where it is not at hand, this event's id. Empty outside of all. */
   readonly cycleKey: string;
 }
 

@@ -36,6 +36,8 @@ export interface MindState {
   readonly spokeMs: number | null;
   /** In the order they began; the newest last. */
   readonly cycles: readonly Cycle[];
+  /** The last of those no longer among `cycles` that decided something. */
+  readonly decidedBefore: Cycle | null;
   /** Newest last. */
   readonly moods: readonly Change[];
   readonly focuses: readonly Change[];
@@ -56,6 +58,7 @@ export const NO_MIND: MindState = {
   lastMs: null,
   spokeMs: null,
   cycles: [],
+  decidedBefore: null,
   moods: [],
   focuses: [],
   drives: new Map(),
@@ -87,7 +90,7 @@ export function currentCycle(state: MindState): Cycle | null {
 
 /** The newest cycle that has decided something. */
 export function lastDecided(state: MindState): Cycle | null {
-  return state.cycles.findLast(({ decision }) => decision !== null) ?? null;
+  return state.cycles.findLast(hasDecided) ?? state.decidedBefore;
 }
 
 /** By its key, or by its number: then the newest of that number. */
@@ -101,21 +104,30 @@ export function cycleOf({ cycles }: MindState, event: Event): Cycle | null {
 }
 
 function withCycle(state: MindState, event: Event): MindState {
-  if (event.type === "cycle.start") return { ...state, cycles: begun(state.cycles, event) };
+  if (event.type === "cycle.start") return withCycles(state, begun(state.cycles, event));
   // 0 is outside of all cycles; what broadcast itself says belongs to none.
   if (event.cycle === 0 || event.type.startsWith("broadcast.")) return state;
   const index = placeOf(state.cycles, event);
   const known = state.cycles[index];
   const cycles = movedOn(state.cycles, event);
-  if (known === undefined) return { ...state, cycles: newest([...cycles, beginCycle(event)], CYCLES_MAX) };
+  if (known === undefined) return withCycles(state, [...cycles, beginCycle(event)]);
   return { ...state, cycles: cycles.with(index, stepCycle(known, event)) };
+}
+
+function withCycles(state: MindState, cycles: readonly Cycle[]): MindState {
+  const gone = cycles.slice(0, Math.max(0, cycles.length - CYCLES_MAX)).findLast(hasDecided);
+  return { ...state, cycles: newest(cycles, CYCLES_MAX), decidedBefore: gone ?? state.decidedBefore };
+}
+
+function hasDecided({ decision }: Cycle): boolean {
+  return decision !== null;
 }
 
 function begun(cycles: readonly Cycle[], event: Event): readonly Cycle[] {
   const run = runOf(event);
   const atMs = timeOf(event);
   const others = cycles.map((cycle) => (cycle.run === run ? endCycle(cycle, atMs, "cut off") : cycle));
-  return newest([...others, beginCycle(event)], CYCLES_MAX);
+  return [...others, beginCycle(event)];
 }
 
 /** A run that speaks of a later cycle has left the one before, though neither its beginning nor its end was told. */
@@ -139,7 +151,8 @@ function placeOf(cycles: readonly Cycle[], event: Event): number {
   return cycles.findLastIndex(isShared);
 }
 
-function withFeeling(state: MindState, event: Event, atMs: number): MindState {
+/** The state with what an event says, whatever cycle it belongs to. */
+export function withFeeling(state: MindState, event: Event, atMs: number): MindState {
   const { data } = event;
   switch (event.type) {
     case "state.mood":
@@ -155,7 +168,7 @@ function withFeeling(state: MindState, event: Event, atMs: number): MindState {
     case "window.update":
       return { ...state, window: withWindow(state.window, event) };
     case "error":
-      return { ...state, errors: withFailure(state.errors, failureOf(event, cycleOf(state, event)?.key ?? "")) };
+      return { ...state, errors: withFailure(state.errors, failureOf(event, cycleOf(state, event)?.key ?? (event.cycle === 0 ? "" : event.id))) };
     case "daemon.start":
       return { ...state, daemon: { running: true, atMs, why: textOf(data["mode"], 200), run: runOf(event) } };
     case "daemon.stop":

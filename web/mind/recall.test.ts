@@ -4,8 +4,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import type { Event } from "../client/wire.ts";
-import { type MindState, NO_MIND, step } from "./mind.ts";
-import { RECALLED, recall } from "./recall.ts";
+import { currentCycle, lastDecided, type MindState, NO_MIND, step } from "./mind.ts";
+import { cycleFrom, RECALLED, recall, withRecalled } from "./recall.ts";
 import { Reel } from "./reel.ts";
 
 const golden = new URL("../../tests/golden/minds.json", import.meta.url);
@@ -26,9 +26,13 @@ for (const [life, events] of lives.entries()) {
   test(`golden life ${life} is felt from any place as from its beginning`, () => {
     for (let at = 0; at <= events.length; at += 13) {
       const begin = recall(lastOfEach(events.slice(0, at)));
-      assert.deepEqual([begin.events, begin.lastMs, begin.cycles.length, begin.errors.count], [0, null, 0, 0]);
+      assert.deepEqual([begin.events, begin.lastMs, begin.cycles.length], [0, null, 0]);
       const whole = events.reduce(step, NO_MIND);
       assert.deepEqual(felt(events.slice(at).reduce(step, begin)), felt(whole));
+      // Its cycle is not known with it, but found by it.
+      const [recalled, seen] = [begin, events.slice(0, at).reduce(step, NO_MIND)].map(({ errors }) => errors.groups[0]?.last);
+      assert.deepEqual({ ...recalled, cycleKey: "" }, { ...seen, cycleKey: "" });
+      if (recalled !== undefined) assert.equal(recalled.cycleKey, recalled.id);
     }
   });
 }
@@ -41,4 +45,42 @@ test("a reel that begins with what was recalled leads from it to any place", () 
   for (const count of [0, 1, 6, 7, 8, 30]) {
     assert.deepEqual(reel.at(count), events.slice(40, 40 + count).reduce(step, begin));
   }
+});
+
+/** One producer's life: so many cycles, each with a decision only where it is asked for. */
+function cycles(count: number, decides: (cycle: number) => boolean): Event[] {
+  const types = (cycle: number): string[] =>
+    ["cycle.start", "sense.all", ...(decides(cycle) ? ["critic.evaluate", "decision"] : []), "cycle.end"];
+  let ms = 0;
+  return Array.from({ length: count }, (_, i) => i + 1).flatMap((cycle) =>
+    types(cycle).map((type) => {
+      ms += 1;
+      const data = { intention: `i${cycle}`, agent: "logic", verdict: "approve" };
+      return { type, ts: new Date(ms).toISOString(), cycle, day: 1, data, id: `${ms}-0`, by: `mira:${ms}` };
+    }),
+  );
+}
+
+test("the last decision is known however many cycles ago it was", () => {
+  const state = cycles(100, (cycle) => cycle === 3 || cycle === 5).reduce(step, NO_MIND);
+
+  assert.equal(state.cycles.length, 60);
+  assert.equal(lastDecided(state)?.number, 5);
+  assert.equal(lastDecided(state)?.critics.length, 1);
+});
+
+test("a cycle that was recalled goes on as the one it is, and the one that decided is no neighbour of it", () => {
+  const events = cycles(9, (cycle) => cycle === 2);
+  const of = (number: number): Event[] => events.filter(({ cycle }) => cycle === number);
+  const begin = withRecalled(NO_MIND, cycleFrom(of(8).slice(0, 2)), cycleFrom(of(2).slice(0, 4)));
+  const state = events.slice(events.indexOf(of(8)[2] as Event)).reduce(step, begin);
+
+  assert.deepEqual(state.cycles.map(({ number, events: count, outcome, whole }) => [number, count, outcome, whole]), [
+    [8, 3, "ended", true],
+    [9, 3, "ended", true],
+  ]);
+  assert.deepEqual([lastDecided(state)?.number, lastDecided(state)?.outcome], [2, "cut off"]);
+  const same = withRecalled(NO_MIND, cycleFrom(of(2)), cycleFrom(of(2)));
+  assert.equal(lastDecided(same), currentCycle(same));
+  assert.equal(cycleFrom([]), null);
 });

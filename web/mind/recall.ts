@@ -1,7 +1,9 @@
-// What a mind felt before the first of the events that are at hand: a mood may last for longer than a page of events
-// reaches. So the last events of each kind of feeling are asked for by themselves. Pure.
+// What a mind felt, did and decided before the first of the events that are at hand: a mood, and a cycle, may last for
+// longer than a page of events reaches. So the last events of each kind are asked for by themselves. Pure.
 import type { Event } from "../client/wire.ts";
-import { type MindState, NO_MIND, step } from "./mind.ts";
+import { type Cycle, endCycle } from "./cycle.ts";
+import { findCycle, type MindState, NO_MIND, step, withFeeling } from "./mind.ts";
+import { timeOf } from "./values.ts";
 
 /** How many of each kind are asked for: of moods and focuses a history, of drives and pains enough to meet each name. */
 export const RECALLED: readonly (readonly [types: string, events: number])[] = [
@@ -11,10 +13,22 @@ export const RECALLED: readonly (readonly [types: string, events: number])[] = [
   ["state.pain", 100],
   ["window.update", 20],
   ["daemon.*", 1],
+  ["error", 50],
 ];
 
-/** The state that these events leave behind, each kind oldest first: feelings alone, no cycle and no count. */
+/** The state that these events leave behind, each kind oldest first: feelings and errors alone, no cycle and no count. */
 export function recall(events: readonly Event[]): MindState {
-  const felt = events.reduce((state, event) => step(state, { ...event, cycle: 0 }), NO_MIND);
-  return { ...felt, events: 0, lastMs: null, spokeMs: null };
+  return events.reduce((state, event) => withFeeling(state, event, timeOf(event)), NO_MIND);
+}
+
+/** The state with the cycle that was the last to begin, and the last that decided; they may be the same. */
+export function withRecalled(state: MindState, last: Cycle | null, decided: Cycle | null): MindState {
+  const before = decided === null || decided.key === last?.key ? null : endCycle(decided, decided.lastMs, "cut off");
+  return { ...state, cycles: last === null ? [] : [last], decidedBefore: before };
+}
+
+/** The cycle that begins with the first of these events, as it was when the last of them had come. */
+export function cycleFrom(events: readonly Event[]): Cycle | null {
+  const start = events[0];
+  return start === undefined ? null : findCycle(events.reduce(step, NO_MIND), start.id);
 }

@@ -75,7 +75,7 @@ export function columnsOf(buckets: readonly Bucket[], bucketMs: number, view: Sp
   return columns;
 }
 
-/** The columns in which the middles of the buckets lie that have an event of this type. */
+/** Where in so many columns the buckets lie that have an event of this type: the middle of what is in the view. */
 export function marksOf(
   type: string,
   buckets: readonly Bucket[],
@@ -83,9 +83,18 @@ export function marksOf(
   view: Span,
   count: number,
 ): number[] {
-  const marked = buckets.filter(({ types }) => (types[type] ?? 0) > 0);
-  const columns = marked.map(({ fromMs }) => Math.floor(shareOf(view, fromMs + bucketMs / 2) * count));
-  return [...new Set(columns.filter((column) => column >= 0 && column < count))];
+  const marked = buckets.filter((bucket) => (bucket.types[type] ?? 0) > 0 && overlaps(bucket, bucketMs, view));
+  const middles = marked.map(({ fromMs }) => (Math.max(fromMs, view.fromMs) + Math.min(fromMs + bucketMs, view.toMs)) / 2);
+  return [...new Set(middles.map((atMs) => Math.min(count - 1, Math.floor(shareOf(view, atMs) * count))))];
+}
+
+function overlaps({ fromMs }: Bucket, bucketMs: number, view: Span): boolean {
+  return fromMs <= view.toMs && fromMs + bucketMs > view.fromMs;
+}
+
+/** The bucket in which a time lies; null where nothing happened about then. */
+export function bucketAt(buckets: readonly Bucket[], bucketMs: number, atMs: number): Bucket | null {
+  return buckets.find(({ fromMs }) => fromMs <= atMs && atMs < fromMs + bucketMs) ?? null;
 }
 
 function addShare(

@@ -30,13 +30,19 @@ export class Replay {
   #played = 0;
   #state: MindState;
   #isWhole = false;
+  /** Whether the log begins where the reel does. */
+  #isFirst: boolean;
   /** When the next event is due, on the caller's clock; null while nothing runs. */
   #dueMs: number | null = null;
   /** What is to be gone on with when events have come. */
   #wants: "playing" | "paused" = "playing";
 
-  /** `before` are events from before the place where it begins, and `begin` the mind before these: what is known there. */
-  constructor(before: readonly Event[], begin: MindState = NO_MIND, keptMax = KEPT) {
+  /**
+   * `before` are events from before the place where it begins, and `begin` the mind before these: what is known there.
+   * `isFirst` says that nothing lies before them in the log.
+   */
+  constructor(before: readonly Event[], begin: MindState = NO_MIND, { keptMax = KEPT, isFirst = false } = {}) {
+    this.#isFirst = isFirst;
     // A place may be gone back to as far as the events that are kept reach; a night at 64 times is more than a page holds.
     // What lies ahead, at most AHEAD events and the page that follows on them, counts besides.
     this.#reel = new Reel({ eventsMax: keptMax + 3 * AHEAD, begin });
@@ -67,10 +73,31 @@ export class Replay {
     return this.#reel.length;
   }
 
-  /** When the last event that was played happened; null before the first. */
+  /** When the last event that was played happened, or before the first, when that does; null where there is none. */
   get atMs(): number | null {
-    const last = this.#reel.event(this.#played - 1);
+    const last = this.#reel.event(Math.max(0, this.#played - 1));
     return last === undefined ? null : timeOf(last);
+  }
+
+  /** The oldest of what is loaded, and the newest. */
+  get ends(): { readonly first: Event | undefined; readonly last: Event | undefined } {
+    return { first: this.#reel.event(0), last: this.#reel.event(this.#reel.length - 1) };
+  }
+
+  /** Whether the log has anything before what is loaded, as far as is known. */
+  get goesFartherBack(): boolean {
+    return !this.#isFirst && this.#reel.length > 0;
+  }
+
+  /** Whether the log has anything behind what is loaded, as far as is known. */
+  get goesFartherOn(): boolean {
+    return !this.#isWhole;
+  }
+
+  /** Whether a step back, by event or by cycle, leads anywhere. */
+  canStepBack(by: "event" | "cycle"): boolean {
+    if (this.goesFartherBack) return true;
+    return by === "event" ? this.#played > 0 : this.#startFrom(-1) !== null;
   }
 
   /** Whether a page more should be fetched. */
@@ -86,7 +113,11 @@ export class Replay {
 
   /** Events that follow what is there; `isLast` if none follow them. */
   load(events: readonly Event[], isLast: boolean): void {
-    for (const event of events) this.#played -= this.#reel.add(event);
+    for (const event of events) {
+      const gone = this.#reel.add(event);
+      this.#played -= gone;
+      if (gone > 0) this.#isFirst = false;
+    }
     this.#isWhole ||= isLast;
     if (this.#status === "loading" && this.#hasNext) this.#status = this.#wants;
     else if (this.#status === "loading" && this.#isWhole) this.#status = "ended";
@@ -130,20 +161,18 @@ export class Replay {
     return this.#hasNext ? this.#advance() : null;
   }
 
-  /** To before the event played last, and pauses; false where nothing was played. */
+  /** To before the event played last, and pauses; false where nothing was played, or what lies before is not loaded. */
   stepBack(): boolean {
     this.pause();
+    if (this.#played === 1 && this.goesFartherBack) return false;
     return this.#goTo(this.#played - 1);
   }
 
   /** To behind the next `cycle.start`, or the one before this, and pauses; false where there is none. */
   stepCycle(by: 1 | -1): boolean {
     this.pause();
-    // A cycle that has just begun is left for the one before it.
-    for (let at = by > 0 ? this.#played : this.#played - 2; at >= 0 && at < this.#reel.length; at += by) {
-      if (this.#reel.event(at)?.type === "cycle.start") return this.#goTo(at + 1);
-    }
-    return false;
+    const at = this.#startFrom(by);
+    return at !== null && this.#goTo(at + 1);
   }
 
   /** To the last event at or before a time, if it lies within what is loaded; false if it does not. */
@@ -157,6 +186,15 @@ export class Replay {
 
   get #hasNext(): boolean {
     return this.#played < this.#reel.length;
+  }
+
+  /** Where the next `cycle.start` lies, or the one before this; null where none is loaded. */
+  #startFrom(by: 1 | -1): number | null {
+    // A cycle that has just begun is left for the one before it.
+    for (let at = by > 0 ? this.#played : this.#played - 2; at >= 0 && at < this.#reel.length; at += by) {
+      if (this.#reel.event(at)?.type === "cycle.start") return at;
+    }
+    return null;
   }
 
   #advance(): Event {

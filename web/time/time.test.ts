@@ -6,7 +6,8 @@ import { test } from "node:test";
 import type { Event } from "../client/wire.ts";
 import { FAMILIES } from "../dashboard/family.ts";
 import { type MindState, NO_MIND, step } from "../mind/mind.ts";
-import { columnsOf, LEAST_MS, lengthOf, marksOf, moved, shareOf, timeAt, within, zoomed } from "./minimap.ts";
+import { cutAt, cutBehind } from "./cut.ts";
+import { bucketAt, columnsOf, LEAST_MS, lengthOf, marksOf, moved, shareOf, timeAt, within, zoomed } from "./minimap.ts";
 import { Replay } from "./replay.ts";
 
 const EXTENT = { fromMs: 0, toMs: 1_000_000 };
@@ -48,13 +49,21 @@ test("every event of the view is in exactly one column, however wide buckets and
   assert.deepEqual([inside?.families[FAMILIES.indexOf("sense")], inside?.cycles], [1, 2]);
 });
 
-test("what happened in a bucket is marked once, where the bucket's middle is", () => {
+test("what happened in a bucket is marked once, in the middle of what is seen of the bucket", () => {
   const buckets = [0, 1, 2, 3].map((i) => ({ fromMs: i * 60_000, types: i % 2 === 0 ? { error: 3 } : { "sense.all": 1 } }));
-  const view = { fromMs: 60_000, toMs: 240_000 };
+  const all = { fromMs: 0, toMs: 240_000 };
 
-  assert.deepEqual(marksOf("error", buckets, 60_000, view, 180), [90]);
-  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 240_000 }, 2), [0, 1]);
-  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 240_000 }, 1), [0]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 60_000, toMs: 240_000 }, 180), [90]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, all, 2), [0, 1]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, all, 1), [0]);
+  // The first and the last are seen in part.
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 50_000, toMs: 130_000 }, 80), [5, 75]);
+  assert.deepEqual(marksOf("error", buckets, 60_000, { fromMs: 0, toMs: 120_000 }, 120), [30, 119]);
+});
+
+test("a time is in one bucket at the most", () => {
+  const buckets = [{ fromMs: 0, types: {} }, { fromMs: 20, types: {} }];
+  assert.deepEqual([0, 9, 10, 20].map((ms) => bucketAt(buckets, 10, ms)?.fromMs ?? null), [0, 0, null, 20]);
 });
 
 const golden = new URL("../../tests/golden/minds.json", import.meta.url);
@@ -74,7 +83,7 @@ function seconds(count: number, every = 1): Event[] {
 }
 
 function playing(events: readonly Event[], isLast = true): Replay {
-  const replay = new Replay([]);
+  const replay = new Replay([], NO_MIND, { isFirst: true });
   replay.load(events, isLast);
   return replay;
 }
@@ -161,6 +170,25 @@ test("stepping goes one event, or one cycle, either way, and pauses", () => {
   assert.ok(!replay.stepBack());
 });
 
+test("a step back leads nowhere only where the log begins", () => {
+  const events = seconds(20);
+  for (const isFirst of [true, false]) {
+    const replay = new Replay(events.slice(0, 3), NO_MIND, { isFirst });
+    replay.load(events.slice(3), true);
+    assert.deepEqual([replay.canStepBack("event"), replay.canStepBack("cycle")], [true, true]);
+    while (replay.stepBack());
+    assert.deepEqual([replay.atMs, replay.played], [0, isFirst ? 0 : 1]); // where the rest is not loaded, it stays
+    assert.deepEqual([replay.canStepBack("event"), replay.canStepBack("cycle")], [!isFirst, !isFirst]);
+  }
+  const nothing = new Replay([]);
+  assert.ok(!nothing.canStepBack("event"));
+});
+
+test("a cut has each event on one of its sides", () => {
+  assert.deepEqual(cutAt(1_000), { until: "1970-01-01T00:00:00.999Z", since: "1970-01-01T00:00:01.000Z" });
+  assert.deepEqual(cutBehind("7-1"), { until: "7-1", since: "7-1" });
+});
+
 test("wherever one goes, the mind is as it was there", () => {
   const replay = playing(life);
   const times = life.map(({ ts }) => Date.parse(ts));
@@ -184,7 +212,7 @@ test("what was before is known, and is not played again", () => {
 
 test("a long replay keeps the newest of what was played, and the mind is what all of it has made of it", () => {
   const events = seconds(8_000);
-  const replay = new Replay([], NO_MIND, 1_000);
+  const replay = new Replay([], NO_MIND, { keptMax: 1_000, isFirst: true });
   let [at, most] = [0, 0];
   replay.setSpeed(64, 0);
   for (let now = 0; replay.status !== "ended"; now += 100) {
@@ -197,6 +225,7 @@ test("a long replay keeps the newest of what was played, and the mind is what al
   }
 
   assert.ok(most <= 4_500, String(most));
+  assert.ok(replay.goesFartherBack); // what was let go of is still in the log
   assert.deepEqual(replay.state, fold(events));
   assert.deepEqual(replay.recent(3), events.slice(-3));
   assert.ok(replay.stepBack());
