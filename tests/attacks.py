@@ -239,9 +239,14 @@ async def posts(bridge: BridgeProcess, body: bytes) -> None:
         while True:
             reader, writer = await connected(bridge)
             writer.write(request(bridge, f"{HANDSHAKE}polling"))
-            sid = json.loads((await reader.readuntil(b"}")).partition(b"\r\n\r\n0")[2])["sid"]
-            head = f"Content-Length: {len(body)}\r\n"
-            post = request(bridge, f"{HANDSHAKE}polling&sid={sid}", head).replace(b"GET", b"POST", 1) + body
+            head, _, opened_with = (await reader.readuntil(b"}")).partition(b"\r\n\r\n0")
+            if not head.startswith(b"HTTP/1.1 200"):  # it has begun too many
+                writer.transport.abort()
+                await asyncio.sleep(0.05)
+                continue
+            sid = json.loads(opened_with)["sid"]
+            length = f"Content-Length: {len(body)}\r\n"
+            post = request(bridge, f"{HANDSHAKE}polling&sid={sid}", length).replace(b"GET", b"POST", 1) + body
             status = b"200"
             while status == b"200":
                 writer.write(post)

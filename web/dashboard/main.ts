@@ -4,13 +4,13 @@ import { patternsMatcher } from "../client/patterns.ts";
 import type { Cursor, Event } from "../client/wire.ts";
 import { cycleOf, goneSince } from "../mind/mind.ts";
 import { timeOf } from "../mind/values.ts";
-import { SPEEDS } from "../time/replay.ts";
+import { addressedPlace, keepPlace, point } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import { Bar } from "./bar.ts";
 import { type Condition, condition, QUIET_MS, replayCondition } from "./condition.ts";
 import { Detail, fetchedItem } from "./detail.ts";
 import { download } from "./download.ts";
-import { byId, setText } from "./element.ts";
+import { byId } from "./element.ts";
 import { termFor } from "./filter.ts";
 import { Frames } from "./frames.ts";
 import { Health } from "./health.ts";
@@ -18,12 +18,14 @@ import type { Item } from "./held.ts";
 import { Help } from "./help.ts";
 import { type Key, listenToKeys } from "./keys.ts";
 import { linkTo, parseLink } from "./links.ts";
+import { Memory } from "./memory.ts";
 import { Panels } from "./panels.ts";
 import { Past } from "./past.ts";
 import { Player } from "./player.ts";
 import { readPreferences } from "./preferences.ts";
 import { restWhileHidden } from "./rest.ts";
 import { Scrubber } from "./scrubber.ts";
+import { Search } from "./search.ts";
 import { shown } from "./shown.ts";
 import { Store } from "./store.ts";
 import { Stream } from "./stream.ts";
@@ -98,6 +100,8 @@ const player = new Player(past, {
     return last?.kind === "event" ? last.event.id : null;
   },
 });
+const search = new Search(past);
+const memory = new Memory(past, live, schedule);
 const scrubber = new Scrubber(past, player, { onLive: toLive, onClose: closePast, onToggle: arrange });
 
 /** What is shown: `live`, or the past that is played. */
@@ -106,10 +110,6 @@ let shownStore = live;
 let liveSeen = 0;
 let state: State = { name: "connecting", attempt: 0 };
 let stateSinceMs = Date.now();
-let hasRecalled = false;
-/** Which event is looked for: what somebody has asked for since is another. */
-let sought = {};
-
 /** Where the page stood before it went on with the newest; null where nothing was passed over. */
 let passedFrom: Cursor | null = null;
 let connection = connected();
@@ -150,7 +150,7 @@ function arrived(event: Event): void {
     // Of another log's ordinals no number can be made.
     live.passOver({ after: id, before: event.id, lost: lost > 0 ? lost : null, reason: "passed" });
     passedFrom = null;
-    hasRecalled = false;
+    memory.forget();
   }
   live.event(event, nowMs);
   if (event.type === "error" && live.lastEventMs === nowMs && !document.hidden) {
@@ -218,7 +218,7 @@ function tick(): void {
   if (state.name === "live" && state.redis === null && nowMs - (live.lastEventMs ?? stateSinceMs) > QUIET_MS) {
     health.check(nowMs);
   }
-  if (state.name === "live" && live.first !== null && !hasRecalled) void recallMind();
+  if (state.name === "live") void memory.recall();
   const now = present(nowMs);
   bar.showCondition(now);
   bar.showRate(live, nowMs);
@@ -227,20 +227,6 @@ function tick(): void {
   scrubber.extend(live.mind.lastMs);
   scrubber.show();
   announcer.say(now.word, live, nowMs);
-}
-
-/** A mood, or what was decided, may be older than what a viewer is given when it comes. */
-async function recallMind(): Promise<void> {
-  hasRecalled = true;
-  const { first } = live;
-  if (first === null) return;
-  try {
-    const begin = await past.insist(() => past.mindBefore(first), { isWanted: () => first === live.first, onWait: () => {} });
-    if (begin !== undefined && first === live.first) live.recall(begin);
-  } catch {
-    // It may not be read: then it is known when it changes.
-  }
-  schedule();
 }
 
 // --- the past, and back
@@ -261,24 +247,16 @@ function toLive(): void {
 
 /** The place where a replay stands still is in the address: so it can be kept, and passed on. */
 function rememberPlace(): void {
-  const { replay } = player;
-  const address = new URL(location.href);
-  const isPlace = replay?.status === "paused" && replay.atMs !== null;
-  if (isPlace) address.searchParams.set("at", new Date(replay.atMs).toISOString());
-  else address.searchParams.delete("at");
-  if (isPlace && player.speed !== 1) address.searchParams.set("speed", String(player.speed));
-  else address.searchParams.delete("speed");
-  history.replaceState(null, "", address);
+  const { replay, speed } = player;
+  keepPlace(replay?.status === "paused" && replay.atMs !== null ? { atMs: replay.atMs, speed } : null);
 }
 
 async function goToAddressedTime(): Promise<void> {
-  const { searchParams } = new URL(location.href);
-  const atMs = Date.parse(searchParams.get("at") ?? "");
-  if (Number.isNaN(atMs)) return;
-  const speed = SPEEDS.find((each) => String(each) === searchParams.get("speed"));
-  if (speed !== undefined) player.speed = speed;
+  const place = addressedPlace();
+  if (place === null) return;
+  player.speed = place.speed;
   await scrubber.open();
-  await player.goTo(atMs + 1, false);
+  await player.goTo(place.atMs + 1, false);
 }
 
 /** The past where what is held ends. */
@@ -333,51 +311,27 @@ function togglePause(): void {
 }
 
 async function openById(id: string): Promise<void> {
-  sought = {};
+  search.stop();
   const held = shownStore.held.findLast((item) => item.kind === "event" && item.event.id === id);
   if (held !== null) {
     stream.select(held);
     open(held);
     return;
   }
-  const event = await find(id);
-  if (event != null) open(fetchedItem(event));
-}
-
-/** Says what becomes of it; undefined where it is not wanted any more, or not to be had. */
-async function find(id: string): Promise<Event | null | undefined> {
-  const search = (sought = {});
-  const isWanted = (): boolean => search === sought;
-  const say = (sentence: string): void => setText(byId("notice"), sentence);
-  const looking = "Looking for that event…";
-  say(looking);
-  try {
-    const event = await past.insist(() => past.event(id), { isWanted, onWait: (why) => say(`${looking} ${why}. It is tried again.`) });
-    if (isWanted()) say(event === null ? `Event ${id} is not in the log any more.` : "");
-    return isWanted() ? event : undefined;
-  } catch (error) {
-    if (isWanted()) say(`Event ${id} cannot be read: ${(error as Error).message}.`);
-    return undefined;
-  }
+  const event = await search.find(id);
+  if (event !== null) open(fetchedItem(event));
 }
 
 /** Follows the address: `#event=ID`, `#cycle=ID`. */
 function follow(): void {
   const link = parseLink(location.hash);
-  sought = {};
-  setText(byId("notice"), "");
+  search.stop();
   if (link?.kind === "event") void openById(link.id);
   if (link?.kind === "cycle") {
     close();
     panels.pin(link.id);
     tabs.show("cycle");
   }
-}
-
-function point(hash: string): void {
-  const address = new URL(location.href);
-  address.hash = hash;
-  history.replaceState(null, "", address);
 }
 
 function move(rows: number): void {
@@ -393,17 +347,8 @@ function showErrors(): void {
 }
 
 function toError(direction: 1 | -1): void {
-  const from = stream.selected?.seq ?? shownStore.held.end;
-  const isError = (item: Item): boolean => item.kind === "event" && item.family === "error";
-  const { held } = shownStore;
-  // Behind the last comes the first again.
-  const found =
-    direction < 0
-      ? (held.findLast(isError, from) ?? held.findLast(isError))
-      : (held.findNext(isError, from + 1) ?? held.findNext(isError, 0));
-  if (found === null) return;
-  stream.select(found);
-  open(found);
+  const found = stream.toError(direction);
+  if (found !== null) open(found);
 }
 
 const keys: Key[] = [

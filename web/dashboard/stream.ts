@@ -80,6 +80,18 @@ export class Stream {
     return item;
   }
 
+  /** To the next error or the one before; behind the last comes the first again. Null where there is none. */
+  toError(direction: 1 | -1): Item | null {
+    const from = this.selected?.seq ?? this.#held.end;
+    const isError = (item: Item): boolean => item.kind === "event" && item.family === "error";
+    const found =
+      direction < 0
+        ? (this.#held.findLast(isError, from) ?? this.#held.findLast(isError))
+        : (this.#held.findNext(isError, from + 1) ?? this.#held.findNext(isError, 0));
+    if (found !== null) this.select(found);
+    return found;
+  }
+
   /** The oldest event that is held, where the log has older ones; null where it has none. */
   get edge(): Event | null {
     const first = this.#held.findNext(({ kind }) => kind === "event", 0);
