@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ async def test_what_is_archived_there_is_read_counted_and_erased(
         async with bridge_over(valkey_server, url, ring_events_max=10) as bridge:
             page = (await ask(bridge, "/history", types="x.1", limit=1000)).json["events"]
             lines = await ask(bridge, "/history", {"Accept": "application/x-ndjson"})
-            day = {"since": "2026-02-14", "until": "2026-02-15", "bucket": "1h"}
+            day: dict[str, Any] = {"since": "2026-02-14", "until": "2026-02-15", "bucket": "1h"}
             counted = (await ask(bridge, "/history", **day)).json
         assert list(range(1, 300, 3)) == [event["data"]["i"] for event in page]
         assert 301 == lines.body.count(b"\n") == counted["extent"]["events"]
