@@ -199,7 +199,7 @@ class History:
 
 
 def _hole(reach: Position, begin: Position, until: Position) -> Gap | None:
-    """What is gone between the archive, which has all up to `reach`, and stream and ring, which have all from `begin`."""
+    """What is gone between the archive, which has all up to `reach`, and what else there is, from `begin` on."""
     if begin.id <= reach.id.after():
         return None
     is_nothing_left = begin.id > until.id
