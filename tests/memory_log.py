@@ -18,7 +18,7 @@ from broadcast.log.archive import Archived, Epoch, Extent, Place
 from broadcast.log.entry import Entry
 from broadcast.log.erasure import BLANK, blank
 from broadcast.log.position import START, Bounds, EntryId, Gap, Position, judge
-from broadcast.log.seam import ArchivePage, _pieces
+from broadcast.log.seam import ArchiveFront, ArchivePage, _pieces
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -55,12 +55,15 @@ class MemoryLog:
     reads: int = 0
     """How often it was asked."""
     _ms: int = 1_000
+    _ids: list[EntryId] = field(default_factory=list)
+    """Of all that was ever added and is not lost, also what was trimmed."""
 
     def append(self, event_type: str, i: int, by: str, cycle: int = 0) -> Entry:
         """Add one event, in its place."""
         self._ms += 1
         self.added += 1
         self.last = EntryId(self._ms, 0)
+        self._ids.append(self.last)
         event: dict[str, Any] = {"type": event_type, "ts": self.ts_of(i), "cycle": cycle, "day": 0, "data": {"i": i}}
         event |= {"id": str(self.last), "by": by, "n": self.added}
         entry = Entry(self.last, event, by, self.added)
@@ -82,7 +85,8 @@ class MemoryLog:
         gone = self.entries[len(self.entries) - lost :] if lost else []
         del self.entries[len(self.entries) - len(gone) :]
         self.added -= len(gone)
-        self.last = self.entries[-1].id if self.entries else START
+        del self._ids[self.added :]
+        self.last = self._ids[-1] if self._ids else START
         self.parent, self.forked_at = self.epoch, self.last
         self.epoch = f"epoch-{self._ms}"
         self._ms += 1_000
@@ -98,6 +102,7 @@ class MemoryLog:
         """Begin another log."""
         self._ms += 1_000
         self.entries.clear()
+        self._ids.clear()
         self.added, self.last, self.parent, self.forked_at = 0, START, None, None
         self.epoch = f"epoch-{self._ms}"
 
@@ -264,16 +269,17 @@ class MemoryArchive:
         place = starts[-1].place
         return Position(place.id.before(), None, self.epochs[place.epoch - 1].name, is_moment=True), None
 
-    async def before(
-        self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None
-    ) -> tuple[list[Archived], EntryId | None]:
+    async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> ArchiveFront:
         """As `Seam.before`."""
         extent = await self._answer()
         place = None if extent is None else extent.place_of(at)
         if extent is None or place is None:
-            return [], None
+            return ArchiveFront([], None)
         found = [row for row in self.rows if row.place < place and (matches is None or matches(row.type))]
-        return found[: -count - 1 : -1], at.id if place <= extent.end else extent.end.id
+        rows = found[max(0, len(found) - count) :]
+        gaps = [(where, gap) for where, gap in self.gaps if rows and gap.reason == "trimmed"]
+        gaps = [(where, gap) for where, gap in gaps if rows[0].place <= where < min(place, extent.end)]
+        return ArchiveFront(_pieces(rows, gaps), at if place <= extent.end else extent.position())
 
     async def extent(self) -> Extent | None:
         """As `Seam.extent`."""

@@ -112,3 +112,29 @@ def test_when_postgresql_is_gone_viewers_have_what_they_always_had_and_soon(
             assert [EVENTS - KEPT - 20] == [gap["lost"] for gap in client.all("gap")]
             assert len(asyncio.run(stream(bridge, 50, ""))) == 50
             assert time.monotonic() - began < 10
+
+
+def test_who_comes_without_a_place_is_told_of_what_was_trimmed_before_it_was_archived(
+    broadcaster: Broadcaster, valkey_server: RedisServer, url: str, tmp_path: Path
+) -> None:
+    for i in range(200):
+        broadcaster.emit("x", {"i": i})
+        if i == 99:
+            broadcaster.flush()
+            asyncio.run(archive_once(valkey_server, url))
+    broadcaster.flush()
+    with valkey_server.client() as client:
+        client.xtrim("v5:stream", maxlen=20, approximate=False)
+
+    async def look(bridge: BridgeProcess) -> tuple[list[int | None], list[int]]:
+        async with Client(bridge.url, catchup=50, types="x") as client:
+            await client.until_got("position")
+            shown = [(name, data) for name, data in client.got if name in ("event", "gap")]
+            order = [data["data"]["i"] if name == "event" else None for name, data in shown]
+            return order, [gap["lost"] for gap in client.all("gap")]
+
+    with serving(valkey_server.url, tmp_path, DATABASE_URL=url, BROADCAST_RING_EVENTS_MAX="10") as bridge:
+        expected = ([*range(70, 100), None, *range(180, 200)], [80])
+        assert expected == asyncio.run(look(bridge)), "between the archive and the stream"
+        asyncio.run(archive_once(valkey_server, url))
+        assert expected == asyncio.run(look(bridge)), "in the archive, whose archiver has noted it"

@@ -546,3 +546,51 @@ def test_a_short_cut_costs_nothing_however_much_of_the_past_was_had() -> None:
         world.loop.pass_time(0.1)
         assert list(range(1, 300)) == events(line)
     world.close()
+
+
+HOLE = "hole"
+END = "end"
+
+
+def _order(line: Room) -> list[Any]:
+    """The events and, in their places, the gaps."""
+    shown = {"gap": HOLE, "position": END}
+    return [shown.get(name, data.get("data", {}).get("i")) for name, _, data in line.frames()][2:]
+
+
+@pytest.mark.parametrize("is_noted", [False, True])
+def test_the_catch_up_tells_what_is_neither_archived_nor_in_the_stream_any_more(*, is_noted: bool) -> None:
+    """Between the archive and the stream, and once the archiver has been there, in the archive."""
+    world = World(archived=40, after=30, stream=10, ring=12)
+    if is_noted:
+        world.archive.catch_up()
+        world.live(20)
+    newest = [*range(60, 90 if is_noted else 70)]
+    first, last = world.archive.rows[39].place.id, EntryId(1061, 0)
+    told_of_it = {"after": str(first), "before": str(last), "lost": 20, "reason": "trimmed"}
+    for count in (len(newest) + 3, 1000):
+        line = world.come(catchup=count)
+        filtered = world.come(catchup=count, types="a.*")
+        world.loop.pass_time(1)
+        older = [*range(40)][-(count - len(newest)) :]
+        assert [*older, HOLE, *newest, END] == _order(line)
+        assert [told_of_it] == told(line, "gap") == told(filtered, "gap")
+        odd = [i for i in range(40) if i % 2][-(count - len(newest) // 2) :]
+        assert [*odd, HOLE, *[i for i in newest if i % 2], END] == _order(filtered)
+    for count in (len(newest), 5):
+        line = world.come(catchup=count)
+        world.loop.pass_time(1)
+        assert [*newest[-count:], END] == _order(line), "it is not asked for what lies before the gap"
+    lately = world.come(catchup=1000, grant=Grant(parse_filter("*"), replay_count_max=8))
+    world.loop.pass_time(1)
+    assert [*newest[-8:], END] == _order(lately), "nor is it told of what its grant does not let it have"
+    world.close()
+
+
+def test_a_catch_up_from_the_archive_alone_ends_with_what_is_gone() -> None:
+    world = World(archived=40, after=30, stream=0)
+    line = world.come(catchup=5)
+    world.loop.pass_time(1)
+    assert [*range(35, 40), HOLE, END] == _order(line)
+    assert [(30, None)] == [(gap["lost"], gap["before"]) for gap in told(line, "gap")]
+    world.close()

@@ -130,7 +130,8 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     asked = Wanted(wanted, granted, since.ts, replay.until_ts)
     lacks_archive = False
     if since.position is None and replay.until_ts is None:
-        events = await fanout.history.newest(asked, count=replay.count, until=cursor.place)
+        pieces = await fanout.history.newest(asked, count=replay.count, until=cursor.place)
+        events = [piece for piece in pieces if isinstance(piece, RingEvent)]
     else:
         walk = Walk(fanout, not_before(since.position or Position(START), earliest), asked, until=cursor.place)
         events, lacks_archive = await _first(walk, replay.count), walk.lacks_archive

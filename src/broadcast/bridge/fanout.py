@@ -323,9 +323,11 @@ class Fanout:
 
     def ring_reaches(self, position: Position) -> bool:
         """Whether everything behind this position is in the ring."""
-        first = self.ring.first_event()
-        if first is None or self.history.is_ring_whole:
+        first = self.ring.first_kept()
+        if self.history.is_ring_whole or self.ring.first_event() is None:
             return True
+        if first is None:  # all that it holds the log has lost: the stream has what was before that
+            return position.id >= self.head.id
         return position.id >= first.id.before() or (position.n is not None and position.n + 1 == first.n)
 
     def may_be_archived(self, position: Position, oldest: EntryId | None) -> bool:

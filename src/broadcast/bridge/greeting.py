@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal
 
@@ -138,11 +139,11 @@ def _skip_to(cursor: Cursor, place: Position, earliest: EntryId) -> Position:
 
 async def _catch_up(cursor: Cursor, count: int) -> None:
     handover, history, until = Handover(cursor), cursor.fanout.history, cursor.place
-    events = history.newest_in_ring(cursor.audience().wants, count=count, until=until.id)
+    pieces: Sequence[RingEvent | Gap] = history.newest_in_ring(cursor.audience().wants, count=count, until=until.id)
     if not _has_all_from(cursor.fanout, handover):
         with suppress(UnreachableError):  # what there is, is better than nobody let in
-            events = await history.newest(Wanted(cursor.wanted, cursor.grant.filter), count=count, until=until)
-    await handover.give_newest(events)
+            pieces = await history.newest(Wanted(cursor.wanted, cursor.grant.filter), count=count, until=until)
+    await handover.give_newest(pieces)
 
 
 async def _resume(cursor: Cursor, since: Position) -> None:

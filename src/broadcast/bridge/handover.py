@@ -11,6 +11,8 @@ everybody who comes is caught up with.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import dropwhile, groupby
 from typing import TYPE_CHECKING, Final
 
 from broadcast.bridge.requests import CATCHUP_DEFAULT
@@ -47,15 +49,20 @@ class Handover:
         self._old = EntryId(max(0, fanout.now_ns() // 1_000_000 - SHORT_CUT_MS), 0)
         self._free = CATCHUP_DEFAULT
 
-    async def give_newest(self, events: list[RingEvent]) -> None:
-        """Give the newest events of the past, to who comes without a place.
+    async def give_newest(self, pieces: Sequence[RingEvent | Gap]) -> None:
+        """Give the newest events of the past, with the gaps between them, to who comes without a place.
 
         Raises:
             TooSlowError: it takes too little of it.
             DismissedError: it is told to go meanwhile.
         """
-        allowed = [event for event in events if event.id >= self.earliest]
-        await self._send(allowed)
+        allowed = [piece for piece in pieces if isinstance(piece, Gap) or piece.id >= self.earliest]
+        begun = dropwhile(lambda piece: isinstance(piece, Gap), allowed)
+        for gap, stretch in groupby(begun, lambda piece: piece if isinstance(piece, Gap) else None):
+            if gap is None:
+                await self._send([piece for piece in stretch if not isinstance(piece, Gap)])
+            else:
+                self._cursor.send_gap(gap)
 
     async def give(self, events: list[RingEvent], epoch: str | None, seen: Seen | None = None) -> bool:
         """Give what it wants of a stretch of the past, and put it behind that.

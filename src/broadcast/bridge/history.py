@@ -6,7 +6,7 @@ an index that is a multiple of `ALIGN_EVENTS`, and not at its very start, which 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -58,8 +58,8 @@ class History:
         """Whether there is nothing at all that is older than the ring."""
         return self.is_ring_whole and self.past is None
 
-    async def newest(self, wanted: Wanted, *, count: int, until: Position) -> list[RingEvent]:
-        """The newest events wanted up to a position, oldest first.
+    async def newest(self, wanted: Wanted, *, count: int, until: Position) -> Sequence[RingEvent | Gap]:
+        """The newest events wanted up to a position, oldest first, with the gaps between them.
 
         What is rare lies far back: behind the ring, the archive is asked for it, and of the stream only that is read
         which is not archived yet. Where the archive cannot be read, all of the stream is.
@@ -71,14 +71,14 @@ class History:
         if len(found) >= count or self.is_all_there_is:
             return found[::-1]
         joined = None if self.past is None else await self._joined(self.past, wanted, count, found, until)
-        if joined is None:
-            joined = await self.newest_in_stream(wanted.matches, count=count, until=until.id)
-        return joined[::-1]
+        if joined is not None:
+            return joined[::-1]
+        return (await self.newest_in_stream(wanted.matches, count=count, until=until.id))[::-1]
 
     async def _joined(
         self, past: Past, wanted: Wanted, count: int, in_ring: list[RingEvent], until: Position
-    ) -> list[RingEvent] | None:
-        """The newest of ring, stream and archive; None if the archive cannot be read, or does not know this log."""
+    ) -> list[RingEvent | Gap] | None:
+        """The newest of all tiers, newest first; None if the archive cannot be read, or does not know this log."""
         edge = self._edge()
         before = Position(until.id.after(), None, until.epoch)
         if edge is not None and edge.id <= until.id:
@@ -90,10 +90,13 @@ class History:
             return None
         if archived.reach is None:
             return None
-        found += await self._older(wanted.matches, count - len(found), before, down_to=archived.reach)
+        older, begin = await self._older(wanted.matches, count - len(found), before, down_to=archived.reach.id)
+        found += older
         # What was appended again after a rewind is archived once, where it was first: here, it has come already.
         had = {event.by for event in found if event.by}
-        return (found + [event for event in archived.events if event.by not in had])[:count]
+        rest = [piece for piece in archived.pieces if isinstance(piece, Gap) or piece.by not in had]
+        hole = _hole(archived.reach, begin, until)
+        return _cut([*found, *([] if hole is None else [hole]), *rest], count)
 
     async def newest_in_stream(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
         """The newest events of ring and stream up to an id, newest first.
@@ -106,7 +109,7 @@ class History:
             found = [event for event in found if event.id >= edge.id]
             # A slow cursor may stand before the ring: what lies between comes to it anyway.
             before = Position(edge.id, edge.n) if edge.id <= until else Position(until.after())
-            found += await self._older(matches, count - len(found), before)
+            found += (await self._older(matches, count - len(found), before))[0]
         return found
 
     def newest_in_ring(self, matches: Callable[[str], bool], *, count: int, until: EntryId) -> list[RingEvent]:
@@ -126,16 +129,20 @@ class History:
 
     async def _older(
         self, matches: Callable[[str], bool], count: int, before: Position, *, down_to: EntryId = START
-    ) -> list[RingEvent]:
-        """What the stream has between two places, both exclusive, newest first."""
+    ) -> tuple[list[RingEvent], Position]:
+        """What the stream has between two places, both exclusive, newest first; and from where on it has all of it."""
         found: list[RingEvent] = []
         while len(found) < count and before.id > down_to.after():
             page = await self._page_before(before)
-            found += [event for event in reversed(page) if event.id > down_to and matches(event.type)]
+            between = [event for event in page if event.id > down_to]
+            found += [event for event in reversed(between) if matches(event.type)]
+            if len(between) < len(page):  # it has what is in front of that, too: nothing is missing
+                before = Position(down_to.after())
+            elif page:
+                before = page[0].position(None)
             if len(page) < PAGE_EVENTS:
                 break
-            before = Position(page[0].id, page[0].n)
-        return found[:count]
+        return found[:count], before
 
     async def _page_before(self, before: Position) -> list[RingEvent]:
         async def read() -> Page:
@@ -189,6 +196,22 @@ class History:
         self._pages.clear()
         if self.past is not None:
             self.past.forget()
+
+
+def _hole(reach: Position, begin: Position, until: Position) -> Gap | None:
+    """What is gone between the archive, which has all up to `reach`, and what else there is, from `begin` on."""
+    if begin.id <= reach.id.after():
+        return None
+    is_nothing_left = begin.id > until.id
+    first, n_before = (None, until.n) if is_nothing_left else (begin.id, None if begin.n is None else begin.n - 1)
+    lost = None if n_before is None or reach.n is None else n_before - reach.n
+    return None if lost is not None and lost <= 0 else Gap(reach.id, first, lost, "trimmed")
+
+
+def _cut(newest_first: list[RingEvent | Gap], count: int) -> list[RingEvent | Gap]:
+    """The newest `count` events, with the gaps between them."""
+    events = [index for index, piece in enumerate(newest_first) if isinstance(piece, RingEvent)][:count]
+    return newest_first[: events[-1] + 1] if events else []
 
 
 def _bytes(page: Page) -> int:

@@ -20,7 +20,7 @@ from broadcast.bridge.ring import RingEvent
 from broadcast.bridge.shared import SharedReads, Turns
 from broadcast.errors import UnreachableError
 from broadcast.filters import ALL, Filter
-from broadcast.log.position import EntryId, Gap, Position
+from broadcast.log.position import Gap, Position
 
 if TYPE_CHECKING:
     from broadcast.log.archive import Archived, Place
@@ -93,10 +93,15 @@ class PastPage:
 class Newest:
     """What the archive has in front of a position."""
 
-    events: list[RingEvent]
-    """The newest first."""
-    reach: EntryId | None
-    """Everything up to here, and in front of the position, is archived; None if the archive does not know its log."""
+    pieces: list[RingEvent | Gap]
+    """The newest first, with the gaps between them."""
+    reach: Position | None
+    """Up to here, in front of the position, all is in the archive or a gap in it; None if it does not know its log."""
+
+    @property
+    def events(self) -> list[RingEvent]:
+        """Without the gaps."""
+        return [piece for piece in self.pieces if isinstance(piece, RingEvent)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +166,17 @@ class Past:
         """
 
         async def read() -> Newest:
-            rows, reach = await self.seam.before(before, count=count, matches=wanted.types)
-            found = Newest([RingEvent.archived(row) for row in rows], reach)
+            front = await self.seam.before(before, count=count, matches=wanted.types)
+            pieces: list[RingEvent | Gap] = []
+            for piece in front.pieces:
+                pieces += [piece] if isinstance(piece, Gap) else [RingEvent.archived(row) for row in piece]
+            found = Newest(pieces[::-1], front.reach)
             self.held.take(found.events)
             return found
 
         key = (before, wanted, count)
         found = await self._patiently(self._newest, key, read, CATCHUP_PATIENCE_S)
-        if found.reach != before.id:
+        if found.reach != before:
             self._newest.drop(key)
         return found
 

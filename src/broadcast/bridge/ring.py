@@ -224,6 +224,10 @@ class Ring:
         """The oldest event held; None if there is none."""
         return next((item for item in self._items if isinstance(item, RingEvent)), None)
 
+    def first_kept(self) -> RingEvent | None:
+        """The oldest event held that the log has not lost; None if there is none."""
+        return next((item for item in self._items if isinstance(item, RingEvent) and not item.is_forgotten), None)
+
     def count(self, matches: Callable[[str], bool], begin: int, end: int) -> int:
         """How many events from an index on, and in front of another one, have a type that matches."""
         if begin >= end:

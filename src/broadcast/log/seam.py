@@ -19,7 +19,7 @@ import psycopg
 from broadcast.log.archive import Archive, Archived, Extent, Place, read_extent, read_page, wanted_types
 from broadcast.log.position import START, EntryId, Gap, Position
 
-__all__ = ["ArchivePage", "Seam"]
+__all__ = ["ArchiveFront", "ArchivePage", "Seam"]
 
 PRODUCERS_MAX: Final = 4096
 GAPS_MAX: Final = 1000
@@ -47,6 +47,16 @@ class ArchivePage:
         rows = self.pieces[-1] if self.pieces else None
         n = rows[-1].n if isinstance(rows, list) and rows[-1].place == self.end else None
         return Position(self.end.id, n, self.extent.name_of(self.end.epoch))
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFront:
+    """What the archive has in front of a position."""
+
+    pieces: list[Gap | list[Archived]]
+    """The newest events, oldest first, and in their places the gaps between them; none where another log begins."""
+    reach: Position | None
+    """Up to here, in front of the position, all is in the archive or a gap in it; None if it does not know its log."""
 
 
 class Seam:
@@ -125,19 +135,13 @@ class Seam:
             producers = await _producers(connection) if is_last and last == extent.end else []
             return ArchivePage(extent, _pieces(rows, gaps), end, is_last, producers)
 
-    async def before(
-        self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None
-    ) -> tuple[list[Archived], EntryId | None]:
-        """What lies in front of a position, newest first.
+    async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> ArchiveFront:
+        """What lies in front of a position.
 
         Args:
             at: exclusive.
             count: at most so many events, and fewer where these are large: 8 MiB at most.
             matches: whether an event of a type is wanted; None for all.
-
-        Returns:
-            With it the id up to which, in front of the position, everything is archived; None if the archive does not
-            know its log.
 
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
@@ -146,11 +150,13 @@ class Seam:
             extent = await self._extent(connection)
             place = None if extent is None else extent.place_of(at)
             if extent is None or place is None:
-                return [], None
+                return ArchiveFront([], None)
             oldest = Place(extent.epochs[0].number, START)
             types = await wanted_types(connection, matches)
-            found = await read_page(connection, oldest, place, count, types, newest_first=True)
-            return found.rows, at.id if place <= extent.end else extent.end.id
+            rows = (await read_page(connection, oldest, place, count, types, newest_first=True)).rows[::-1]
+            gaps = await _gaps(connection, rows[0].place, min(place, extent.end)) if rows else []
+            trimmed = [(where, gap) for where, gap in gaps if gap.reason == "trimmed"]
+            return ArchiveFront(_pieces(rows, trimmed), at if place <= extent.end else extent.position())
 
     async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
         """Where the newest cycle of this number begins: in front of its `cycle.start`, and in front of the next one.
