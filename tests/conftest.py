@@ -104,7 +104,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "argv", ["broadcast", *arguments])
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         # structlog keeps the stream it was set up with, which is this test's, for all that come after it.
-        monkeypatch.setattr("broadcast.cli.logs.configure_logs", lambda: None)
+        for name in ("broadcast.cli.logs.configure_logs", "broadcast.cli.archive.configure_logs"):
+            monkeypatch.setattr(name, lambda: None)
         capsys.readouterr()
         code = commands.run()
         return code, *capsys.readouterr()
