@@ -188,6 +188,7 @@ def test_large_events_do_not_outgrow_the_memory_of_the_page_not_even_searched(
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(900)
 def test_ten_minutes_at_a_thousand_a_second_leave_memory_flat(
     browser: Browser, bridge: Bridge, own_server: RedisServer
 ) -> None:
