@@ -105,7 +105,7 @@ class _Archived:
         """Per bucket and type; None for one bucket."""
         if self._connection is None or self._range is None:
             return []
-        from broadcast.log.counts import MINUTE_MS, count_events, read_counts
+        from broadcast.log.counts import MINUTE_MS, read_counts
 
         if first_ms >= last_ms:
             return []
@@ -113,26 +113,25 @@ class _Archived:
             return exact
         if width_ms is None or width_ms >= MINUTE_MS:
             return [*await read_counts(self._connection, first_ms, last_ms, bucket_ms=width_ms, types=self._types)]
-        between = replace(self._range, ts_from=_ts(first_ms), ts_to=_ts(last_ms - 1))
-        fine = await count_events(
-            self._connection, between, self._types, bucket_ms=width_ms, events_max=2 * FINE_EVENTS_MAX
-        )
-        return [*fine]
+        return await self._one_by_one(first_ms, last_ms, width_ms, events_max=2 * FINE_EVENTS_MAX)
 
     async def _exactly(self, first_ms: int, last_ms: int, width_ms: int | None) -> list[tuple[int, str, int]] | None:
         """The same, for who may not have all: told apart by id, one by one; None where these are too many for that.
 
         What the archiver has counted, by `ts`, may hold what is older by its id.
         """
+        found = await self._one_by_one(first_ms, last_ms, width_ms or last_ms, events_max=FINE_EVENTS_MAX + 1)
+        return found if sum(events for _, _, events in found) <= FINE_EVENTS_MAX else None
+
+    async def _one_by_one(
+        self, first_ms: int, last_ms: int, width_ms: int, *, events_max: int
+    ) -> list[tuple[int, str, int]]:
         assert self._connection is not None and self._range is not None
         from broadcast.log.counts import count_events
 
         between = replace(self._range, ts_from=_ts(first_ms), ts_to=_ts(last_ms - 1))
-        bucket_ms = width_ms or last_ms
-        found = await count_events(
-            self._connection, between, self._types, bucket_ms=bucket_ms, events_max=FINE_EVENTS_MAX + 1
-        )
-        return [*found] if sum(each.events for each in found) <= FINE_EVENTS_MAX else None
+        found = await count_events(self._connection, between, self._types, bucket_ms=width_ms, events_max=events_max)
+        return [*found]
 
     async def events(self, first_ms: int, last_ms: int) -> int:
         """How many there are in the minutes between two times."""
