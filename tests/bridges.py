@@ -84,9 +84,9 @@ class BridgeProcess:
 
     def wait_for(self, path: str, *, status: int = 200) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while self.get(path)[0] != status:
+        while (answered := self.get(path))[0] != status:
             assert self.process is not None and self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, f"{path}: {self.get(path)}; {self.log.read_text()}"
+            assert time.monotonic() < deadline, f"{path}: {answered}; {self.log.read_text()}"
             time.sleep(0.02)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:

@@ -116,6 +116,14 @@ class RedisServer:
             process.send_signal(number)
         process.wait(PATIENCE_S)
 
+    def wait_until_written(self) -> None:
+        """Wait until its file holds all that it has answered: behind a slow fsync it writes up to two seconds late."""
+        deadline = time.monotonic() + PATIENCE_S
+        with self.client() as client:
+            while client.info("persistence")["aof_buffer_length"]:
+                assert time.monotonic() < deadline, "the append-only file was not written"
+                time.sleep(0.02)
+
     def copy_to(self, folder: Path) -> None:
         """Keep its data as they are, and go on."""
         self.stop()

@@ -115,6 +115,7 @@ def test_a_large_event_is_shown_in_few_elements(page: Page, mind: Broadcaster) -
     mind.emit("weather.long", {"text": "y" * 30_000})
     expect(page.locator("#seen")).to_have_text("2")
     page.fill("#filter", "weather.large")
+    expect(page.locator(".row:not([hidden])")).to_have_count(1)  # it is applied in the next frame
     page.locator(".row:not([hidden])").click()
     for tab in ("Fields", "JSON"):
         page.get_by_role("tab", name=tab).click()
@@ -127,6 +128,7 @@ def test_a_large_event_is_shown_in_few_elements(page: Page, mind: Broadcaster) -
     expect(page.locator(".fields li")).to_have_count(200)
     page.keyboard.press("Escape")
     page.fill("#filter", "weather.long")
+    expect(page.locator(".row:not([hidden])")).to_have_count(1)  # it is applied in the next frame
     page.locator(".row:not([hidden])").click()
     page.get_by_role("button", name="all of it: 30,000 characters").click()
     assert "y" * 30_000 in page.locator("#detail").inner_text()

@@ -225,6 +225,7 @@ def test_chips_count_what_is_held_and_show_only_theirs(page: Page, living: Livin
 def test_a_value_in_an_event_becomes_a_filter(page: Page, living: Living) -> None:
     page.fill("#filter", "agent:care")
     expect(page.locator("#filter-note")).to_contain_text("1 of")
+    expect(page.locator(".row:not([hidden])")).to_have_count(1)
     page.locator(".row:not([hidden])").click()
     page.get_by_role("button", name="Leave out agent care").click()
 
@@ -542,6 +543,7 @@ def test_hostile_texts_are_shown_and_not_obeyed_wherever_they_stand(page: Page, 
     page.fill("#filter", "state.mood u202eevil")  # a filter reads what was sent, not what is shown
     expect(page.locator("#filter-note")).to_contain_text("0 of")
     page.fill("#filter", "state.mood 31mred")
+    expect(page.locator(".row:not([hidden])")).to_have_count(1)
     page.locator(".row:not([hidden])").click()
     page.get_by_role("tab", name="JSON").click()
     assert "\\u001b[31mred\\u0007\ufffd\\x9b" in page.locator("#detail-json").inner_text()

@@ -201,6 +201,7 @@ class Rewinder:
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
+        server.wait_until_written()
         self.copy = server.folder.with_name("copy")
         shutil.copytree(server.folder, self.copy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,9 +166,11 @@ async def test_a_viewer_that_takes_nothing_at_all_is_cut(
             deadline = time.monotonic() + 20
             while not (gone := [end for end in bridge.clients()["gone"] if end["how"] == "too_slow"]):
                 assert time.monotonic() < deadline, bridge.clients()
+                await asyncio.sleep(0.1)
             # Not only forgotten: its connection is gone, and with it what waited for it in the kernel.
             while ports & connected_ports(bridge):
                 assert time.monotonic() < deadline, "it is still connected"
+                await asyncio.sleep(0.1)
             await viewer.until_end()
     assert transport == gone[0]["transport"]
     assert gone[0]["lag"] > 0
