@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -138,3 +140,40 @@ def test_who_comes_without_a_place_is_told_of_what_was_trimmed_before_it_was_arc
         assert expected == asyncio.run(look(bridge)), "between the archive and the stream"
         asyncio.run(archive_once(valkey_server, url))
         assert expected == asyncio.run(look(bridge)), "in the archive, whose archiver has noted it"
+
+
+async def test_what_passed_while_the_bridge_stood_still_is_read_where_it_went(
+    broadcaster: Broadcaster, valkey_server: RedisServer, url: str, tmp_path: Path
+) -> None:
+    """Its ring, which is larger than all of this, lacks what the stream had lost when it looked again."""
+    with serving(valkey_server.url, tmp_path, DATABASE_URL=url) as bridge:
+        async with Client(bridge.url, catchup=0) as before:
+            await before.until_got("position")
+            for i in range(100):
+                broadcaster.emit("x", {"i": i})
+            await before.until_got("event", 100)
+            os.kill(bridge.pid, signal.SIGSTOP)
+            await asyncio.to_thread(live_on, broadcaster, valkey_server, url)
+            os.kill(bridge.pid, signal.SIGCONT)
+            await before.until(lambda: EVENTS - 1 in numbers(before.events[-1:]))
+            (gap,) = before.all("gap")
+            assert ("trimmed", EVENTS - len(before.events)) == (gap["reason"], gap["lost"])
+            assert gap["lost"] > 100
+            answer = await before.ask("replay", {"count": 1000})
+            assert (1000, None) == (answer["count"], answer.get("gaps"))
+            assert list(range(EVENTS - 1000, EVENTS)) == numbers(before.events[-1000:])
+        client = await come(bridge, before.events[9], EVENTS - 10)
+        assert (list(range(10, EVENTS)), []) == (numbers(client.events), client.all("gap"))
+        status, body = await asyncio.to_thread(bridge.get, "/history?since=1h&limit=1000")
+        assert (200, list(range(1000))) == (status, numbers(json.loads(body)["events"]))
+        status, body = await asyncio.to_thread(bridge.get, "/history?order=desc&limit=1000")
+        assert (200, list(range(EVENTS - 1000, EVENTS))[::-1]) == (status, numbers(json.loads(body)["events"]))
+
+
+def live_on(broadcaster: Broadcaster, server: RedisServer, url: str) -> None:
+    for i in range(100, EVENTS):
+        broadcaster.emit("x", {"i": i})
+    broadcaster.flush()
+    asyncio.run(archive_once(server, url))
+    with server.client() as client:
+        client.xtrim("v5:stream", maxlen=KEPT, approximate=False)

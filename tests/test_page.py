@@ -194,7 +194,7 @@ def test_bridge_down_is_said_and_nothing_is_missing_or_doubled_after(
     assert mind.flush(5)
     bridge.start()
     if number is signal.SIGTERM:  # the other one comes back without being asked
-        retry.dispatch_event("click")  # whether or not it has come back meanwhile
+        page.locator("#retry").dispatch_event("click")  # whether or not it has come back meanwhile, and hidden it
 
     expect_state(page, "live")
     expect(page.locator("#seen")).to_have_text("85")

@@ -112,6 +112,9 @@ def test_an_id_ahead_of_the_log_is_rewound_but_a_moment_ahead_of_it_is_not() -> 
     assert (bounds.end, None) == judge(Position(_id(12), is_moment=True), bounds)
 
 
+BEHIND_IT = Position(EntryId(5, 3), 7), None
+
+
 @pytest.mark.parametrize(
     ("since", "position", "ts"),
     [
@@ -123,6 +126,10 @@ def test_an_id_ahead_of_the_log_is_rewound_but_a_moment_ahead_of_it_is_not() -> 
         (1771095683456, Position(EntryId(1771095683456, 0)), None),
         ({"id": "5-3"}, Position(EntryId(5, 3)), None),
         ({"id": "5-3", "n": 7, "epoch": "e"}, Position(EntryId(5, 3), 7, "e"), None),
+        (
+            {"id": "5-3", "n": 7, "by": "m:9", "type": "x", "ts": "?", "cycle": 4, "day": 1, "data": {"id": 1}},
+            *BEHIND_IT,
+        ),
         ({"id": None, "n": None, "epoch": None}, None, None),
         ("1s", Position(EntryId(1771095677456, 0).before(), is_moment=True), "2026-02-14T19:01:22.456Z"),
         (

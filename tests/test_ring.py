@@ -46,6 +46,12 @@ def told(item: RingItem) -> object:
     return (item.id, item.n, item.type, item.json) if isinstance(item, RingEvent) else item
 
 
+def whole(held: list[RingItem]) -> list[RingEvent]:
+    """The events behind the newest gap."""
+    behind = next((at for at, item in enumerate(reversed(held)) if isinstance(item, RingGap)), len(held))
+    return [item for item in held[len(held) - behind :] if isinstance(item, RingEvent)]
+
+
 @given(STEPS, st.integers(1, 12), st.integers(0, 800))
 def test_it_is_the_end_of_all_that_was_put_in_within_its_bounds(
     steps: list[int | str], events_max: int, bytes_max: int
@@ -59,8 +65,9 @@ def test_it_is_the_end_of_all_that_was_put_in_within_its_bounds(
     assert len(events) <= events_max
     assert ring.bytes == sum(len(event.json) for event in events)
     assert ring.bytes <= bytes_max or len(events) <= 1
-    first = ring.first_event()
-    assert (first and told(first)) == (told(events[0]) if events else None)
+    for first, found in ((ring.first_held(), events), (ring.first_event(), whole(held))):
+        assert (first and told(first)) == (told(found[0]) if found else None)
+    assert whole(held) == [item for item in everything[ring.whole_start :] if isinstance(item, RingEvent)]
 
 
 @given(STEPS, st.integers(1, 12), st.integers(0, 60), st.integers(0, 12))
@@ -78,7 +85,8 @@ def test_a_cursor_that_goes_on_behind_an_id_gets_all_that_is_left_behind_it(
         all(gap in behind for gap in held if isinstance(gap, RingGap) and gap.gap.after.ms >= at and at > 0) or not held
     )
     newest = list(ring.newest_first(lambda kind: kind == "even", until=EntryId(at, 0)))
-    assert [told(e) for e in newest] == [told(e) for e in reversed(events) if e.id.ms <= at and e.type == "even"]
+    of_whole = reversed(whole(held))
+    assert [told(e) for e in newest] == [told(e) for e in of_whole if e.id.ms <= at and e.type == "even"]
     assert ring.read(index, count) == behind[:count]
 
 

@@ -127,7 +127,7 @@ async def test_a_viewer_that_lags_shows_by_how_much_and_what_waits(
             assert "catching up" == client["state"]
             assert 400 == client["lag"] + client["position"]["n"]
             assert 0 < client["lag"]  # of some 50, once it has been lapped
-            assert 128 * 1024 < client["waiting_bytes"] < 1024 * 1024
+            assert 64 * 1024 < client["waiting_bytes"] < 1024 * 1024  # it was full; the kernel has taken some since
             await viewer.until_event(399)
             answer = await told(bridge, lambda answer: answer["clients"][0]["lag"] == 0)
             (client,) = answer["clients"]

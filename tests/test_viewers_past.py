@@ -345,7 +345,8 @@ def test_a_walk_up_to_a_time_ends_where_it_is_to_end_nevertheless(world: World) 
 
     async def walked() -> list[int]:
         walk = Walk(world.fanout, Position(START), Wanted(ts_to=MemoryLog.ts_of(1400)), until=until)
-        return [event.n or 0 for page in [page async for page in walk.pages()] for event in page]
+        pages = [page async for page in walk.pages()]
+        return [event.n or 0 for page in pages if not isinstance(page, Gap) for event in page]
 
     assert list(range(1, (stands.n or 0) + 1)) == world.loop.run_until_complete(walked())
 

@@ -33,7 +33,7 @@ def earliest_of(grant: Grant, ring: Ring, *, now_ns: int, is_ring_whole: bool) -
     earliest, count = grant.earliest(now_ns), grant.replay_count_max
     if count is None or (is_ring_whole and count >= max(1, len(ring))):
         return earliest
-    newest = ring.read(max(ring.start, ring.end - count), count)
+    newest = ring.read(max(ring.whole_start, ring.end - count), count)
     first = next((item for item in newest if isinstance(item, RingEvent) and not item.is_forgotten), None)
     return NOTHING if first is None else max(earliest, first.id)
 

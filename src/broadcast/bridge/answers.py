@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,8 +10,9 @@ from typing import Any, Final
 import orjson
 
 from broadcast.bridge import cycle_start
-from broadcast.bridge.allowed import not_before
+from broadcast.bridge.allowed import NOTHING, not_before
 from broadcast.bridge.cursor import Cursor
+from broadcast.bridge.handover import newest_allowed
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.requests import (
     Control,
@@ -28,10 +29,12 @@ from broadcast.bridge.timed import TimedReplays
 from broadcast.bridge.walk import Walk
 from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
-from broadcast.log.position import START, Position
+from broadcast.log.position import START, EntryId, Gap, Position
 
 __all__ = ["Request", "answer"]
 
+GAPS_MAX: Final = 100
+"""An answer names no more."""
 TOO_MANY: Final = "it asks more, or faster, than is answered; wait for answers, and a little"
 
 
@@ -129,29 +132,42 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     since = await cycle_start.allowed(fanout, replay.since, cursor.grant)
     asked = Wanted(wanted, granted, since.ts, replay.until_ts)
     lacks_archive = False
+    pieces: Sequence[RingEvent | Gap]
     if since.position is None and replay.until_ts is None:
-        pieces = await fanout.history.newest(asked, count=replay.count, until=cursor.place)
-        events = [piece for piece in pieces if isinstance(piece, RingEvent)]
+        pieces = newest_allowed(await fanout.history.newest(asked, count=replay.count, until=cursor.place), earliest)
     else:
         walk = Walk(fanout, not_before(since.position or Position(START), earliest), asked, until=cursor.place)
-        events, lacks_archive = await _first(walk, replay.count), walk.lacks_archive
-    events = [event for event in events if event.id >= earliest]
+        pieces, lacks_archive = await _first(walk, replay.count), walk.lacks_archive
+        pieces = [piece for piece in pieces if _begins_with(piece) >= earliest]
+    events = [piece for piece in pieces if isinstance(piece, RingEvent)]
     cursor.rights.note_replayed(cursor, len(events))
     form = unplaced(cursor.audience().form)
     await cursor.send_events(events, form, asked.matches)
     first, last = (str(events[0].id), str(events[-1].id)) if events else (None, None)
-    told = {"count": len(events), "first": first, "last": last}
+    told: dict[str, Any] = {"count": len(events), "first": first, "last": last}
+    if gaps := [piece.as_data() for piece in pieces if isinstance(piece, Gap)]:
+        told["gaps"] = gaps[:GAPS_MAX]
     return {**told, "archive": "down"} if lacks_archive else told
 
 
-async def _first(walk: Walk, count: int) -> list[RingEvent]:
-    found: list[RingEvent] = []
+async def _first(walk: Walk, count: int) -> list[RingEvent | Gap]:
+    """The first events, and what is missing before each of them, or behind all that there are."""
+    found: list[RingEvent | Gap] = []
     async with aclosing(walk.pages()) as pages:
         async for page in pages:
-            found += page
-            if len(found) >= count:
+            if isinstance(page, Gap):
+                found.append(page)
+                continue
+            found += page[:count]
+            count -= len(page)
+            if count <= 0:
                 break
-    return found[:count]
+    return found
+
+
+def _begins_with(piece: RingEvent | Gap) -> EntryId:
+    """Its id, or that of the event behind it."""
+    return piece.id if isinstance(piece, RingEvent) else piece.before or NOTHING
 
 
 def _error(error: RequestError) -> dict[str, Any]:

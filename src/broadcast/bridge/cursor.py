@@ -224,7 +224,7 @@ class Cursor:
         self.at = ring.start
         if begins_anew(ring.read(self.at, 1)):
             return  # the log it lacks something of is gone altogether, and that is said next
-        self.place, gap = judge(self.place, self.fanout.ring_bounds())
+        self.place, gap = judge(self.place, self.fanout.held_bounds())
         if gap is not None and gap.reason != "trimmed":
             # The ring has moved past another gap, too: that of a log that was rewound, or that ended.
             self._tell_lack(gap)
@@ -233,7 +233,7 @@ class Cursor:
             if self.place.id == ring.epoch_place.id:
                 self.place = ring.epoch_place  # it knows its ordinal
             self.tell_position()
-            self.place, gap = judge(self.place, self.fanout.ring_bounds())
+            self.place, gap = judge(self.place, self.fanout.held_bounds())
         if gap is not None:
             self._tell_lack(replace(gap, reason="slow"))
 

@@ -28,7 +28,7 @@ from broadcast.bridge.grant import Grant
 from broadcast.bridge.history import History
 from broadcast.bridge.outage import Outage
 from broadcast.bridge.past import Past
-from broadcast.bridge.ring import Ring
+from broadcast.bridge.ring import Ring, RingEvent
 from broadcast.bridge.wire import Form
 from broadcast.errors import UnreachableError
 from broadcast.filters import Filter
@@ -304,8 +304,15 @@ class Fanout:
     # --- the past
 
     def ring_bounds(self) -> Bounds:
-        """The ring as if it were the whole stream: decides whether it can serve a position."""
-        first, head = self.ring.first_event(), self.head
+        """The ring as if it were the whole stream, as far as it is whole: decides whether it can serve a position."""
+        return self._bounds_from(self.ring.first_event())
+
+    def held_bounds(self) -> Bounds:
+        """The same of all that it holds: for who was here before something was missing, and is told of it there."""
+        return self._bounds_from(self.ring.first_held())
+
+    def _bounds_from(self, first: RingEvent | None) -> Bounds:
+        head = self.head
         if first is None:
             return replace(self._bounds, first=None, last=head.id, added=head.n, length=0, epoch=head.epoch)
         length = head.n - first.n + 1 if head.n is not None and first.n is not None else len(self.ring)

@@ -11,7 +11,7 @@ from broadcast.bridge import cycle_start
 from broadcast.bridge.allowed import not_before, within
 from broadcast.bridge.archived import Passage
 from broadcast.bridge.audience import STRETCH_BYTES_MAX
-from broadcast.bridge.cursor import Cursor
+from broadcast.bridge.cursor import Cursor, begins_anew
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.handover import Handover
 from broadcast.bridge.past import Wanted
@@ -66,7 +66,7 @@ def _stands_in_ring(cursor: Cursor, since: Position, begin: EntryId) -> bool:
     if fanout.may_be_archived(since, bounds.first):
         return False
     start, gap = judge(since, bounds)
-    at = max(ring.start, ring.index_after(start.id))
+    at = max(ring.whole_start, ring.index_after(start.id))
     is_sure = start.id != START or fanout.history.is_ring_whole
     if (
         gap is not None
@@ -175,12 +175,20 @@ async def _resume(cursor: Cursor, since: Position) -> None:
         came = await _come_to_the_ring(cursor, handover, passage)
         place = cursor.place
     if came == "lost":
-        cursor.catch_up_with_the_ring()
+        _go_on_in_the_ring(cursor)
     else:
-        cursor.at = max(ring.start, ring.index_after(cursor.place.id))
+        cursor.at = max(ring.whole_start, ring.index_after(cursor.place.id))
         if cursor.at < ring.epoch_start:
             await _pass_into_this_epoch(cursor, handover)
     handover.note(handover.old_in_ring(cursor.at))
+
+
+def _go_on_in_the_ring(cursor: Cursor) -> None:
+    """The stream has just lost what lies between a place and where the ring is whole."""
+    ring = cursor.fanout.ring
+    cursor.catch_up_with_the_ring()
+    if not begins_anew(ring.read(cursor.at, 1)):
+        cursor.at = max(cursor.at, ring.index_after(cursor.place.id))
 
 
 def _passage(cursor: Cursor, handover: Handover, since: Position) -> Passage | None:

@@ -22,11 +22,17 @@ if TYPE_CHECKING:
     from broadcast.bridge.cursor import Cursor
     from broadcast.bridge.ring import RingEvent
 
-__all__ = ["Handover"]
+__all__ = ["Handover", "newest_allowed"]
 
 SHORT_CUT_MS: Final = 60_000
 """What is no older than this is not counted."""
 LOOK_S: Final = 0.25
+
+
+def newest_allowed(pieces: Sequence[RingEvent | Gap], earliest: EntryId) -> list[RingEvent | Gap]:
+    """Of the newest events, and the gaps between them, those that may be given; it begins with an event."""
+    allowed = [piece for piece in pieces if isinstance(piece, Gap) or piece.id >= earliest]
+    return list(dropwhile(lambda piece: isinstance(piece, Gap), allowed))
 
 
 class Handover:
@@ -56,8 +62,7 @@ class Handover:
             TooSlowError: it takes too little of it.
             DismissedError: it is told to go meanwhile.
         """
-        allowed = [piece for piece in pieces if isinstance(piece, Gap) or piece.id >= self.earliest]
-        begun = dropwhile(lambda piece: isinstance(piece, Gap), allowed)
+        begun = newest_allowed(pieces, self.earliest)
         for gap, stretch in groupby(begun, lambda piece: piece if isinstance(piece, Gap) else None):
             if gap is None:
                 await self._send([piece for piece in stretch if not isinstance(piece, Gap)])

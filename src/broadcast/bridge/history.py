@@ -51,7 +51,7 @@ class History:
     @property
     def is_ring_whole(self) -> bool:
         """Whether the stream holds nothing older than the ring."""
-        return self.was_loaded_whole and self._ring.start == 0
+        return self.was_loaded_whole and self._ring.whole_start == 0
 
     @property
     def is_all_there_is(self) -> bool:
@@ -123,7 +123,7 @@ class History:
 
     def _edge(self) -> RingEvent | None:
         """Where the ring is left for the stream; the same event for a while."""
-        aligned = -(-self._ring.start // ALIGN_EVENTS) * ALIGN_EVENTS
+        aligned = -(-self._ring.whole_start // ALIGN_EVENTS) * ALIGN_EVENTS
         items = self._ring.read(aligned, ALIGN_EVENTS) if aligned < self._ring.end else []
         return next((item for item in items if isinstance(item, RingEvent)), None) or self._ring.first_event()
 

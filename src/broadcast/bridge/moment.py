@@ -137,7 +137,7 @@ class Moment:
     def _first_behind(self, entry_id: EntryId) -> EntryId:
         """The first event behind an id in the stream's log, as far as the ring knows it."""
         ring = self._fanout.ring
-        items = ring.read(max(ring.start, ring.index_after(entry_id)), len(ring))
+        items = ring.read(max(ring.whole_start, ring.index_after(entry_id)), len(ring))
         is_known = self._fanout.ring_reaches(Position(entry_id))
         first = next((item.id for item in items if isinstance(item, RingEvent) and not item.is_forgotten), None)
         return first if is_known and first is not None else entry_id.after()

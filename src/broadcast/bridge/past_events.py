@@ -89,7 +89,7 @@ def in_ring(
             if asked.covers(event.id, event.ts):
                 found.append(past_event(event, epoch))
         return found
-    for item in ring.read(max(ring.start, ring.index_after(after)), len(ring)):
+    for item in ring.read(max(ring.whole_start, ring.index_after(after)), len(ring)):
         if not isinstance(item, RingEvent) or item.is_forgotten:
             continue
         if item.id > until or len(found) == count:

@@ -1,7 +1,9 @@
 """The newest events in memory, each encoded once, in the log's order. Pure.
 
 A place in the ring is an absolute index that only grows, so a cursor is one integer, and finding out that it has
-fallen off the end is one comparison. A gap of the log stands among the events, at its place.
+fallen off the end is one comparison. A gap of the log stands among the events, at its place. Behind the newest one that
+tells of trimmed events it is *whole*: who was there before goes on over the gap; who comes, and wants what lies before
+it, reads that where it may still be, in the stream and in the archive.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from heapq import merge
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import orjson
@@ -113,6 +116,8 @@ class Ring:
         """Index behind the newest gap that begins another epoch: what stands before it may be in the log no more."""
         self.epoch_place = Position(START)
         """Where a cursor stands there."""
+        self._hole_end = 0
+        """Index behind the newest gap of what was trimmed."""
         self.bytes = 0
         self.taken = 0
         """Events that were ever added."""
@@ -152,7 +157,9 @@ class Ring:
         self._keys.append((self._keys[-1][0] if self._keys else gap.after, True))
         self._items.append(RingGap(gap, place))
         self.end += 1
-        if gap.reason != "trimmed":
+        if gap.reason == "trimmed":
+            self._hole_end = self.end
+        else:
             self.epoch_start, self.epoch_place = self.end, place
         self._trim()
 
@@ -220,13 +227,26 @@ class Ring:
         items = self.read(max(index, self.start), max(0, self.epoch_start - max(index, self.start)))
         return [item for item in items if isinstance(item, RingEvent) and not item.is_forgotten]
 
-    def first_event(self) -> RingEvent | None:
+    @property
+    def whole_start(self) -> int:
+        """From this index on nothing is missing."""
+        return max(self.start, self._hole_end)
+
+    def first_held(self) -> RingEvent | None:
         """The oldest event held; None if there is none."""
         return next((item for item in self._items if isinstance(item, RingEvent)), None)
 
+    def first_event(self) -> RingEvent | None:
+        """The oldest event behind which nothing is missing; None if there is none."""
+        return next((item for item in self._whole_items() if isinstance(item, RingEvent)), None)
+
     def first_kept(self) -> RingEvent | None:
-        """The oldest event held that the log has not lost; None if there is none."""
-        return next((item for item in self._items if isinstance(item, RingEvent) and not item.is_forgotten), None)
+        """The same of those that the log has not lost."""
+        whole = self._whole_items()
+        return next((item for item in whole if isinstance(item, RingEvent) and not item.is_forgotten), None)
+
+    def _whole_items(self) -> Iterator[RingItem]:
+        return islice(self._items, self.whole_start - self.start, None)
 
     def count(self, matches: Callable[[str], bool], begin: int, end: int) -> int:
         """How many events from an index on, and in front of another one, have a type that matches."""
@@ -236,10 +256,15 @@ class Ring:
         return sum(bisect_left(indexes, end) - bisect_left(indexes, begin) for indexes in columns)
 
     def newest_first(self, matches: Callable[[str], bool], *, until: EntryId) -> Iterator[RingEvent]:
-        """The events up to an id whose type matches, the newest first; those of other types are not looked at."""
-        end = self.index_after(until)
+        """The events up to an id whose type matches, the newest first, as far back as nothing is missing.
+
+        Those of other types are not looked at.
+        """
+        begin, end = self.whole_start, self.index_after(until)
         columns = [reversed(indexes) for event_type, indexes in self._of_type.items() if matches(event_type)]
         for index in merge(*columns, reverse=True):
+            if index < begin:
+                return
             item = self._items[index - self.start]
             if index < end and isinstance(item, RingEvent) and not item.is_forgotten:
                 yield item

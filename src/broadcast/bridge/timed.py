@@ -24,7 +24,7 @@ from broadcast.bridge.walk import Walk
 from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
 from broadcast.log.pacing import Pacing
-from broadcast.log.position import START, Position, Since
+from broadcast.log.position import START, Gap, Position, Since
 
 if TYPE_CHECKING:
     from broadcast.bridge.cursor import Cursor
@@ -175,6 +175,10 @@ class TimedReplay:
         async with aclosing(walk.pages()) as pages:
             async for page in pages:
                 self._lacks_archive = walk.lacks_archive
+                if isinstance(page, Gap):
+                    if self._jump is None:
+                        self._tell("replay.gap", {"replay": self.name, **page.as_data()})
+                    continue
                 for event in page:
                     if self._jump is not None:
                         return True

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from broadcast.bridge.past import Past, Wanted
 from broadcast.bridge.ring import RingEvent
 from broadcast.errors import UnreachableError
+from broadcast.event import timestamp
 from broadcast.log.journey import End
-from broadcast.log.position import Gap, Position, Seen, judge
+from broadcast.log.position import START, Gap, Position, Seen, judge
 
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
@@ -34,7 +35,7 @@ class Walk:
         self._fanout = fanout
         self._wanted = wanted
         self._until = until
-        self._at = begin
+        self._begin = self._at = begin
         self._asked: Position | None = None
         """The last place whose continuation the archive was asked for."""
         self._is_over = False
@@ -43,8 +44,8 @@ class Walk:
         self.lacks_archive = False
         """Whether the archive was needed and could not be read: then it began with what the stream holds."""
 
-    async def pages(self) -> AsyncGenerator[list[RingEvent]]:
-        """The events in lists.
+    async def pages(self) -> AsyncGenerator[list[RingEvent] | Gap]:
+        """The events in lists, and between them what is missing there in all tiers.
 
         Raises:
             UnreachableError: the stream is needed and cannot be read.
@@ -53,20 +54,31 @@ class Walk:
         while not self._is_over:
             if past is not None and self._asked != self._at and await self._lies_behind_the_stream():
                 self._asked = self._at
-                async for events in self._archived(past):
-                    yield events
+                async for piece in self._archived(past):
+                    yield piece
                 continue
             if self._at.epoch not in (None, self._fanout.head.epoch):
-                self._at = judge(self._at, await self._fanout.reader.bounds())[0]
+                self._at, gap = judge(self._at, await self._fanout.reader.bounds())
+                if gap is not None:
+                    yield gap
             if self._fanout.ring_reaches(self._at):
+                if (gap := self._before_a_whole_ring()) is not None:
+                    yield gap
                 yield self._from_ring()
                 continue
-            async for events in self._from_stream():
-                yield events
+            async for piece in self._from_stream():
+                yield piece
+
+    def _before_a_whole_ring(self) -> Gap | None:
+        """What was trimmed in front of a ring that has all that is left."""
+        if self._at is not self._begin or not self._fanout.history.is_ring_whole:
+            return None
+        gap = judge(self._at, self._fanout.ring_bounds())[1]
+        return gap if gap is not None and gap.reason in ("trimmed", "reset") else None
 
     def _from_ring(self) -> list[RingEvent]:
         ring = self._fanout.ring
-        at = max(ring.index_after(self._at.id), ring.start)
+        at = max(ring.index_after(self._at.id), ring.whole_start)
         while items := ring.read(at, RING_EVENTS):
             at += len(items)
             events = [item for item in items if isinstance(item, RingEvent) and not item.is_forgotten]
@@ -77,7 +89,7 @@ class Walk:
         self._is_over = True
         return []
 
-    async def _from_stream(self) -> AsyncGenerator[list[RingEvent]]:
+    async def _from_stream(self) -> AsyncGenerator[list[RingEvent] | Gap]:
         async with aclosing(self._fanout.history.forward(self._at, until=self._until.id)) as pages:
             async for page in pages:
                 if not isinstance(page, Gap):
@@ -85,6 +97,8 @@ class Walk:
                     yield self._chosen(page)
                 elif self._fanout.history.past is not None and self._asked != self._at:
                     return  # the archive may have come so far since
+                elif self._at.id != START or self._at.n is not None:  # who asks for the oldest, asks for what there is
+                    yield page
                 if self._fanout.ring_reaches(self._at):
                     return
         self._is_over = True
@@ -105,7 +119,7 @@ class Walk:
             return True
         return fanout.may_be_archived(begin, bounds.first) or judge(begin, bounds)[1] is not None
 
-    async def _archived(self, past: Past) -> AsyncGenerator[list[RingEvent]]:
+    async def _archived(self, past: Past) -> AsyncGenerator[list[RingEvent] | Gap]:
         seen = Seen()
         until = self._until
         if self._wanted.ts_to is not None:
@@ -115,12 +129,17 @@ class Walk:
                 for piece in page.pieces:
                     if not isinstance(piece, Gap):
                         yield self._up_to_the_end(*piece)
+                    elif self._begins_in_time(piece):
+                        yield piece
                 self._at, self._seen = page.end, seen
                 for name, seq in page.producers:
                     seen.is_new(f"{name}:{seq}")
                 self._is_over = page.is_last and not page.is_at_checkpoint and self._wanted.ts_to is None
         except UnreachableError:
             self.lacks_archive = True
+
+    def _begins_in_time(self, gap: Gap) -> bool:
+        return self._wanted.ts_to is None or timestamp(gap.after.ms * 1_000_000) <= self._wanted.ts_to
 
     def _up_to_the_end(self, epoch: str | None, events: list[RingEvent]) -> list[RingEvent]:
         # Where the end is a time, the archive is read further: its `ts` says little about where an event stands.

@@ -271,9 +271,9 @@ def parse_since(since: object, *, now: datetime) -> Since:
     """Read what a person or a client wrote as `since`.
 
     Args:
-        since: None, an id, `{id, n, epoch}`, a duration ago (`5m`), an ISO 8601 time, or the beginning of a cycle
-            (`cycle:42` or `{cycle: 42}`). `{id: null}`, which is what a `hello` says while the log cannot be read, is
-            the same as None.
+        since: None, an id, `{id, n, epoch}` (the last event, as it was delivered, will do), a duration ago (`5m`), an
+            ISO 8601 time, or the beginning of a cycle (`cycle:42` or `{cycle: 42}`). `{id: null}`, which is what a
+            `hello` says while the log cannot be read, is the same as None.
         now: the present time.
 
     Raises:
@@ -283,7 +283,9 @@ def parse_since(since: object, *, now: datetime) -> Since:
         return Since(None)
     if isinstance(since, dict):
         fields = cast("dict[Any, Any]", since)
-        return _parse_cycle(fields["cycle"]) if "cycle" in fields else Since(_parse_position(fields))
+        # An event as it was delivered has both: then it is a place, behind that event.
+        is_cycle = "cycle" in fields and "id" not in fields
+        return _parse_cycle(fields["cycle"]) if is_cycle else Since(_parse_position(fields))
     text = str(since) if type(since) is int else since
     if not isinstance(text, str):
         raise PositionError(f"since: expected an id, a duration or a time, got {type(since).__name__}")
