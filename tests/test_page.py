@@ -134,6 +134,36 @@ def test_a_large_event_is_shown_in_few_elements(page: Page, mind: Broadcaster) -
     assert "y" * 30_000 in page.locator("#detail").inner_text()
 
 
+def test_a_stretch_drawn_over_the_chart_becomes_a_filter(page: Page, mind: Broadcaster) -> None:
+    mind.emit("before.it", {})
+    expect(page.locator("#seen")).to_have_text("1")
+    page.wait_for_timeout(10_000)
+    for _ in range(3):
+        mind.emit("in.it", {})
+    expect(page.locator("#seen")).to_have_text("4")
+    expect(page.locator("#chart .most")).to_have_text("peak 3/s")  # that second is over
+    box = page.locator("#chart").bounding_box()
+    assert box is not None
+    y, right = box["y"] + box["height"] / 2, box["x"] + box["width"] - 1
+    six_seconds = (right - box["width"] / 50, right)
+    for begin, end in (six_seconds, six_seconds[::-1]):
+        page.mouse.move(begin, y)
+        page.mouse.down()
+        page.mouse.move(end, y)
+        expect(page.locator("#chart rect")).to_have_count(1)
+        page.mouse.up()
+        expect(page.locator("#chart rect")).to_have_count(0)
+        expect(page.locator("#filter")).to_have_value(
+            re.compile(r"^ts:\d{4}-\d\d-\d\dT[\d:]{8}\.\.\d{4}-\d\d-\d\dT[\d:]{8}$")
+        )
+        expect(page.locator("#filter-note")).to_have_text(re.compile("^3 of . match$"))
+    page.fill("#filter", "-rain ts:2026 " + page.locator("#filter").input_value())
+    page.mouse.move(right - box["width"] / 60, y)
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator("#filter")).to_have_value(re.compile(r"^-rain ts:[^ ]+$"))
+
+
 # --- the three silences
 
 

@@ -29,6 +29,13 @@ export function stacks(columns: readonly ArrayLike<number>[], least = 4): Stack[
   return FAMILIES.map((family, i) => ({ family, path: paths[i] as string })).filter(({ path }) => path !== "");
 }
 
+/** A term for the filter box that means the events between two times. */
+export function rangeTerm(fromMs: number, toMs: number): string {
+  // What is told of a second comes a little later than it happened.
+  const [from, to] = [fromMs - 1_000, toMs].map((ms) => new Date(ms).toISOString().slice(0, 19));
+  return `ts:${from}..${to}`;
+}
+
 function tenth(value: number): number {
   return Number(value.toFixed(1));
 }

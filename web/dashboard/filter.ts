@@ -2,12 +2,13 @@
 //
 //     sense.* -sense.all          types, as everywhere in broadcast
 //     rain "dark clouds" -wind    words: somewhere in the event, whatever their case; "-" means not
-//     cycle:41  cycle:40..45      events of these cycles
+//     cycle:41  cycle:40..45      events of these cycles; day: likewise
+//     ts:2026-02-14T19:01         events of this minute, by their own clock; ts:A..B from one time to another
 //     drive:rest  signal.emotion:calm  type:error
 //                                 fields of the data by their path: a text that holds the value, a number that is it
 //
 // Terms stand side by side, with spaces or commas between. What is said twice of one field is either; all else must
-// hold together. tests/golden/filters.json holds the grammar; types are read as src/broadcast/filters.py reads them.
+// hold together. src/broadcast/search.py is this module's twin; tests/golden/filters.json holds both to it.
 import { DIGESTS } from "../client/catalogue.gen.ts";
 import { FilterError, patternsMatcher } from "../client/patterns.ts";
 import type { Event } from "../client/wire.ts";
@@ -17,13 +18,15 @@ export type Matches = (event: Event) => boolean;
 
 interface Term {
   readonly not: boolean;
-  /** `type`, `cycle`, `day`, `by`, `id`, or a path in the data; empty for a word. */
+  /** `type`, `cycle`, `day`, `ts`, `by`, `id`, or a path in the data; empty for a word. */
   readonly field: string;
   readonly value: string;
 }
 
 const TERMS_MAX = 64;
 const VALUE_CHARS_MAX = 256;
+const TIME = String.raw`(\d{4}(?:-\d\d(?:-\d\d(?:T\d\d(?::\d\d(?::\d\d(?:\.\d{1,9})?)?)?)?)?)?)Z?`;
+const TIMES = new RegExp(String.raw`^${TIME}(?:\.\.${TIME})?$`);
 const TERM = /(-?)(?:([A-Za-z_][\w.]*):)?(?:"([^"]*)"?|([^\s,"]+))|[^\s,]/gu;
 
 /** Throws a FilterError that names the term. */
@@ -77,6 +80,7 @@ function matcher({ field, value }: Term): Matches {
     return (event) => searched(event).includes(word);
   }
   if (field === "cycle" || field === "day") return numberMatcher(field, value);
+  if (field === "ts") return timeMatcher(value);
   if (field === "id") return (event) => event.id === value;
   if (field === "by") return (event) => String(event.by ?? "").startsWith(value);
   const sought = value.toLowerCase();
@@ -90,6 +94,15 @@ function numberMatcher(field: "cycle" | "day", text: string): Matches {
   const least = Number(range[1]);
   const most = Number(range[2] ?? range[1]);
   return (event) => event[field] >= least && event[field] <= most;
+}
+
+function timeMatcher(text: string): Matches {
+  const range = TIMES.exec(text);
+  if (range === null) throw new FilterError(`ts:${text.slice(0, 40)} – a time, 2026-02-14T19:01, or two with “..” between`);
+  const least = range[1] as string;
+  const most = range[2] ?? least;
+  // Texts of one form, in UTC: they are in order as their times are; and a minute has all of its seconds.
+  return ({ ts }) => typeof ts === "string" && ts >= least && ts.slice(0, most.length) <= most;
 }
 
 function at(value: unknown, path: readonly string[]): unknown {

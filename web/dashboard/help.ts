@@ -48,6 +48,7 @@ export class Help {
           <div><dt><code>sense.* -sense.all</code></dt><dd>types, and types not</dd></div>
           <div><dt><code>rain "dark clouds"</code></dt><dd>words anywhere in an event</dd></div>
           <div><dt><code>cycle:41 cycle:50..60</code></dt><dd>events of these cycles</dd></div>
+          <div><dt><code>ts:2026-02-14T19:01</code></dt><dd>events of this minute; draw over the chart</dd></div>
           <div><dt><code>drive:rest</code></dt><dd>a field of the data, by its path</dd></div>
         </dl>
         <h2>Colours</h2>

@@ -19,6 +19,7 @@ import { Help } from "./help.ts";
 import { type Key, listenToKeys } from "./keys.ts";
 import { linkTo, parseLink } from "./links.ts";
 import { Memory } from "./memory.ts";
+import { ChartPanel } from "./chart-panel.ts";
 import { Panels } from "./panels.ts";
 import { Past } from "./past.ts";
 import { Player } from "./player.ts";
@@ -51,6 +52,7 @@ const tabs = new Tabs();
 const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
 const stream = new Stream(live.held, { changed: schedule, onOpen: open, onOlder: () => void openOlder() });
 const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: togglePause });
+const chart = new ChartPanel(live, (term) => tools.setField("ts", term));
 const panels = new Panels(live, {
   onFilterCycle: ({ number, run }) => {
     // Of its own run: numbers begin again with each.
@@ -222,7 +224,7 @@ function tick(): void {
   const now = present(nowMs);
   bar.showCondition(now);
   bar.showRate(live, nowMs);
-  if (preferences.chart) panels.showChart(live, nowMs);
+  if (preferences.chart) chart.show(nowMs);
   panels.show(nowMs, mindMs(nowMs));
   scrubber.extend(live.mind.lastMs);
   scrubber.show();

@@ -1,17 +1,14 @@
-// What stands beside the list: the cycle, the mind, the errors and the chart; written at most ten times a second.
-import { html, nothing, render, svg } from "lit/html.js";
+// What stands beside the list: the cycle, the mind and the errors; written at most ten times a second.
+import { render } from "lit/html.js";
 
 import type { Cycle } from "../mind/cycle.ts";
 import { currentCycle, findCycle } from "../mind/mind.ts";
-import { BAR, chartLabel, HEIGHT, stacks } from "./chart.ts";
 import { type CyclePanelEvents, cyclePanel } from "./cycle-panel.ts";
 import type { Insistence } from "./ask.ts";
 import { byId } from "./element.ts";
 import { errorsPanel } from "./errors-panel.ts";
-import { NAMES } from "./family.ts";
 import { mindPanel } from "./mind-panel.ts";
 import type { Store } from "./store.ts";
-import { SECONDS, sum } from "./throughput.ts";
 
 const INTERVAL_MS = 100;
 const CALM_INTERVAL_MS = 1_000;
@@ -35,7 +32,6 @@ export class Panels {
   #fetched: { readonly name: string; readonly cycle: Cycle | null; readonly told: string } | null = null;
   #shownMs = 0;
   #shownEvents = -1;
-  #chartSecond = 0;
   #may: (type: string) => boolean = () => true;
 
   constructor(store: Store, events: PanelEvents) {
@@ -96,21 +92,6 @@ export class Panels {
     render(errorsPanel(mind.errors, mindMs, this.#may, this.#on), byId("errors-body"));
     render(mindPanel(mind, mindMs, this.#may), byId("mind-body"));
     return true;
-  }
-
-  showChart(store: Store, nowMs: number): void {
-    const second = Math.floor(nowMs / 1000);
-    if (second === this.#chartSecond) return;
-    this.#chartSecond = second;
-    const columns = store.throughput.history(nowMs);
-    const most = Math.max(0, ...columns.map(sum));
-    render(
-      html`<svg viewBox="0 0 ${SECONDS * BAR} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${chartLabel(columns)}>
-          ${stacks(columns).map(({ family, path }) => svg`<path data-family=${family} d=${path}><title>${NAMES[family]}</title></path>`)}
-        </svg>
-        <span class="most">${most === 0 ? nothing : `peak ${most.toLocaleString("en")}/s`}</span>`,
-      byId("chart"),
-    );
   }
 
   async #fetch(name: string): Promise<void> {

@@ -54,6 +54,12 @@ export class Tools {
     this.apply();
   }
 
+  /** Puts a term in the place of what is there of this field. */
+  setField(field: string, term: string): void {
+    const others = this.#filter.value.replaceAll(new RegExp(`(^|\\s)${field}:\\S+`, "g"), "");
+    this.replace(`${others} ${term}`.trim());
+  }
+
   replace(text: string): void {
     this.#filter.value = text;
     this.apply();

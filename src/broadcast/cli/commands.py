@@ -12,7 +12,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from broadcast.cli.options import RedisUrl, Types
+from broadcast.cli.options import RedisUrl, Sought, Types
 from broadcast.cli.past_commands import past_app
 from broadcast.cli.token_commands import token_app
 from broadcast.errors import BroadcastError
@@ -158,6 +158,7 @@ def emit(
 def tail(
     *,
     types: Types = None,
+    sought: Sought = "",
     since: Annotated[
         str | None, typer.Option("--since", "-s", help="An id, 0 for the oldest, 5m, a time, or cycle:42.")
     ] = None,
@@ -169,7 +170,7 @@ def tail(
     from broadcast.cli.tail import tail as run_tail
 
     as_json = as_json or not sys.stdout.isatty()
-    raise typer.Exit(run_until_signalled(run_tail(types, since, as_json=as_json, redis_url=redis_url)))
+    raise typer.Exit(run_until_signalled(run_tail(types, since, sought=sought, as_json=as_json, redis_url=redis_url)))
 
 
 @app.command()

@@ -6,11 +6,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DatabaseUrl", "RedisUrl", "Types"]
+__all__ = ["DatabaseUrl", "RedisUrl", "Sought", "Types"]
 
 RedisUrl = Annotated[str | None, typer.Option(help="Where Redis listens; else REDIS_URL.", metavar="URL")]
 Types = Annotated[
     str | None, typer.Option("--types", "-t", help="Which types: 'sense.*,-sense.all'.", metavar="FILTER")
+]
+
+Sought = Annotated[
+    str,
+    typer.Option(
+        "--filter", "-f", help="As the page's filter box: 'error', 'rain -wind', 'cycle:41'.", metavar="TERMS"
+    ),
 ]
 DatabaseUrl = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from broadcast.cli.options import DatabaseUrl, RedisUrl, Types
+from broadcast.cli.options import DatabaseUrl, RedisUrl, Sought, Types
 
 __all__ = ["past_app"]
 
@@ -28,6 +28,7 @@ def replay(
         float | None, typer.Option(help="1 is as lived, 4 is four times as fast, up to 64; else all at once.")
     ] = None,
     types: Types = None,
+    sought: Sought = "",
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the default in a pipe.")] = False,
     redis_url: RedisUrl = None,
     database_url: DatabaseUrl = None,
@@ -39,7 +40,7 @@ def replay(
 
     settings = archive_settings(redis_url, database_url, is_needed=False)
     as_json = as_json or not sys.stdout.isatty()
-    played = run_replay(settings, since=since, until=until, speed=speed, types=types, as_json=as_json)
+    played = run_replay(settings, since=since, until=until, speed=speed, types=types, sought=sought, as_json=as_json)
     raise typer.Exit(run_until_signalled(played))
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from broadcast.cli.tail import event_line
+from broadcast.cli.tail import event_line, is_sought
 from broadcast.errors import SettingError
 from broadcast.event import Event
 from broadcast.filters import parse_filter
@@ -21,6 +21,7 @@ from broadcast.log.pacing import SPEED_MAX, Pacing
 from broadcast.log.position import Gap, Since, parse_since
 from broadcast.log.stream import LinkDown, LinkUp, StreamReader
 from broadcast.log.timeline import Timeline, gap_event
+from broadcast.search import parse_search
 from broadcast.settings import Settings
 
 __all__ = ["replay"]
@@ -29,7 +30,14 @@ SPEED_MIN: Final = 0.01
 
 
 async def replay(
-    settings: Settings, *, since: str, until: str | None, speed: float | None, types: str | None, as_json: bool
+    settings: Settings,
+    *,
+    since: str,
+    until: str | None,
+    speed: float | None,
+    types: str | None,
+    sought: str,
+    as_json: bool,
 ) -> None:
     """Print events of the past, in the log's order, until its end.
 
@@ -39,15 +47,17 @@ async def replay(
         until: where to end, inclusive; None for now.
         speed: how many seconds of the mind's time pass in one second; None for all at once.
         types: the filter, None for all.
+        sought: what of these is shown, in the terms of the page's filter box; empty for all.
         as_json: the delivered form, a line each; else digests.
 
     Raises:
         SettingError: the speed is none.
         PositionError: a place is none.
-        FilterError: a type pattern is none.
+        FilterError: a term, or a type pattern, is none.
     """
     if speed is not None and not SPEED_MIN <= speed <= SPEED_MAX:
         raise SettingError(f"speed: expected a number from {SPEED_MIN:g} to {SPEED_MAX:g}, got {speed:g}")
+    matches = parse_search(sought)
     now = datetime.now(UTC)
     begin = parse_since(since, now=now)
     end = parse_since(until if until is not None else now.isoformat(), now=now)
@@ -55,6 +65,8 @@ async def replay(
     console = Console(highlight=False, soft_wrap=True)
     async with aclosing(_events(settings, begin, end, types)) as events:
         async for event in events:
+            if not is_sought(event, matches):
+                continue
             if pacing is not None and "id" in event:  # a gap has no time of its own
                 await _wait(pacing, event)
             if as_json:
