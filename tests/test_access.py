@@ -115,6 +115,13 @@ def test_nor_does_any_other_pattern_allow_it_that_does_not_name_it(emit: str | l
 def test_but_who_names_it_gets_it() -> None:
     emits = access(secret=SECRET).grant(signed(emit=["broadcast.import", "tool.*"])).emits
     assert emits is not None and emits.matches("broadcast.import") and not emits.matches("broadcast.lost")
+    for emit in (["*", "broadcast.import"], "*, broadcast.import", ["*", "broadcast.*", "-broadcast.lost"]):
+        emits = access(secret=SECRET).grant(signed(emit=emit)).emits
+        assert emits is not None and emits.matches("broadcast.import") and emits.matches("sense.x"), emit
+        assert not emits.matches("broadcast.lost"), emit
+    issued = issue_token(SECRET, subject="x", types=None, ttl_s=60, emit="*,broadcast.import")
+    emits = access(secret=SECRET).grant(issued).emits
+    assert emits is not None and emits.matches("broadcast.import") and not emits.matches("broadcast.lost")
     many = access(secret=SECRET).grant(signed(emit=[f"a{i}.*" for i in range(64)])).emits
     assert many is not None and many.matches("a63.x") and not many.matches("broadcast.lost")
 

@@ -33,6 +33,7 @@ from tests.servers import free_port
         ("doctor|--redis-url|nonsense", 1, "redis_url: 'nonsense': expected an address"),
         ("token|issue|--sub|anna", 1, "BROADCAST_SECRET is not set"),
         ("token|issue", 2, "'--sub'"),
+        ("token|issue|--sub|anna|--ttl|0s", 1, "--ttl: expected a duration such as 30m"),
         ("token|revoke|", 1, "expected a token, or - and the token on standard input"),
         ("token|revoke|x|--until|later", 1, "expected a duration such as 30m"),
         ("nonsense", 2, "No such command 'nonsense'"),

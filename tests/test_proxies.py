@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcast.bridge.proxies import CHARS_MAX, HOPS_MAX, Proxies, is_proxied
+from broadcast.bridge.proxies import CHARS_MAX, HOPS_MAX, SILENT, Proxies, is_proxied
 from broadcast.errors import SettingError
 
 PEER = "127.0.0.1"
@@ -17,7 +17,8 @@ LISTED = Proxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])
 
 
 def client(x_forwarded_for: str = "", forwarded: str = "", *, peer: str = PEER, proxies: Proxies = LISTED) -> str:
-    return proxies.client(peer, {"x-forwarded-for": x_forwarded_for, "forwarded": forwarded})
+    told = {"x-forwarded-for": x_forwarded_for, "forwarded": forwarded}
+    return proxies.client(peer, told).removesuffix(SILENT)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,24 @@ def test_lines_of_the_same_header_are_one_chain_and_the_scheme_is_told() -> None
         scope = {"client": (peer, 7), "scheme": "http", "headers": headers}
         LISTED.apply(scope)
         assert expected == (scope["client"], scope["scheme"])
+
+
+def test_only_a_proxy_that_says_nothing_stands_for_all_who_come_by_it() -> None:
+    for told in ({}, {"x-forwarded-for": "unknown"}, {"forwarded": "for=unknown"}, {"x-forwarded-for": "6.6.6.6, _x"}):
+        assert f"{PEER}{SILENT}" == LISTED.client(PEER, told)
+        assert Proxies.stands_for_all(LISTED.client(PEER, told)), told
+    counted = [
+        ({"x-forwarded-for": "203.0.113.9", "forwarded": "for=6.6.6.6"}, PEER),
+        ({"x-forwarded-for": f"{PEER}, {PEER}"}, PEER),
+        ({"x-forwarded-for": PEER}, PEER),
+        ({"x-forwarded-for": f"unknown, {PEER}"}, PEER),
+        ({"forwarded": "for=6.6.6.6;" + "x" * 5_000 + ", for=203.0.113.9"}, PEER),
+        ({"x-forwarded-for": "203.0.113.9"}, "203.0.113.9"),
+    ]
+    for told, address in counted:
+        assert address == LISTED.client(PEER, told), told
+        assert not Proxies.stands_for_all(address)
+    assert not Proxies.stands_for_all(Proxies([]).client(PEER, {}))
 
 
 def test_what_is_no_address_is_refused_at_the_start() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from base64 import urlsafe_b64encode as b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -171,7 +172,7 @@ async def test_a_fresh_token_on_the_open_connection_takes_the_place_of_the_first
 
 def test_revoking_what_has_ended_or_a_bare_jti(valkey_server: RedisServer, command: Command) -> None:
     stale = token_for("x", ttl_s=-60)
-    code, _, err = command("token", "revoke", stale, redis_url=valkey_server.url)
+    code, _, err = command("token", "revoke", stale, redis_url=valkey_server.url, BROADCAST_SECRET=SECRET)
     assert (0, True) == (code, "ended already" in err)
     assert 0 == command("token", "revoke", "some-id", "--until", "1h", redis_url=valkey_server.url)[0]
     with valkey_server.client() as client:
@@ -183,6 +184,58 @@ def test_revoking_what_has_ended_or_a_bare_jti(valkey_server: RedisServer, comma
         assert (client.zscore(revocation_keys("v5:stream")[0], "other-id") or 0) > time.time() + 9 * 365 * 86_400
     code, _, err = command("token", "revoke", "x", redis_url="redis://127.0.0.1:1")
     assert (1, 1) == (code, err.count("\n"))
+
+
+@pytest.mark.parametrize("exp", [10**17, 10**400, "1e400", -1, 0, True, "null", '"soon"'])
+def test_the_end_of_a_token_that_we_did_not_sign_is_not_believed(
+    bridges: list[BridgeProcess], valkey_server: RedisServer, command: Command, exp: object
+) -> None:
+    """Whatever somebody hands the operator: it is revoked, and those revoked after it are."""
+    claims = f'{{"sub": "a", "aud": "broadcast", "jti": "J", "exp": {str(exp).lower()}}}'
+    parts = [b64encode(text.encode()).decode().rstrip("=") for text in ('{"alg": "HS256"}', claims)]
+    forged = ".".join([*parts, "AAAA"])
+    environment = {"redis_url": valkey_server.url, "BROADCAST_SECRET": SECRET}
+    assert (0, True) == (command("token", "revoke", forged, **environment)[0], "Traceback" not in forged)
+    with valkey_server.client() as client:
+        end = client.zscore(revocation_keys("v5:stream")[0], "J") or 0
+    assert 9 * 365 * 86_400 < end - time.time() < 11 * 365 * 86_400
+    assert 1 == command("token", "inspect", forged, **environment)[0]
+    token = token_for("real")
+    assert 0 == command("token", "revoke", token, **environment)[0]
+    wait_until(lambda: ["revoked"] * 2 == [refusal(bridge, token) for bridge in bridges])
+
+
+def test_an_end_beyond_all_time_stops_no_revocation(valkey_server: RedisServer) -> None:
+    """As one of an older version may still stand in Redis."""
+    key = revocation_keys("v5:stream")
+    with valkey_server.client() as client:
+        client.zadd(key[0], {"poison": 1e17})
+        client.eval(REVOKE_LUA, 2, *key, "new", str(int(time.time()) + 60))
+        first = client.get(key[1])
+        client.eval(REVOKE_LUA, 2, *key, "far", "1e300")
+        assert None is not first != client.get(key[1])
+        assert {b"new", b"poison", b"far"} == set(client.zrange(key[0], 0, -1))
+
+
+def test_what_redis_would_not_take_back_is_given_to_it_when_it_does(
+    own_server: RedisServer, tmp_path: Path, command: Command
+) -> None:
+    """As after a failover: the new master lacks it, and takes no writes for a while."""
+    with two_on(own_server, tmp_path) as bridges:
+        token = token_for("gone")
+        assert 0 == command("token", "revoke", token, redis_url=own_server.url, BROADCAST_SECRET=SECRET)[0]
+        wait_until(lambda: ["revoked"] * 2 == [refusal(bridge, token) for bridge in bridges])
+        key = revocation_keys("v5:stream")
+        with own_server.client() as client:
+            with client.pipeline() as together:
+                together.delete(*key)
+                together.execute_command("CONFIG", "SET", "min-replicas-to-write", "1")
+                together.execute()
+            time.sleep(2)  # both have looked, and could not
+            assert 0 == client.zcard(key[0])
+            client.config_set("min-replicas-to-write", 0)
+            wait_until(lambda: 1 == client.zcard(key[0]))
+        assert ["revoked"] * 2 == [refusal(bridge, token) for bridge in bridges]
 
 
 def test_inspect_says_what_a_token_claims_and_never_the_secret(valkey_server: RedisServer, command: Command) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,4 +146,22 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, cert: str, key: str
     settings = Settings(tls_cert=cert and str(tmp_path / cert), tls_key=key and str(tmp_path / key))
 
     with pytest.raises(SettingError, match=said):
+        Certificate(settings)
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    locked = (
+        "-aes128",
+        "-passout",
+        "pass:secret",
+        "-in",
+        str(tmp_path / "key.pem"),
+        "-out",
+        str(tmp_path / "locked.pem"),
+    )
+    subprocess.run(["openssl", "pkey", *locked], check=True, capture_output=True)
+    settings = Settings(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "locked.pem"))
+
+    with pytest.raises(SettingError, match=r"BROADCAST_TLS_KEY=.*locked.pem: it is encrypted; expected a key without"):
         Certificate(settings)

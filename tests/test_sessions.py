@@ -67,6 +67,15 @@ async def test_a_session_is_a_cookie_that_no_script_reads_and_that_ends_with_its
     assert 405 == bridge.get("/session")[0]
 
 
+async def test_a_token_that_no_browser_would_keep_is_refused(bridge: BridgeProcess) -> None:
+    """Of a cookie that is too long it says nothing to the page."""
+    token = token_for(types=",".join(f"sense.{'x' * 80}{i}.*" for i in range(50)))
+    assert 4_100 < len(token) < 8_000
+    assert 200 == (await asked(bridge, "GET", "/events", Authorization=f"Bearer {token}"))[0]
+    status, problem, headers = await asked(bridge, "POST", "/session", Authorization=f"Bearer {token}")
+    assert (413, "too_large", False) == (status, problem["code"], "Set-Cookie" in headers)
+
+
 async def test_a_session_wants_a_token_in_the_header_and_a_valid_one(bridge: BridgeProcess) -> None:
     for headers, code in (
         ({}, "unauthorized"),
@@ -77,6 +86,7 @@ async def test_a_session_wants_a_token_in_the_header_and_a_valid_one(bridge: Bri
     ):
         status, problem, answered = await asked(bridge, "POST", "/session", **headers)
         assert (True, code, False) == (status in (401, 403), problem["code"], "Set-Cookie" in answered)
+        assert ("Bearer" if status == 401 else None) == answered.get("WWW-Authenticate")
 
 
 async def test_a_cookie_counts_only_where_something_is_read_and_no_other_site_asks(bridge: BridgeProcess) -> None:
@@ -84,7 +94,7 @@ async def test_a_cookie_counts_only_where_something_is_read_and_no_other_site_as
     assert 200 == (await asked(bridge, "GET", "/events", Cookie=cookie, Sec_Fetch_Site="same-origin"))[0]
     assert 401 == (await asked(bridge, "GET", "/events", Cookie=cookie, Sec_Fetch_Site="cross-site"))[0]
     assert 403 == (await asked(bridge, "GET", "/events", Cookie=cookie, Origin="https://evil.example"))[0]
-    assert 403 == (await asked(bridge, "GET", "/clients", Cookie=cookie, Via="1.1 proxy"))[0]
+    assert 401 == (await asked(bridge, "GET", "/clients", Cookie=cookie, Via="1.1 proxy"))[0]
     assert 401 == (await asked(bridge, "POST", "/events", Cookie=cookie, Content_Type="application/json"))[0]
     twice = f"{cookie}; broadcast_token={token_for()}"
     assert 401 == (await asked(bridge, "GET", "/events", Cookie=twice))[0]
@@ -138,7 +148,7 @@ async def test_behind_https_the_cookie_is_for_https_alone_and_a_listed_page_may_
         )
         async with raw_viewer(bridge.url, "websocket", token=token_for()) as viewer:
             await viewer.until("position")
-            assert ["127.0.0.1"] == [client["address"] for client in bridge.clients()["clients"]]
+            assert ["127.0.0.1 (proxy)"] == [client["address"] for client in bridge.clients()["clients"]]
 
 
 # --- never in an address

@@ -111,6 +111,14 @@ def test_a_file_may_hold_a_value(tmp_path: Path) -> None:
         Settings.from_environment({"BROADCAST_SECRET_FILE": str(tmp_path)})
 
 
+@pytest.mark.parametrize("text", ["", "\n", "  \n\n"])
+def test_a_file_that_is_empty_is_no_value_and_opens_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "secret").write_text(text)
+    for variable in ("BROADCAST_SECRET", "BROADCAST_SECRET_PREVIOUS", "BROADCAST_ANONYMOUS", "DATABASE_URL"):
+        with pytest.raises(SettingError, match=f"{variable}_FILE=.*: the file is empty"):
+            Settings.from_environment({f"{variable}_FILE": str(tmp_path / "secret")})
+
+
 def test_a_secret_or_a_password_is_never_shown() -> None:
     assert SECRET not in repr(Settings(secret=SECRET))
     with pytest.raises(SettingError, match="at least 32 bytes") as short:

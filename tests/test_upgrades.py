@@ -74,17 +74,21 @@ def test_an_address_that_cannot_be_read_is_not_found(bridge: BridgeProcess) -> N
         assert 404 == found  # and no traceback in the log
 
 
-def _begun(bridge: BridgeProcess, address: str, count: int) -> tuple[int, int]:
+def _begun(bridge: BridgeProcess, address: str, count: int, **headers: str) -> tuple[int, int]:
     """How many of so many polling sessions an address could begin, and the last answer."""
-    answers = [bridge.get(f"{HANDSHAKE}polling", {"X-Forwarded-For": address})[0] for _ in range(count)]
+    told = {"X-Forwarded-For": address, **headers}
+    answers = [bridge.get(f"{HANDSHAKE}polling", told)[0] for _ in range(count)]
     return answers.count(200), answers[-1]
 
 
 def test_sessions_that_say_nothing_are_bounded_also_where_connections_are_not(bridge: BridgeProcess) -> None:
     assert (256, 503) == _begun(bridge, "203.0.113.80", 257)
     assert (1, 200) == _begun(bridge, "203.0.113.81", 1)
-    # The proxy itself stands for all whom it says nothing of.
+    # The proxy itself stands for all whom it says nothing of; not for who has it say two things, or comes from where
+    # proxies are listed.
     assert (300, 200) == _begun(bridge, "unknown", 300)
+    assert (256, 503) == _begun(bridge, "127.0.0.1", 257)
+    assert (0, 503) == _begun(bridge, "203.0.113.82", 1, Forwarded="for=203.0.113.83")
 
 
 @pytest.mark.parametrize(

@@ -313,7 +313,9 @@ def _value_of(environ: Mapping[str, str], variable: str) -> str | None:
         return environ[variable]
     if path := environ.get(f"{variable}_FILE"):
         with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs the emitter's import 3 ms
-            return file.read().strip()
+            if not (text := file.read().strip()):
+                raise ValueError(f"{variable}_FILE={path}: the file is empty")
+            return text
     return None
 
 

@@ -151,13 +151,19 @@ def issue_token(
     if is_admin:
         claims["admin"] = True
     if emit is not False:
-        claims["emit"] = True if emit is True else list(parse_allowed("emit", emit).patterns)
+        claims["emit"] = True if emit is True else _as_given(emit)
     if replay is not None:
         claims["replay"] = replay
     token = encode_token(secret, claims)
     if ttl_s > 0:
         read_token(token, (secret,), now_s=now)  # what we would refuse, we do not sign
     return token
+
+
+def _as_given(emit: str) -> list[str]:
+    """Patterns as they were written: in the canonical form `*` has swallowed a `broadcast.` type that was named."""
+    parse_allowed("emit", emit)
+    return [part.strip() for part in emit.split(",") if part.strip()]
 
 
 def _fresh_id() -> str:

@@ -172,7 +172,7 @@ class Bridge:
             await (sockets if is_socket else http)(scope, receive, send)
 
         throttle = Throttle(
-            app, self._quotas, time.monotonic, is_proxy=self._proxies.trusts, on_refused=self.metrics.note_refused
+            app, self._quotas, time.monotonic, is_proxy=Proxies.stands_for_all, on_refused=self.metrics.note_refused
         )
         guarded = Guard(
             with_cors(throttle, origins),
@@ -305,7 +305,7 @@ class Bridge:
 
         Polling sessions need no connection each, so that these would else be as many as there are places.
         """
-        if self._proxies.trusts(address):  # it says of nobody whose he is: it stands for all
+        if Proxies.stands_for_all(address):  # it says of nobody whose he is: it stands for all
             return False
         most = min(self.settings.connections_per_address_max or IDLE_PER_ADDRESS_MAX, IDLE_PER_ADDRESS_MAX)
         return most <= self._engine.clients_from[network_of(address)] - self._rights.viewers_from(address)

@@ -50,10 +50,24 @@ class Certificate:
             return
         try:
             # In one of its own first: what goes wrong half way must not be half in use.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key)
-            self._context.load_cert_chain(self._cert, self._key)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key, _nobody_is_asked)
+            self._context.load_cert_chain(self._cert, self._key, _nobody_is_asked)
+        except EncryptedError:
+            raise SettingError(
+                f"BROADCAST_TLS_KEY={self._key}: it is encrypted; expected a key without a passphrase, which this "
+                "account alone may read"
+            ) from None
         except (OSError, ssl.SSLError) as error:
             raise SettingError(
                 f"BROADCAST_TLS_CERT={self._cert}, BROADCAST_TLS_KEY={self._key}: {error.strerror or error}; expected "
                 "a certificate with its chain and the key that belongs to it, both in PEM"
             ) from None
+
+
+class EncryptedError(Exception):
+    """A key needs a passphrase."""
+
+
+def _nobody_is_asked() -> str:
+    # OpenSSL would ask on the terminal, if there is one, and everything would wait for an answer.
+    raise EncryptedError

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from broadcast.bridge.admission import Admission
-from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
+from broadcast.bridge.problem import MEDIA_TYPE, problem_of, refusal_headers
 from broadcast.errors import CODES, Code
 
 __all__ = ["CUT", "HttpDoor", "make_door"]
@@ -163,7 +163,7 @@ class HttpDoor(HttpToolsProtocol):
         body = problem_of(code, detail)
         headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
         lines = [f"HTTP/1.1 {code.http_status} {HTTPStatus(code.http_status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in {**headers, **retry_after(code)}.items()]
+        lines += [f"{name}: {value}" for name, value in {**headers, **refusal_headers(code)}.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
 

@@ -23,7 +23,7 @@ from broadcast.bridge.ingest import Ingest
 from broadcast.bridge.login import Login
 from broadcast.bridge.plain import plain_page
 from broadcast.bridge.posted import PostedError
-from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
+from broadcast.bridge.problem import MEDIA_TYPE, problem_of, refusal_headers
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import Handshake, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
@@ -145,7 +145,7 @@ class HttpRoutes:
         self._door.on_refused(error.code)
         more = error.more if isinstance(error, PostedError) else {}
         body = problem_of(error.code, error.message, **more)
-        return Response(body, error.code.http_status, retry_after(error), MEDIA_TYPE)
+        return Response(body, error.code.http_status, refusal_headers(error), MEDIA_TYPE)
 
     async def _strange(self, request: Request, error: Exception) -> Response:
         """What Starlette refuses by itself: another path, or another method."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,6 +15,9 @@ from broadcast.bridge.requests import bearer_token
 from broadcast.errors import RequestError
 
 __all__ = ["Login"]
+
+COOKIE_CHARS_MAX: Final = 4_000
+"""Of a token; its name takes some, too."""
 
 
 class Login:
@@ -37,6 +41,12 @@ class Login:
         grant, token = self._grant_of(request), bearer_token(request.headers.get("authorization"))
         if token is None or grant.expires_at is None:
             raise RequestError("unauthorized", "Authorization: expected Bearer and a token")
+        if len(token) > COOKIE_CHARS_MAX:
+            raise RequestError(
+                "too_large",
+                f"cookies: a browser keeps none of more than 4,096 characters, and this token has {len(token):,}; "
+                "name fewer types in it",
+            )
         cookie = cookie_of(token, max_age_s=int(grant.expires_at - time.time()), is_https=_is_https(request))
         told = {"sub": grant.subject, "exp": int(grant.expires_at), "types": list(grant.filter.patterns)}
         return JSONResponse(told, headers={"Set-Cookie": cookie, "Cache-Control": "no-store"})

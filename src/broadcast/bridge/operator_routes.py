@@ -6,6 +6,7 @@ Strangers learn whether, and not why: the reasons name addresses, accounts and p
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -24,6 +25,7 @@ __all__ = ["OperatorRoutes"]
 
 UNREAD: Final = "the log cannot be read"
 STUCK: Final = "this bridge is stuck"
+ARCHIVE_PATIENCE_S: Final = 1.0
 
 
 class OperatorRoutes:
@@ -64,16 +66,23 @@ class OperatorRoutes:
         """Whether viewers should be sent here."""
         body: dict[str, Any]
         if self._is_for_operators(request):
+            # Live viewers are served without it: an archive that lags or waits makes no bridge unready.
+            archive = await self._archive_state() if self._fanout.is_up else None
+            # Looked at behind that, which may have taken its time.
             reasons = [] if self._fanout.is_up else [f"redis: {self._fanout.down_reason}"]
             reasons += self._probe.reasons
-            # Live viewers are served without it: an archive that lags or waits makes no bridge unready.
-            archive = await self._probe.archive.state() if self._fanout.is_up else None
             body = {"ready": not reasons, "reasons": reasons} | ({} if archive is None else {"archive": archive})
         else:
             reasons = [] if self._fanout.is_up else [UNREAD]
             reasons += [STUCK] if self._probe.reasons else []
             body = {"ready": not reasons, "reasons": reasons}
         return JSONResponse(body, status_code=503 if reasons else 200)
+
+    async def _archive_state(self) -> dict[str, Any] | None:
+        with suppress(TimeoutError):  # a Redis that stands still must not make it seem so of the bridge
+            async with asyncio.timeout(ARCHIVE_PATIENCE_S):
+                return await self._probe.archive.state()
+        return None
 
     async def _clients(self, request: Request) -> Response:
         self._refuse_strangers(request)
@@ -97,5 +106,7 @@ class OperatorRoutes:
         if not self._door.has_tokens and is_local(request.client.host if request.client else "", request.headers):
             return
         token = bearer_token(request.headers.get("authorization"))
+        if token is None and self._door.has_tokens:
+            raise RequestError("unauthorized", "this is told to administrators: `broadcast token issue --admin`")
         if token is None or not self._door.grant_of(request).is_admin:
             raise RequestError("forbidden", "this is told to administrators: `broadcast token issue --admin`")

@@ -9,7 +9,7 @@ import orjson
 
 from broadcast.errors import Code, RequestError
 
-__all__ = ["MEDIA_TYPE", "problem_of", "retry_after"]
+__all__ = ["MEDIA_TYPE", "problem_of", "refusal_headers"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 5
@@ -28,10 +28,12 @@ def problem_of(code: Code, detail: str, **more: Any) -> bytes:
     return orjson.dumps({**known, "code": code.name, **more})
 
 
-def retry_after(error: RequestError | Code) -> dict[str, str]:
-    """The header that says when to come back; none where that is of no use, or where only another token helps."""
+def refusal_headers(error: RequestError | Code) -> dict[str, str]:
+    """The header that says when to come back, where that is of use, or that it takes a token (RFC 9110, 11.6.1)."""
     code = error.code if isinstance(error, RequestError) else error
-    if not code.reconnect or code.http_status == 401:
+    if code.http_status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if not code.reconnect:
         return {}
     wait_s = error.retry_after_s if isinstance(error, RequestError) else None
     return {"Retry-After": str(max(1, math.ceil(RETRY_AFTER_S if wait_s is None else wait_s)))}

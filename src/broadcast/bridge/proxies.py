@@ -20,6 +20,8 @@ FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 """Headers that tell that a proxy was there."""
 HOPS_MAX: Final = 32
 CHARS_MAX: Final = 4096
+SILENT: Final = " (proxy)"
+"""Behind the address of a proxy that says nothing of whose request it is."""
 
 # An element of RFC 7239, and a pair in it; a text in quotation marks may hold commas and semicolons.
 # Both are fed only what leaves them no second way to read it: a `"` that is never closed would have them try from each.
@@ -56,6 +58,15 @@ class Proxies:
         parsed = _parsed(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
+    @staticmethod
+    def stands_for_all(address: str) -> bool:
+        """Whether this, which `client` said, is a proxy's that says nothing of whose request it is.
+
+        Such a one stands for all who come by it, so that it has no share as an address has. One whose headers say two
+        things, or that names a proxy, is counted as any address: it may be its client who wrote that.
+        """
+        return address.endswith(SILENT)
+
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
         """The address that a request comes from.
 
@@ -69,7 +80,9 @@ class Proxies:
         if by_habit and by_standard:
             return peer  # a proxy writes one of them; who wrote the other cannot be known
         hops = _listed(by_habit) if by_habit else _hops(by_standard)
-        address = peer
+        if by_standard and not hops:
+            return peer  # so long that its client has written most of it
+        address = f"{peer}{SILENT}"  # what it wrote itself, last of all, may say that it does not tell
         for hop in reversed(hops[-HOPS_MAX:]):
             parsed = _parsed(_without_port(hop.strip()))
             if parsed is None:

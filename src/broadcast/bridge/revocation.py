@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError
 
 from broadcast.errors import UnreachableError
 from broadcast.log.servers import Server, Servers
@@ -32,13 +33,13 @@ TIMEOUT_S: Final = 5.0
 
 REVOKE_LUA: Final = """
 local time = redis.call('TIME')
+local function bounded(second) return string.format('%.0f', math.min(math.ceil(second), 1e12)) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1] - 60)
-for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', ARGV[i + 1], ARGV[i]) end
+for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', bounded(ARGV[i + 1]), ARGV[i]) end
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 if last[2] then
-  redis.call('EXPIREAT', KEYS[1], math.ceil(last[2]) + 60)
   redis.call('SET', KEYS[2], time[1] .. '-' .. time[2] .. '-' .. redis.call('ZCARD', KEYS[1]))
-  redis.call('EXPIREAT', KEYS[2], math.ceil(last[2]) + 60)
+  for i = 1, 2 do redis.call('EXPIREAT', KEYS[i], bounded(last[2] + 60)) end
 end
 return redis.call('ZCARD', KEYS[1])
 """
@@ -121,18 +122,16 @@ class Revocations:
         missing = [part for token_id, end in self._ends.items() if token_id not in found for part in (token_id, end)]
         fresh = {token_id: end for token_id, end in found.items() if token_id not in self._ends and end > time.time()}
         self._ends.update(fresh)
-        self._change = change
         if fresh:
             _log.info("tokens revoked", count=len(fresh))
             self._on_revoked(fresh)
         if missing:
             await self._give_back(server, missing)
+        self._change = change  # only now: what could not be given back is missing at the next look, too
 
     async def _give_back(self, server: Server, missing: list[Any]) -> None:
-        try:
+        with suppress(NoPermissionError):  # it may not write: the others, or the next `token revoke`, may
             await server.client.eval(REVOKE_LUA, 2, *self._keys, *missing)
-        except ResponseError:  # it may not write: the others, or the next `token revoke`, may
-            return
 
     def _forget(self, now_s: float) -> None:
         for token_id in [token_id for token_id, end in self._ends.items() if end <= now_s]:

@@ -134,6 +134,8 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
 
 
 def _renew(certificate: Certificate) -> None:
+    if certificate.context_factory is None:
+        return
     try:
         certificate.renew()
         _log.info("the certificate was read again")

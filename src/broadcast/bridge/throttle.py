@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.datastructures import QueryParams
 
 from broadcast.bridge.engine.network import network_of
-from broadcast.bridge.problem import MEDIA_TYPE, problem_of, retry_after
+from broadcast.bridge.problem import MEDIA_TYPE, problem_of, refusal_headers
 from broadcast.bridge.quotas import Quotas
 from broadcast.errors import Code, RequestError
 
@@ -30,8 +30,8 @@ class Throttle:
         app: what stands behind it.
         quotas: what each address, and each token, may have.
         now_s: a monotonic clock, seconds.
-        is_proxy: whether an address is that of a listed proxy: where it says of nobody whose request it is, it stands
-            for all, and what begins their sessions is not counted.
+        is_proxy: whether an address is that of a listed proxy which says of nobody whose request it is: it stands for
+            all, and what begins their sessions is not counted.
         on_refused: told of each refusal.
     """
 
@@ -81,7 +81,7 @@ def refuse_flood(quotas: Quotas, holder: str, now_s: float) -> None:
 
 async def _refuse(send: Any, error: RequestError) -> None:
     body = problem_of(error.code, error.message)
-    headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **retry_after(error)}
+    headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **refusal_headers(error)}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.code.http_status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

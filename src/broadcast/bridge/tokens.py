@@ -21,7 +21,7 @@ from broadcast.errors import FilterError, RequestError, SettingError
 from broadcast.filters import ALL, Filter, parse_allowed, parse_filter
 from broadcast.log.position import seconds_of
 
-__all__ = ["AUDIENCE", "LEEWAY_S", "TOKEN_CHARS_MAX", "claims_of", "encode_token", "read_token", "token_id"]
+__all__ = ["AUDIENCE", "LEEWAY_S", "TOKEN_CHARS_MAX", "claims_of", "encode_token", "end_of", "read_token", "token_id"]
 
 ALGORITHM: Final = "HS256"
 AUDIENCE: Final = "broadcast"
@@ -89,6 +89,16 @@ def token_id(token: str, claims: Mapping[str, Any]) -> str:
     if jti is not None:
         return _name("jti", jti)
     return f"sha256-{sha256(token.rpartition('.')[0].encode()).hexdigest()[:32]}"
+
+
+def end_of(token: str, claims: Mapping[str, Any], secrets: Sequence[str]) -> float | None:
+    """When a token ends, in seconds since 1970; None where nobody can say so, since none of our secrets signed it."""
+    if not any(_is_signed_with(token, secret) for secret in secrets):
+        return None
+    try:
+        return _moment("exp", claims.get("exp"))
+    except RequestError:
+        return None
 
 
 # --- what it is at all
@@ -207,10 +217,23 @@ def _emits(value: object) -> Filter | None:
     if isinstance(value, str | list):
         emits = _filter("emit", cast("Any", value))
         given = value.split(",") if isinstance(value, str) else cast("list[object]", value)
-        is_named = any(str(pattern).strip().startswith("broadcast.") for pattern in given)
-        # `*` and `-x.*`, too, mean types of one's own: what the package itself says has to be named.
-        return emits if is_named or "*" not in emits.patterns else parse_filter([*emits.patterns, "-broadcast.*"])
+        patterns = [str(pattern).strip() for pattern in given]
+        return _of_its_own(emits, [pattern for pattern in patterns if pattern.startswith("broadcast.")])
     return EMITS_ALL if _flag("emit", value) else None
+
+
+def _of_its_own(emits: Filter, named: list[str]) -> Filter:
+    """`*` and `-x.*`, too, mean types of one's own: of what the package itself says, only what is named."""
+    if "*" not in emits.patterns:
+        return emits
+    if not named:
+        return parse_filter([*emits.patterns, "-broadcast.*"])
+    of_package = parse_filter(named).matches
+
+    def matches(event_type: str) -> bool:
+        return emits.matches(event_type) and (not event_type.startswith("broadcast.") or of_package(event_type))
+
+    return Filter(emits.patterns, matches)
 
 
 def _replay(value: object) -> dict[str, Any]:

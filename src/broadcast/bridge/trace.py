@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from broadcast.bridge.access import is_loopback
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.proxies import is_proxied
+from broadcast.bridge.proxies import SILENT, is_proxied
 from broadcast.bridge.viewer import Viewer
 from broadcast.log.position import Position
 
@@ -86,7 +86,7 @@ def is_local(address: str, headers: Mapping[str, str]) -> bool:
     if is_proxied(headers):
         return False
     try:
-        is_near = ipaddress.ip_address(address).is_loopback
+        is_near = ipaddress.ip_address(address.removesuffix(SILENT)).is_loopback
     except ValueError:
         is_near = not address  # a Unix socket has none
     host = headers.get("host", "")

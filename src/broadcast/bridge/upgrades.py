@@ -72,7 +72,7 @@ class Upgrades:
         return worded(code)
 
     def _flood(self, peer: str, address: str) -> Code | None:
-        if self._proxies.trusts(address):  # it says of nobody whose request it is: it stands for all
+        if self._proxies.stands_for_all(address):  # it says of nobody whose request it is: it stands for all
             return None
         try:
             refuse_flood(self._quotas, f"address {network_of(address)}", time.monotonic())

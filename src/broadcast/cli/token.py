@@ -15,7 +15,7 @@ from redis.retry import Retry
 from broadcast.addresses import parse_address
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.revocation import REVOKE_LUA, revocation_keys
-from broadcast.bridge.tokens import claims_of, read_token, token_id
+from broadcast.bridge.tokens import claims_of, end_of, read_token, token_id
 from broadcast.digest import printable
 from broadcast.discovery import locate
 from broadcast.errors import BroadcastError, RequestError, SettingError
@@ -50,7 +50,7 @@ def inspect(settings: Settings, text: str) -> int:
         0 if it is, 1 if it is not, 2 if nobody can say, since Redis cannot be asked whether it was revoked.
     """
     token = _given(text)
-    secrets = tuple(filter(None, (settings.secret, settings.secret_previous)))
+    secrets = _secrets(settings)
     try:
         for name, value in claims_of(token).items():
             _say(name, _shown(name, value))
@@ -75,7 +75,8 @@ def revoke(settings: Settings, text: str, *, jti: str | None = None, until_s: fl
         settings: where Redis is, and the secrets.
         text: the token, its `jti`, or `-` for the token on standard input.
         jti: its `jti`, whatever that looks like, in the place of the text.
-        until_s: until when a `jti` is kept, seconds since 1970; a token says itself when it ends.
+        until_s: until when a `jti` is kept, seconds since 1970, and a token that none of our secrets has signed: what
+            that says of its end, anybody can have written. One of ours says itself when it ends.
 
     Returns:
         0.
@@ -91,9 +92,8 @@ def revoke(settings: Settings, text: str, *, jti: str | None = None, until_s: fl
     name, end_s = given, until_s
     if jti is None and given.count(".") == 2:
         claims = claims_of(given)
-        name = token_id(given, claims)
-        end: object = claims.get("exp")
-        end_s = float(end) if isinstance(end, int | float) else until_s
+        name, ends_s = token_id(given, claims), end_of(given, claims, _secrets(settings))
+        end_s = until_s if ends_s is None else ends_s
     if end_s <= time.time():
         sys.stderr.write("broadcast: it has ended already\n")
         return 0
@@ -104,6 +104,10 @@ def revoke(settings: Settings, text: str, *, jti: str | None = None, until_s: fl
             raise BroadcastError(f"not revoked: {error}{_of_whom(error)}") from None
     sys.stderr.write(f"broadcast: revoked {printable(name)} until {_moment(end_s)}\n")
     return 0
+
+
+def _secrets(settings: Settings) -> tuple[str, ...]:
+    return tuple(filter(None, (settings.secret, settings.secret_previous)))
 
 
 def _refuse_revoked(settings: Settings, grant: Grant) -> None:
@@ -141,7 +145,7 @@ def _say(name: str, text: str) -> None:
 
 
 def _shown(name: str, value: object) -> str:
-    is_moment = name in ("exp", "iat", "nbf") and type(value) in (int, float)
+    is_moment = name in ("exp", "iat", "nbf") and isinstance(value, int | float) and not isinstance(value, bool)
     return f"{value} ({_moment(float(str(value)))})" if is_moment else f"{value}"
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from broadcast.cli.options import RedisUrl
+from broadcast.errors import SettingError
 from broadcast.settings import Settings
 
 __all__ = ["token_app"]
@@ -46,12 +47,14 @@ def issue(
         # It will lie in files of machines that watch or emit: it reads what the mind says only if somebody wants that.
         types = "-*"
         typer.echo("broadcast: it reads no events; --types '*' lets it", err=True)
+    if (ttl_s := seconds_of(ttl)) == 0:
+        raise SettingError("--ttl: expected a duration such as 30m, 1h or 7d, got none: it would have ended already")
     secret = Settings.from_environment().secret
     token = issue_token(
         secret,
         subject=sub,
         types=types,
-        ttl_s=seconds_of(ttl),
+        ttl_s=ttl_s,
         is_admin=admin,
         emit=emit if emit_types is None else emit_types,
         replay=replay_claim(replay),
