@@ -127,6 +127,8 @@ def _number_matcher(field: str, text: str) -> Matches:
     if found is None:
         raise FilterError(f"filter: {field}:{text[:40]}: expected a number, or two with '..' between")
     least, most = int(found[1]), int(found[2] or found[1])
+    if most < least:
+        raise FilterError(f"filter: {field}:{text[:40]}: the first is the larger one")
     return lambda event: isinstance(number := event.get(field), int | float) and least <= number <= most
 
 
@@ -135,6 +137,8 @@ def _time_matcher(text: str) -> Matches:
     if found is None:
         raise FilterError(f"filter: ts:{text[:40]}: expected a time, 2026-02-14T19:01, or two with '..' between")
     least, most = found[1], found[2] or found[1]
+    if most < least[: len(most)]:
+        raise FilterError(f"filter: ts:{text[:40]}: the first is the later one")
     # Texts of one form, in UTC: they are in order as their times are; and a minute has all of its seconds.
     return lambda event: isinstance(ts := event.get("ts"), str) and least <= ts and ts[: len(most)] <= most
 

@@ -93,6 +93,7 @@ function numberMatcher(field: "cycle" | "day", text: string): Matches {
   if (range === null) throw new FilterError(`${field}:${text.slice(0, 40)} – a number, or two with “..” between`);
   const least = Number(range[1]);
   const most = Number(range[2] ?? range[1]);
+  if (most < least) throw new FilterError(`${field}:${text.slice(0, 40)} – the first is the larger one`);
   return (event) => event[field] >= least && event[field] <= most;
 }
 
@@ -101,6 +102,7 @@ function timeMatcher(text: string): Matches {
   if (range === null) throw new FilterError(`ts:${text.slice(0, 40)} – a time, 2026-02-14T19:01, or two with “..” between`);
   const least = range[1] as string;
   const most = range[2] ?? least;
+  if (most < least.slice(0, most.length)) throw new FilterError(`ts:${text.slice(0, 40)} – the first is the later one`);
   // Texts of one form, in UTC: they are in order as their times are; and a minute has all of its seconds.
   return ({ ts }) => typeof ts === "string" && ts >= least && ts.slice(0, most.length) <= most;
 }
