@@ -32,7 +32,24 @@ def test_a_service_can_do_no_more_than_it_needs(name: str) -> None:
 
 def test_only_nginx_is_reached_from_elsewhere() -> None:
     published = {name: found["ports"] for name, found in SERVICES.items() if "ports" in found}
-    assert published == {"redis": ["127.0.0.1:6379:6379"], "nginx": ["80:80", "443:443"]}
+    assert published == {"redis": ["127.0.0.1:6379:6379"], "network": ["80:80", "443:443"]}
+    listening = re.findall(r"^\s*(?:#\s+)?listen (?:\[::\]:)?(\d+)", (FOLDER / "nginx.conf").read_text(), re.MULTILINE)
+    assert {"80", "443"} == set(listening)
+
+
+def test_nginx_may_end_and_the_bridges_keep_their_network() -> None:
+    """A container whose network is another one's loses it when that one ends."""
+    holder = SERVICES["network"]
+    assert (["sleep", "infinity"], SERVICES["nginx"]["image"]) == (holder["entrypoint"], holder["image"])
+    for name in ("nginx", *BRIDGES):
+        assert "service:network" == SERVICES[name]["network_mode"]
+        assert "network" in SERVICES[name]["depends_on"]
+
+
+def test_nginx_finds_its_certificate_where_it_is_named() -> None:
+    named = re.findall(r"ssl_certificate(?:_key)?\s+(\S+);", (FOLDER / "nginx.conf").read_text())
+    mounted = [volume.split(":")[1] for volume in SERVICES["nginx"]["volumes"]]
+    assert len(named) == 2 and all(any(path.startswith(f"{folder}/") for folder in mounted) for path in named)
 
 
 def test_nginx_finds_each_bridge_by_its_port_and_its_sessions_by_its_name() -> None:
@@ -44,7 +61,6 @@ def test_nginx_finds_each_bridge_by_its_port_and_its_sessions_by_its_name() -> N
     assert list(in_compose) == [f"b{port}" for port in in_compose.values()]
     assert len(in_compose) == 3
     assert in_compose == in_nginx
-    assert all(SERVICES[name]["network_mode"] == "service:nginx" for name in BRIDGES)
 
 
 def environment_of(name: str) -> dict[str, str]:
