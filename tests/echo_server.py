@@ -58,7 +58,7 @@ class EchoClient(Client):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._connect_due_s = None
+        self.connect_due_s = None
 
     def _received_message(self, data: str | bytes) -> None:
         self.do(self.session.send(EnginePacket(MESSAGE, data)))

@@ -157,7 +157,7 @@ async def test_how_a_viewer_went_is_kept(bridge: BridgeProcess, broadcaster: Bro
         ("websocket", "left", "client disconnect"),
         ("polling", "left", "client disconnect"),
         ("websocket", "left", "transport close"),
-        ("websocket", "left", "parse error"),
+        ("websocket", "bad_request", "parse error"),
         ("sse", "left", ""),
     ] == [(end["transport"], end["how"], end["reason"]) for end in answer["gone"]]
     assert {1} == {end["sent"] for end in answer["gone"]}

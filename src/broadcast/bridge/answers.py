@@ -60,9 +60,9 @@ async def answer(cursor: Cursor, request: Request) -> None:
     try:
         reply = await _answer(cursor, request)
     except RequestError as error:
-        reply = _error(error)
+        reply = _refused(cursor, error)
     except UnreachableError as error:
-        reply = _error(cursor.fanout.outage.refusal(error))
+        reply = _refused(cursor, cursor.fanout.outage.refusal(error))
     if request.reply is not None:
         request.reply(orjson.dumps(reply).decode())
 
@@ -170,5 +170,9 @@ def _begins_with(piece: RingEvent | Gap) -> EntryId:
     return piece.id if isinstance(piece, RingEvent) else piece.before or NOTHING
 
 
-def _error(error: RequestError) -> dict[str, Any]:
+def _refused(cursor: Cursor, error: RequestError) -> dict[str, Any]:
+    whose = cursor.connection.describe()
+    cursor.rights.refusals.count_request(
+        error.code, address=whose.get("address", ""), transport=whose.get("transport", "")
+    )
     return {"error": {"code": error.code.name, "message": error.message}}

@@ -29,6 +29,7 @@ from broadcast.bridge.presence import Presence
 from broadcast.bridge.probe import Probe
 from broadcast.bridge.proxies import Proxies
 from broadcast.bridge.quotas import Quotas
+from broadcast.bridge.refusals import Refusals
 from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.revocation import Revocations
 from broadcast.bridge.rights import Rights
@@ -89,11 +90,13 @@ class Bridge:
             rate_per_address=settings.connect_rate_per_address,
             is_proxy=self._proxies.trusts,
         )
+        self.refusals = Refusals()
         self._rights = Rights(
             self._access,
             per_token_max=settings.connections_per_token_max,
             per_address_max=settings.connections_per_address_max,
             replay_per_minute=settings.replay_events_per_minute,
+            refusals=self.refusals,
         )
         self._quotas = Quotas(settings.requests_per_minute)
         self._ingest = Ingest(settings)
@@ -107,31 +110,30 @@ class Bridge:
         self._probe = Probe(self.fanout, ArchiveWatch(self._reader, events_max=settings.stream_events_max))
         self._archive_probe = ArchiveProbe(_archive(settings, "probe", connections_max=1))
         self.metrics = Metrics(
-            self.fanout, self.admission, self._probe, archive=self._archive_probe, ingest=self._ingest
+            self.fanout,
+            self.admission,
+            self._probe,
+            archive=self._archive_probe,
+            ingest=self._ingest,
+            refusals=self.refusals,
         )
         for archive in filter(None, (self.archive, viewers)):
             archive.on_read = self.metrics.note_archive_read
-        sockets = Sockets(
-            self.fanout,
-            self._access,
-            rights=self._rights,
-            admit=self._admit,
-            on_gone=self._gone,
-            on_refused=self.metrics.note_refused,
-        )
+        sockets = Sockets(self.fanout, self._access, rights=self._rights, admit=self._admit, on_gone=self._gone)
         upgrades = Upgrades(
             self._policy,
             self._proxies,
             self.admission,
             self._quotas,
             is_tls=bool(settings.tls_cert),
-            on_refused=self.metrics.note_refused,
+            on_refused=self.refusals.count,
         )
         self._engine = Engine(
             sockets,
             refuse=self._refuse,
             refuse_upgrade=upgrades.refusal,
             address_of=self._proxies.client,
+            on_gone=sockets.gone,
             name=settings.name,
         )
         self._followers: list[asyncio.Task[None]] = []
@@ -146,13 +148,7 @@ class Bridge:
 
     def _make_app(self) -> Any:
         origins = frozenset(self.settings.origins)
-        door = RequestDoor(
-            self._access,
-            self._rights,
-            self._quotas,
-            takes_cookies=not self._policy.any_origin,
-            on_refused=self.metrics.note_refused,
-        )
+        door = RequestDoor(self._access, self._rights, self._quotas, takes_cookies=not self._policy.any_origin)
         http = HttpRoutes(
             fanout=self.fanout,
             archive=self.archive,
@@ -172,13 +168,13 @@ class Bridge:
             await (sockets if is_socket else http)(scope, receive, send)
 
         throttle = Throttle(
-            app, self._quotas, time.monotonic, is_proxy=Proxies.stands_for_all, on_refused=self.metrics.note_refused
+            app, self._quotas, time.monotonic, is_proxy=Proxies.stands_for_all, on_refused=self.refusals.count
         )
         guarded = Guard(
             with_cors(throttle, origins),
             self._policy,
             ends_tls=bool(self.settings.tls_cert),
-            on_refused=self.metrics.note_refused,
+            on_refused=self.refusals.count,
         )
 
         async def told_whose(scope: Any, receive: Any, send: Any) -> None:
@@ -249,6 +245,7 @@ class Bridge:
             viewer.cut()
         await self._engine.drain(min(LEAVE_S, self.settings.grace_s / 4))
         await self._engine.shutdown()
+        self.refusals.tell_left_out()
         await end_tasks(*self._followers)
         await self._reader.aclose()
         await self._ingest.aclose()
@@ -269,12 +266,12 @@ class Bridge:
         """Take in a viewer, or send it away."""
         self._streams += viewer.connection.form is SSE
         has_place = self._rights.enter(viewer)
-        if self._stopping:
-            viewer.dismiss("shutdown")
-        elif not has_place:
-            viewer.dismiss("too_many_connections")
-        else:
+        refusal = "shutdown" if self._stopping else None if has_place else "too_many_connections"
+        if refusal is None:
             viewer.begin()
+        else:
+            self.refusals.count(CODES[refusal])
+            viewer.dismiss(refusal)
 
     def _gone(self, viewer: Viewer) -> None:
         self._streams -= viewer.connection.form is SSE
@@ -297,7 +294,7 @@ class Bridge:
             code = CODES["too_many_connections"]
         if code is None:
             return None
-        self.metrics.note_refused(code)
+        self.refusals.count(code)
         return worded(code)
 
     def _holds_back_too_many(self, address: str) -> bool:

@@ -28,7 +28,7 @@ from broadcast.bridge.request_door import RequestDoor
 from broadcast.bridge.requests import Handshake, parse_handshake, utc_now
 from broadcast.bridge.sse import SseConnection
 from broadcast.bridge.viewer import Viewer
-from broadcast.errors import CODES, RequestError
+from broadcast.errors import CODES, Code, RequestError
 
 if TYPE_CHECKING:
     from broadcast.log.archive import Archive
@@ -140,9 +140,8 @@ class HttpRoutes:
 
     async def _problem(self, request: Request, error: Exception) -> Response:
         """RFC 9457."""
-        del request
         assert isinstance(error, RequestError)
-        self._door.on_refused(error.code)
+        self._count(request, error.code)
         more = error.more if isinstance(error, PostedError) else {}
         body = problem_of(error.code, error.message, **more)
         return Response(body, error.code.http_status, refusal_headers(error), MEDIA_TYPE)
@@ -152,8 +151,15 @@ class HttpRoutes:
         del request
         assert isinstance(error, HTTPException)
         code = CODES["method_not_allowed" if error.status_code == 405 else "not_found"]
-        self._door.on_refused(code)
+        self._door.rights.refusals.count(code)
         return Response(problem_of(code, code.meaning), code.http_status, error.headers, MEDIA_TYPE)
+
+    def _count(self, request: Request, code: Code) -> None:
+        refusals, address = self._door.rights.refusals, request.client.host if request.client else ""
+        if request.url.path == "/events" and request.method == "GET":
+            refusals.turn_away(code, address=address, transport="sse")
+        else:
+            refusals.count_request(code, address=address, transport="http")
 
 
 def with_cors(app: Any, origins: frozenset[str]) -> Any:

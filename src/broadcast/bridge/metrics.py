@@ -22,8 +22,8 @@ from broadcast.bridge.archive_probe import ArchiveProbe
 from broadcast.bridge.fanout import Fanout
 from broadcast.bridge.ingest import Ingest
 from broadcast.bridge.probe import Probe
+from broadcast.bridge.refusals import Refusals
 from broadcast.bridge.viewer import Viewer
-from broadcast.errors import Code
 from broadcast.log.entry import Entry
 
 __all__ = ["Metrics"]
@@ -42,14 +42,21 @@ class Metrics:
         probe: what the bridge has found out about itself.
         archive: whether PostgreSQL answers it.
         ingest: what was posted to it.
+        refusals: what it has refused.
     """
 
     def __init__(
-        self, fanout: Fanout, admission: Admission, probe: Probe, *, archive: ArchiveProbe, ingest: Ingest
+        self,
+        fanout: Fanout,
+        admission: Admission,
+        probe: Probe,
+        *,
+        archive: ArchiveProbe,
+        ingest: Ingest,
+        refusals: Refusals,
     ) -> None:
         self._fanout, self._admission, self._probe = fanout, admission, probe
-        self._archive, self._ingest = archive, ingest
-        self._refused: Counter[str] = Counter()
+        self._archive, self._ingest, self._refusals = archive, ingest, refusals
         self._failed_reads = 0
         self._sent_to_gone = self._gaps_of_gone = 0
         self._ends: Counter[str] = Counter()
@@ -93,10 +100,6 @@ class Metrics:
         self._sent_to_gone += viewer.sent
         self._gaps_of_gone += viewer.gaps
         self._ends[viewer.ended.name if viewer.ended else "left"] += 1
-
-    def note_refused(self, code: Code) -> None:
-        """Somebody was refused something."""
-        self._refused[code.name] += 1
 
     def note_archive_read(self, seconds: float, has_answered: bool) -> None:
         """The archive was read, or could not be."""
@@ -186,7 +189,8 @@ class Metrics:
         yield _gauge("broadcast_tasks", "Tasks of the event loop; live viewers have none", len(asyncio.all_tasks()))
         yield _gauge("broadcast_connections", "Connections, of viewers and others", self._admission.connections)
         yield _counters("broadcast_refused_connections", "Connections that were not let in", "reason", refused)
-        yield _counters("broadcast_refusals", "Requests and handshakes that were refused", "code", self._refused)
+        about = "Requests and handshakes that were refused, and connections that were ended for what they sent"
+        yield _counters("broadcast_refusals", about, "code", self._refusals.counted)
         yield _counter("broadcast_posted_events", "Events taken in by POST /events", self._ingest.appended)
         yield _counter("broadcast_posted_events_withheld", "Of those posted, what limits held", self._ingest.withheld)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from starlette.requests import Request
 
@@ -13,7 +12,6 @@ from broadcast.bridge.grant import Grant
 from broadcast.bridge.quotas import Quotas
 from broadcast.bridge.rights import Rights
 from broadcast.bridge.throttle import refuse_flood
-from broadcast.errors import Code
 
 __all__ = ["RequestDoor"]
 
@@ -23,10 +21,9 @@ class RequestDoor:
 
     Args:
         access: who may do what.
-        rights: what viewers may do besides.
+        rights: what viewers may do besides; what routes refuse is counted with what they refuse.
         quotas: how many requests a token may send.
         takes_cookies: whether a cookie counts where a request only reads.
-        on_refused: told of each refusal of a route.
     """
 
     def __init__(
@@ -36,10 +33,8 @@ class RequestDoor:
         quotas: Quotas,
         *,
         takes_cookies: bool,
-        on_refused: Callable[[Code], None] = lambda _: None,
     ) -> None:
         self.rights = rights
-        self.on_refused = on_refused
         self.takes_cookies = takes_cookies
         self.has_tokens = access.has_secrets
         """Whether there are tokens at all."""

@@ -11,6 +11,7 @@ from broadcast.bridge.access import Access
 from broadcast.bridge.engine.network import network_of
 from broadcast.bridge.grant import Grant
 from broadcast.bridge.quotas import Places, Quotas
+from broadcast.bridge.refusals import Refusals
 from broadcast.errors import RequestError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Rights:
         per_token_max: connections of one token; 0 for no limit.
         per_address_max: connections from one address; 0 for no limit.
         replay_per_minute: events of the past that one token may ask for, per minute; 0 for no limit.
+        refusals: where what is refused is counted; None: it is nobody else's business.
         now_s: a monotonic clock, seconds.
     """
 
@@ -40,8 +42,10 @@ class Rights:
         per_token_max: int = 0,
         per_address_max: int = 0,
         replay_per_minute: float = 0,
+        refusals: Refusals | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.refusals = refusals or Refusals()
         self._access = access
         self._of_token = Places(per_token_max)
         self._of_address = Places(per_address_max)

@@ -103,7 +103,7 @@ async def _run(settings: Settings, on_ready: Callable[[str], None] | None) -> No
         log_config=None,
         access_log=False,
         server_header=False,
-        http=make_door(bridge.admission, bridge.metrics.note_refused),
+        http=make_door(bridge.admission, bridge.refusals.count),
         backlog=BACKLOG,
         interface="asgi3",
         ws=cast("Any", bridge.socket),  # a WebSocket per call, as its own classes are

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from broadcast.bridge.access import Access
 from broadcast.bridge.answers import Request
@@ -15,9 +15,18 @@ from broadcast.bridge.requests import bearer_token, parse_handshake, utc_now, wa
 from broadcast.bridge.rights import Rights
 from broadcast.bridge.viewer import Viewer
 from broadcast.bridge.wire import Form, socket_form
-from broadcast.errors import CODES, Code, RequestError
+from broadcast.errors import CODES, RequestError
 
 __all__ = ["SocketConnection", "Sockets"]
+
+REFUSED: Final = {
+    "payload too large": CODES["too_large"],
+    "parse error": CODES["bad_request"],
+    "two polls at once": CODES["bad_request"],
+    "two posts at once": CODES["bad_request"],
+    "too many unknown namespaces": CODES["bad_request"],
+}
+"""How the engine says that it has ended a client for what that has sent, and the code for it."""
 
 
 class SocketConnection:
@@ -64,8 +73,7 @@ class SocketConnection:
 
     def describe(self) -> dict[str, Any]:
         """What is known of it."""
-        transport = "websocket" if self._client.is_websocket else "polling"
-        return {"id": self._public_id, "transport": transport, "address": self._client.address}
+        return {"id": self._public_id, **_whence(self._client)}
 
 
 class Sockets:
@@ -87,9 +95,7 @@ class Sockets:
         rights: Rights,
         admit: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
-        on_refused: Callable[[Code], None] = lambda _: None,
     ) -> None:
-        self._on_refused = on_refused
         self._fanout = fanout
         self._access = access
         self._rights = rights
@@ -113,7 +119,7 @@ class Sockets:
             handshake = parse_handshake(auth, now=utc_now())
             grant = self._access.grant(handshake.token or bearer_token(headers.get("authorization")))
         except RequestError as error:
-            self._on_refused(error.code)
+            self._rights.refusals.turn_away(error.code, **_whence(client))
             _send_away(client, error)
             return
         connection = SocketConnection(client, client.id_in(namespace))
@@ -144,11 +150,24 @@ class Sockets:
         viewer, client.watcher = _viewer_of(client), None
         if viewer is not None:
             viewer.left = viewer.left or reason
+            viewer.ended = viewer.ended or REFUSED.get(reason)
             viewer.gone()
+
+    def gone(self, client: Client, reason: str) -> None:
+        """A client's session is over; how a viewer's ended is told already, and so is who was sent away."""
+        code = REFUSED.get(reason)
+        if code is not None:
+            self._rights.refusals.count(code)
+        if client.connect_due_s is not None:  # it never was in our namespace
+            self._rights.refusals.tell_gone(code.name if code else "left", reason, **_whence(client))
 
 
 def _viewer_of(client: Client) -> Viewer | None:
     return cast("Viewer | None", client.watcher)
+
+
+def _whence(client: Client) -> dict[str, str]:
+    return {"transport": "websocket" if client.is_websocket else "polling", "address": client.address}
 
 
 def _send_away(client: Client, error: RequestError) -> None:

@@ -137,6 +137,7 @@ class Viewer(Cursor):
         if waiting >= REQUESTS_MAX or not self._allowance.has(1, now_s):
             request = replace(request, is_one_too_many=True)
         if waiting >= REQUESTS_MAX + REFUSALS_MAX:
+            self.rights.refusals.count(CODES["too_many_requests"])
             self.dismiss("too_many_requests")
         else:
             self._requests.append(request)
@@ -237,6 +238,7 @@ class Viewer(Cursor):
         except (RequestError, UnreachableError) as error:
             # What it wants to begin with is not there, or cannot be read now: then let it come back.
             refusal = self.fanout.outage.refusal(error) if isinstance(error, UnreachableError) else error
+            self.rights.refusals.count(refusal.code)
             self._take_leave(refusal.code, refusal.message)
 
     async def _begin(self, handshake: Handshake) -> None:

@@ -85,7 +85,6 @@ class Client:
     """
 
     __slots__ = (
-        "_connect_due_s",
         "_handlers",
         "_namespaces",
         "_now",
@@ -96,6 +95,7 @@ class Client:
         "_room",
         "address",
         "answered",
+        "connect_due_s",
         "headers",
         "id",
         "intake",
@@ -128,8 +128,8 @@ class Client:
         self.socket: WebSocket | None = None
         self.probe: WebSocket | None = None
         self.watcher: Watcher | None = None
-        self.on_closed: Callable[[Client], None] | None = None
-        """Called once, after everything else, when its session is over."""
+        self.on_closed: Callable[[Client, str], None] | None = None
+        """Called once, after everything else, when its session is over; with the reason."""
         self.recovers = False
         """Whether it keeps its place by itself: Socket.IO's connection state recovery."""
         self.intake: Allowance | None = None
@@ -141,7 +141,8 @@ class Client:
         self._now = now
         self._pongs = 0
         self._refused = 0
-        self._connect_due_s: float | None = now() + session.limits.connect_timeout_s
+        self.connect_due_s: float | None = now() + session.limits.connect_timeout_s
+        """By then it has to be in a namespace; None once it has been in one."""
         self._room: asyncio.Event | None = None
 
     @property
@@ -153,12 +154,12 @@ class Client:
     def due_s(self) -> float:
         """When `tick` has to look again."""
         ping_due_s = self.session.ping_due_s
-        return ping_due_s if self._connect_due_s is None else min(ping_due_s, self._connect_due_s)
+        return ping_due_s if self.connect_due_s is None else min(ping_due_s, self.connect_due_s)
 
     def tick(self) -> None:
         """Look at the clock."""
         now_s = self._now()
-        if self._connect_due_s is not None and now_s >= self._connect_due_s:
+        if self.connect_due_s is not None and now_s >= self.connect_due_s:
             self.fail("connect timeout")
         else:
             pings = self.session.pings
@@ -373,7 +374,7 @@ class Client:
             self.fail("parse error")
             return
         if isinstance(incoming, Connected):
-            self._connect_due_s = None
+            self.connect_due_s = None
             # Not the session's id, which is a secret: whoever knows that may post in the client's name.
             more = self._handlers.greeting(self, incoming.auth)
             self.write(self._namespaces.accept(incoming.namespace, secrets.token_urlsafe(15), **more))
@@ -395,4 +396,4 @@ class Client:
         for namespace in inside:
             self._handlers.disconnected(self, namespace, reason)
         if self.on_closed is not None:
-            self.on_closed(self)
+            self.on_closed(self, reason)

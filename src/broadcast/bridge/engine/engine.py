@@ -50,6 +50,7 @@ class Engine:
         refuse_upgrade: what else is refused of requests to upgrade, which no middleware sees: by the other side's
             address, the request's target and its headers.
         address_of: whose request to upgrade it is, by the other side's address and the headers; polls are told already.
+        on_gone: told of each client whose session is over, and why, after all else.
         limits: what a client may take.
         name: the server's own name; session ids begin with it, so that a proxy can send polls where they belong.
         path: where it is served.
@@ -64,6 +65,7 @@ class Engine:
         refuse: Refuse = admit_all,
         refuse_upgrade: RefuseUpgrade = admit_all,
         address_of: AddressOf = the_peer,
+        on_gone: Callable[[Client, str], None] = lambda _client, _reason: None,
         limits: Limits | None = None,
         name: str = "",
         path: str = "/socket.io/",
@@ -83,6 +85,7 @@ class Engine:
         self._refuse = refuse
         self._refuse_upgrade = refuse_upgrade
         self._address_of = address_of
+        self._on_gone = on_gone
         self._name = name or secrets.token_hex(3)
         self._path = path.rstrip("/")
         self._wheel: Wheel[Client] | None = None
@@ -160,7 +163,7 @@ class Engine:
         self._wheel.set(client, client.due_s)
         return client
 
-    def _forget(self, client: Client) -> None:
+    def _forget(self, client: Client, reason: str) -> None:
         self.clients.pop(client.id, None)
         network = network_of(client.address)
         self.clients_from[network] -= 1
@@ -168,6 +171,7 @@ class Engine:
             del self.clients_from[network]
         if self._wheel is not None:
             self._wheel.discard(client)
+        self._on_gone(client, reason)
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:
@@ -219,7 +223,7 @@ class Engine:
             client.probe = None
             client.session.probe_lost()
         elif client.socket is socket:
-            client.do(client.session.socket_lost())
+            client.do(client.session.socket_lost(socket.fault or "transport close"))
 
 
 @lru_cache(256)

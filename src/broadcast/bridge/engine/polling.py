@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from broadcast.bridge.engine.allowance import Allowance
 from broadcast.bridge.engine.client import Client
 from broadcast.bridge.engine.packets import SEPARATOR, PacketError, joined
+from broadcast.errors import CODES
 
 __all__ = ["Refusal", "Sessions", "answer"]
 
@@ -21,7 +22,7 @@ UNKNOWN_TRANSPORT: Final[Refusal] = (400, 0, "Transport unknown")
 UNKNOWN_SESSION: Final[Refusal] = (400, 1, "Session ID unknown")
 BAD_METHOD: Final[Refusal] = (400, 2, "Bad handshake method")
 BAD_REQUEST: Final[Refusal] = (400, 3, "Bad request")
-TOO_LARGE: Final[Refusal] = (413, 3, "Payload too large")
+TOO_LARGE: Final[Refusal] = (413, 3, f"too_large: {CODES['too_large'].meaning}")
 UNSUPPORTED_VERSION: Final[Refusal] = (400, 5, "Unsupported protocol version")
 PACKET_BYTES: Final = 64
 """What a packet counts besides its bytes, as a frame does."""

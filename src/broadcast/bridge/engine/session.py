@@ -231,9 +231,9 @@ class Session:
             return self._received(packet, now_s)
         return self._received_by_probe(packet)
 
-    def socket_lost(self) -> list[Step]:
+    def socket_lost(self, reason: str = "transport close") -> list[Step]:
         """The session's WebSocket is gone."""
-        return self.fail("transport close") if self.state == "websocket" else []
+        return self.fail(reason) if self.state == "websocket" else []
 
     def _received_by_probe(self, packet: EnginePacket) -> list[Step]:
         if packet == EnginePacket(PING, "probe"):

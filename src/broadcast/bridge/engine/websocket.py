@@ -33,6 +33,11 @@ INTAKE_BYTES: Final = 2048
 FRAME_BYTES: Final = 64
 """What a frame counts besides its bytes: the smallest ones cost us as much as others do."""
 READERS_MAX: Final = 64
+FAULTS: Final[dict[int, str]] = {
+    CloseCode.MESSAGE_TOO_BIG: "payload too large",
+    CloseCode.PROTOCOL_ERROR: "parse error",
+    CloseCode.INVALID_DATA: "parse error",
+}
 
 
 class Owner(Protocol):
@@ -211,6 +216,13 @@ class WebSocket(asyncio.Protocol):
     def abort(self) -> None:
         """Cut it."""
         self.transport.abort()
+
+    @property
+    def fault(self) -> str:
+        """What of the client's has ended it, as sessions word it; empty if nothing has."""
+        protocol = self._protocol
+        sent = None if protocol is None or protocol.close_rcvd_then_sent else protocol.close_sent
+        return "" if sent is None else FAULTS.get(sent.code, "")
 
     # --- what asyncio calls
 
