@@ -189,7 +189,7 @@ async def test_once_there_are_tokens_only_administrators_are_told_wherever_they_
     guarded_bridge: BridgeProcess, headers: dict[str, str]
 ) -> None:
     for refused, status in (
-        ({}, 403),
+        ({}, 401),
         ({"Authorization": f"Bearer {issue_token(SECRET, subject='x', types=None, ttl_s=60)}"}, 403),
         ({"Authorization": "Bearer nonsense"}, 401),
     ):
