@@ -187,7 +187,9 @@ class Metrics:
         yield _gauge("broadcast_connections", "Connections, of viewers and others", self._admission.connections)
         yield _counters("broadcast_refused_connections", "Connections that were not let in", "reason", refused)
         yield _counters("broadcast_refusals", "Requests and handshakes that were refused", "code", self._refused)
-        yield _counter("broadcast_posted_events", "Events taken in by POST /events", self._ingest.appended)
+        yield _counter(
+            "broadcast_posted_events", "Events that POST /events appended; no repeats", self._ingest.appended
+        )
         yield _counter("broadcast_posted_events_withheld", "Of those posted, what limits held", self._ingest.withheld)
 
 
