@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.bridges import BridgeProcess, serving
+from tests.bridges import PATIENCE_S, BridgeProcess, serving
 from tests.servers import RedisServer
 from tests.test_ingest import SECRET, entries, post
 
-LIMITS: Final = "often.*=100/s,seldom.*=1/h"
+LIMITS: Final = "often.*=100/s,seldom.*=1/h,rare.*=1/h"
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,72 @@ async def test_another_body_under_a_known_key_costs_nothing(bridge: BridgeProces
     _, told = await post(bridge, often("d", 100))
     assert None not in told["ids"]
     assert 101 == len(entries(valkey_server))
+
+
+# --- what is told of it
+
+
+def reports(server: RedisServer, pattern: str = "seldom.*") -> list[dict[str, Any]]:
+    """Those of one pattern; a Redis that was emptied is told again of what it had only just acknowledged."""
+    found = [event for event in entries(server) if event["type"] == "broadcast.limited"]
+    return [event for event in found if pattern in event["data"]["withheld"]]
+
+
+def withheld_in(server: RedisServer, pattern: str = "seldom.*") -> int:
+    return sum(report["data"]["withheld"][pattern] for report in reports(server, pattern))
+
+
+async def until_told(server: RedisServer, count: int, pattern: str = "seldom.*") -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while withheld_in(server, pattern) < count:
+            await asyncio.sleep(0.1)
+
+
+async def test_what_is_withheld_is_told_in_the_log_by_the_bridge(
+    bridge: BridgeProcess, valkey_server: RedisServer
+) -> None:
+    withheld = 0
+    times = [f"2026-02-14T19:01:{second:02d}.000Z" for second in range(10, 20)]
+    for i, ts in enumerate(times):
+        _, told = await post(bridge, [{"type": "seldom.x", "ts": ts}, {"type": "free"}], key=f"told-{i}")
+        await post(bridge, [{"type": "seldom.x", "ts": ts}, {"type": "free"}], key=f"told-{i}")
+        withheld += told["ids"].count(None)
+    await until_told(valkey_server, withheld)
+    (first, *_), last = reports(valkey_server), reports(valkey_server)[-1]
+    assert withheld == withheld_in(valkey_server) >= 9
+    assert {"withheld", "first_ts", "last_ts", "producer"} == set(first["data"])
+    assert (times[10 - withheld], times[-1]) == (first["data"]["first_ts"], last["data"]["last_ts"])
+    assert first["data"]["producer"] == first["by"].rpartition(":")[0]
+
+
+async def test_it_is_told_at_most_once_a_second(bridge: BridgeProcess, valkey_server: RedisServer) -> None:
+    withheld = 0
+    for _ in range(25):
+        _, told = await post(bridge, [{"type": "rare.x"}] * 3)
+        withheld += told["ids"].count(None)
+        await asyncio.sleep(0.1)
+    await until_told(valkey_server, withheld, "rare.*")
+    found = reports(valkey_server, "rare.*")
+    assert withheld == withheld_in(valkey_server, "rare.*")
+    assert len(found) >= 2
+    for report in found:
+        told_at, first_at = (datetime.fromisoformat(ts) for ts in (report["ts"], report["data"]["first_ts"]))
+        assert (told_at - first_at).total_seconds() > 0.9
+
+
+async def test_a_bridge_that_ends_has_told_what_it_withheld(own_server: RedisServer, tmp_path: Path) -> None:
+    with serving(own_server.url, tmp_path, BROADCAST_SECRET=SECRET, BROADCAST_LIMITS=LIMITS) as bridge:
+        await post(bridge, [{"type": "seldom.x"}] * 5)
+        bridge.stop()
+    assert 4 == withheld_in(own_server)
+
+
+async def test_while_redis_is_away_it_waits(own_server: RedisServer, tmp_path: Path) -> None:
+    with serving(own_server.url, tmp_path, BROADCAST_SECRET=SECRET, BROADCAST_LIMITS=LIMITS) as bridge:
+        await post(bridge, [{"type": "seldom.x"}] * 5)
+        own_server.stop()
+        await asyncio.sleep(2)  # it is due meanwhile
+        assert 200 == bridge.get("/healthz")[0]
+        own_server.start()
+        await until_told(own_server, 4)
+        assert 4 == withheld_in(own_server)

@@ -25,6 +25,7 @@ from broadcast.bridge.grant import Grant
 from broadcast.bridge.outage import Outage
 from broadcast.bridge.posted import EVENTS_MAX, Posted, PostedError, parse_events, parse_key
 from broadcast.bridge.quotas import Quotas
+from broadcast.bridge.withholding import Withholding
 from broadcast.emitter.cutting import TYPE_CHARS_MAX, bounded_size, cut_to_size
 from broadcast.emitter.screen import screen_of
 from broadcast.errors import RequestError, UnreachableError
@@ -73,6 +74,7 @@ class Ingest:
         self._quotas = Quotas(rate, burst=max(rate, float(EVENTS_MAX)))
         self._outage = Outage("the log cannot be written just now")
         self._limiter = self._screen.limiter if self._screen else None
+        self._withholding = Withholding(settings, self._limiter) if self._limiter else None
         self.appended = 0
         """How many events were appended; repeats count for nothing."""
         self._turns: MutableMapping[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -84,7 +86,9 @@ class Ingest:
         return self._limiter.withheld if self._limiter else 0
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Have it told in the log what limits withheld, and close the connections."""
+        if self._withholding is not None:
+            await self._withholding.aclose()
         await self._servers.aclose()
 
     async def answer(self, request: Request, grant: Grant, refuse_ended: Callable[[Grant], None]) -> Response:
@@ -117,6 +121,8 @@ class Ingest:
             if choice.passes is None:
                 choice.passes = self._passes(cleaned)
             ids = await self._append(payloads, choice.passes, name, digest)
+        if self._withholding is not None:
+            self._withholding.note()
         return JSONResponse({"ids": ids}, status_code=202, headers={"Cache-Control": "no-store"})
 
     def _refuse_flood(self, token_id: str, count: int) -> None:
