@@ -8,18 +8,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from broadcast import Broadcaster
 from broadcast.bridge.access import issue_token
+from broadcast.bridge.fanout import Fanout
+from broadcast.bridge.ring import Ring
 from broadcast.errors import CODES
 from broadcast.log.archiving import Archiving
-from broadcast.log.position import EntryId
+from broadcast.log.position import EntryId, Gap
 from tests.archives import database
 from tests.bridges import ROOT, BridgeProcess, serving
+from tests.memory_log import MemoryLog
 from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer, free_port
 from tests.viewers import raw_viewer
@@ -111,6 +114,64 @@ def test_what_producers_lost_is_counted_under_reasons_that_are_known(bridge: Bri
     assert {"buffer_full", "rejected", "other"} == {k[1] for k in found if k[0] == "broadcast_lost_events_total"}
 
 
+def told_of_a_loss(i: int) -> dict[str, str]:
+    event = {"type": "broadcast.lost", "ts": "2026-02-14T19:01:23.456Z", "cycle": 0, "day": 0}
+    return {"event": json.dumps({**event, "data": {"count": 7, "reason": "redis_rewound"}}), "by": f"again:{i}"}
+
+
+def test_a_loss_that_is_appended_again_is_counted_once(bridge: BridgeProcess, shared_server: RedisServer) -> None:
+    repeated = numbers(bridge)["broadcast_repeated_events_total", ""]
+    with shared_server.client() as client:
+        for i in (1, 1, 2, 1):
+            client.xadd("v5:stream", told_of_a_loss(i))
+    found = until(bridge, "broadcast_repeated_events_total", repeated + 2)
+    assert 14 == found["broadcast_lost_events_total", "redis_rewound"]
+
+
+def test_what_a_rewound_log_has_again_is_told_to_nobody_who_counts() -> None:
+    log, told = MemoryLog(), list[str | None]()
+    fanout = Fanout(cast("Any", log), Ring(events_max=10, bytes_max=10**6))
+    fanout.on_taken = lambda entries: told.extend(entry.by for entry in entries)
+    lost = [log.append("broadcast.lost", i, f"mind:{i}") for i in (1, 2)]
+    fanout.take_in(lost)
+    log.rewind(2)
+    fanout.take_in(Gap(lost[-1].id, None, None, "rewound"))
+    again = [log.append("broadcast.lost", i, f"mind:{i}") for i in (1, 2, 3)]
+    fanout.take_in(again)
+    fanout.take_in(again[:1])
+    assert ["mind:1", "mind:2", "mind:3"] == told
+    assert 3 == fanout.repeated
+
+
+async def test_all_bytes_of_events_are_counted_whichever_way_they_go(bridge: BridgeProcess, mind: Broadcaster) -> None:
+    for i in range(5):
+        mind.emit("heavy", {"i": i, "text": "x" * 10_000})
+    assert mind.flush()
+    bridge.wait_until_caught_up()
+    sent = numbers(bridge)["broadcast_events_out_bytes_total", ""]
+    async with raw_viewer(bridge.url, "websocket", types="heavy", catchup=5) as viewer:
+        await viewer.until("position")
+        caught_up = until(bridge, "broadcast_events_out_bytes_total", sent + 50_000)
+        await viewer.request("replay", {"count": 5}, ack_id=1)
+        await viewer.until("ack")
+        replayed = until(bridge, "broadcast_events_out_bytes_total", sent + 100_000)
+        await viewer.request("replay", {"since": "1-0", "speed": 64, "idle_s": 0}, ack_id=2)
+        await viewer.until("replay.end")
+        timed = until(bridge, "broadcast_events_out_bytes_total", sent + 150_000)
+    counted = [found["broadcast_events_out_bytes_total", ""] - sent for found in (caught_up, replayed, timed)]
+    assert [5, 10, 15] == [int(each) // 10_000 for each in counted]
+
+
+def test_what_was_put_in_later_does_not_count_as_delayed(bridge: BridgeProcess, shared_server: RedisServer) -> None:
+    before = numbers(bridge)
+    with shared_server.client() as client:
+        for ts in ("0001-01-01T00:00:00.000Z", "2026-02-14T19:01:23.456Z"):
+            event: dict[str, Any] = {"type": "a", "ts": ts, "cycle": 0, "day": 0, "data": {}}
+            client.xadd("v5:stream", {"event": json.dumps(event)})
+    after = until(bridge, "broadcast_events_in_total", before["broadcast_events_in_total", ""] + 2)
+    assert after["broadcast_append_delay_seconds_sum", ""] == before["broadcast_append_delay_seconds_sum", ""]
+
+
 def test_nothing_of_an_event_stands_in_them(bridge: BridgeProcess, mind: Broadcaster) -> None:
     mind.emit("very.private.type", {"secret": "do not tell"})
     assert mind.flush()
@@ -142,12 +203,13 @@ def test_refusals_are_counted_by_codes_that_there_are_and_posted_events_too(
     shared_server: RedisServer, tmp_path: Path
 ) -> None:
     token = issue_token(SECRET, subject="lamp", types="-*", ttl_s=600, emit=True)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Idempotency-Key": "metrics"}
     with serving(shared_server.url, tmp_path, BROADCAST_SECRET=SECRET, BROADCAST_LIMITS="often=1/h") as bridge:
         body = b'[{"type": "a"}, {"type": "often"}, {"type": "often"}]'
-        request = urllib.request.Request(f"{bridge.url}/events", data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            assert 202 == answer.status
+        for _ in range(3):  # a repeat counts for nothing
+            request = urllib.request.Request(f"{bridge.url}/events", data=body, headers=headers)
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                assert 202 == answer.status
         asked: tuple[tuple[str, dict[str, str]], ...] = (
             ("/nothing", {}),
             ("/events", {}),

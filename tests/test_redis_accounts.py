@@ -202,9 +202,10 @@ def test_a_bridge_follows_what_is_revoked_and_only_the_warden_takes_events_in(
     mind.emit("count", {"i": 0})
     assert mind.flush()
     token = issue_token(SECRET, subject="tool", types=None, ttl_s=600, emit=True)
-    with serving(server.url_of(role), tmp_path, BROADCAST_SECRET=SECRET) as bridge:
+    limits = {"BROADCAST_SECRET": SECRET, "BROADCAST_LIMITS": "often=0/s"}
+    with serving(server.url_of(role), tmp_path, **limits) as bridge:  # type: ignore[arg-type]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        asked = urllib.request.Request(f"{bridge.url}/events", b'{"type": "count"}', headers)
+        asked = urllib.request.Request(f"{bridge.url}/events", b'[{"type": "count"}, {"type": "often"}]', headers)
         try:
             with urllib.request.urlopen(asked, timeout=10) as answer:
                 status = answer.status
@@ -212,6 +213,11 @@ def test_a_bridge_follows_what_is_revoked_and_only_the_warden_takes_events_in(
             with error:
                 status = error.code
         assert (202 if role == "warden" else 503) == status
+        deadline = time.monotonic() + PATIENCE_S
+        with server.client() as admin:
+            while role == "warden" and not any(b"broadcast.limited" in each[b"event"] for _, each in _entries(admin)):
+                assert time.monotonic() < deadline, _entries(admin)
+                time.sleep(0.1)
         assert 200 == bridge.get("/history", headers)[0]
         assert 0 == run("token", "revoke", token, redis_url=server.url)[0]
         deadline = time.monotonic() + PATIENCE_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
@@ -89,6 +90,19 @@ def test_sessions_that_say_nothing_are_bounded_also_where_connections_are_not(br
     assert (300, 200) == _begun(bridge, "unknown", 300)
     assert (256, 503) == _begun(bridge, "127.0.0.1", 257)
     assert (0, 503) == _begun(bridge, "203.0.113.82", 1, Forwarded="for=203.0.113.83")
+
+
+def test_on_a_full_bridge_who_has_a_place_upgrades_and_newcomers_are_refused(
+    shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    limit = cast("Any", {"BROADCAST_MAX_CONNECTIONS": "1"})
+    with serving(shared_server.url, tmp_path_factory.mktemp("full"), **limit) as bridge:
+        told, opening = bridge.get(f"{HANDSHAKE}polling")
+        assert 200 == told
+        assert 101 == status(bridge, query=f"&sid={json.loads(opening[1:])['sid']}")
+        assert 503 == status(bridge)
+        assert 503 == bridge.get(f"{HANDSHAKE}polling")[0]
+        assert 400 == status(bridge, query="&sid=nobody"), "no place for a newcomer who says that he is none"
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,8 @@ class Bridge:
         code = None
         if self._stopping:
             code = CODES["shutdown"]  # a proxy in front then asks another bridge
-        elif self._is_crowded or ("sid" not in query and self._holds_back_too_many(address)):
+        elif "sid" not in query and (self._is_crowded or self._holds_back_too_many(address)):
+            # Whoever upgrades has its place already; a `sid` that nobody has gets none.
             code = CODES["too_many_connections"]
         if code is None:
             return None

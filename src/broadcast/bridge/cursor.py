@@ -211,7 +211,7 @@ class Cursor:
         self.sent += stretch.sent
         self.gaps += stretch.gaps
         if stretch.data:
-            self.connection.write(stretch.data)
+            self.put(stretch.data)
         return True
 
     def catch_up_with_the_ring(self) -> None:
@@ -291,16 +291,21 @@ class Cursor:
             self.refuse_dismissed()
             self.write_events(_so_many(left, form, wants))
 
+    def put(self, data: bytes) -> None:
+        """Write bytes of its form, outside a round."""
+        self.connection.write(data)
+        self.fanout.sent_bytes += len(data)
+
     def write_events(self, encoded: Iterable[bytes]) -> None:
         """Write events, all at once."""
         parts = list(encoded)
         if parts:
-            self.connection.write(b"".join(parts))
+            self.put(b"".join(parts))
             self.sent += len(parts)
 
     def send(self, name: str, payload: dict[str, Any]) -> None:
         """Tell something besides the mind's events."""
-        self.connection.write(self.audience().control(name, payload))
+        self.put(self.audience().control(name, payload))
 
     def send_gap(self, gap: Gap) -> None:
         """Tell what is missing."""
@@ -310,7 +315,7 @@ class Cursor:
     def tell_position(self) -> None:
         """Tell where it stands."""
         self.told = self.place
-        self.connection.write(self.audience().position(self.place))
+        self.put(self.audience().position(self.place))
 
     def tell_state(self) -> None:
         """Tell whether Redis is up, if that has changed since it was told."""

@@ -94,13 +94,13 @@ class Fanout:
         self.beat = Beat()
         self.rounds = 0
         self.sent_bytes = 0
-        """Bytes that rounds have written to viewers."""
+        """Bytes written to viewers, but for answers and heartbeats."""
         self.malformed = 0
         self.repeated = 0
         self.gaps: Counter[str] = Counter()
         """Gaps of the log, by reason."""
         self.on_taken: Callable[[list[Entry]], None] = lambda _: None
-        """Told of events that have just come from the stream."""
+        """Told of events that have just come from the stream; not of those that it has had."""
         self.erased = 0
         self.on_fault: Callable[[Exception], None] = lambda _: None
         """Told of what should never happen."""
@@ -165,8 +165,8 @@ class Fanout:
         """Take in what the stream's reader has found."""
         self._news.set()
         if isinstance(item, list):
-            self._append(item)
-            self.on_taken(item)
+            if new := self._append(item):
+                self.on_taken(new)
         elif isinstance(item, Gap):
             self.gaps[item.reason] += 1
             self.history.forget()
@@ -192,7 +192,8 @@ class Fanout:
         self.down_reason = reason
         self._news.set()
 
-    def _append(self, entries: list[Entry]) -> None:
+    def _append(self, entries: list[Entry]) -> list[Entry]:
+        """Put them into the ring; what of them is new."""
         kept: list[Entry] = []
         again: set[EntryId] = set()
         for entry in entries:
@@ -211,6 +212,7 @@ class Fanout:
         if entries:
             last = entries[-1]
             self.head = Position(last.id, last.n, self.head.epoch or self._bounds.epoch)
+        return [entry for entry in kept if entry.id not in again] if again else kept
 
     def _erase(self, entry: Entry) -> None:
         """Forget what the log says was erased; not what came after the question."""

@@ -7,7 +7,7 @@
 --       7 which of the request's events pass: a digit for each, 1 or 0
 --       8… the JSON of all of them; of a repeat, those pass that did the first time
 --
--- Returns {"appended" or "conflict" or the error, ARGV 7 as it was the first time, the ids}.
+-- Returns {"appended" or "conflict" or the error, ARGV 7 as it was the first time, the ids, how many of them are new}.
 -- Lua does not roll back: what was reached before a failure is kept under the key, and a repeat goes on from there.
 
 local stream, log, answer = KEYS[1], KEYS[2], KEYS[3]
@@ -22,7 +22,11 @@ local function usable(maxlen)
   return number and number >= 1 and number <= 2 ^ 53 and string.format("%.0f", number)
 end
 
-local ids = {}
+local ids, known_ids = {}, 0
+
+local function answered(outcome)
+  return {outcome, passes, ids, #ids - known_ids}
+end
 
 local function keep()
   if not answer then return false end
@@ -31,22 +35,23 @@ end
 
 if answer then
   local known = redis.pcall("GET", answer)
-  if error_of(known) then return {known.err, passes, ids} end
+  if error_of(known) then return answered(known.err) end
   if known then
     local was, had, list = string.match(known, "^(%x+)\n([01]*)\n(.*)$")
-    if was ~= digest then return {"conflict", passes, ids} end
+    if was ~= digest then return answered("conflict") end
     passes = had
     for id in string.gmatch(list, "%S+") do ids[#ids + 1] = id end
+    known_ids = #ids
   end
 end
 
 local head = redis.pcall("HMGET", log, "epoch", "maxlen")
-if error_of(head) then return {head.err, passes, ids} end
+if error_of(head) then return answered(head.err) end
 local maxlen = usable(head[2]) or usable(ARGV[2]) or "10000"
 local failure = not head[1] and error_of(redis.pcall("HSET", log, "epoch", ARGV[3]))
 -- Kept before the first XADD too: if it cannot be, every repeat would append the same events again.
 failure = failure or keep()
-if failure then return {failure, passes, ids} end
+if failure then return answered(failure) end
 
 local due = {}
 for at in string.gmatch(passes, "()1") do due[#due + 1] = ARGV[7 + at] end
@@ -61,11 +66,11 @@ for i = #ids + 1, #due do
   end
   if error_of(id) then
     keep()
-    return {id.err, passes, ids}
+    return answered(id.err)
   end
   ids[#ids + 1] = id
   local told = string.sub(payload, 1, -2) .. ',"id":"' .. id .. '"' .. (by and (',"by":"' .. by .. '"') or "") .. "}"
   redis.pcall("PUBLISH", channel, told)
 end
 failure = keep()
-return {failure or "appended", passes, ids}
+return answered(failure or "appended")

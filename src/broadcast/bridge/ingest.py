@@ -1,9 +1,9 @@
 """`POST /events`: events of producers that are not Python, with the limits and the sanitizing of `emit()`.
 
 What is answered is in the log. A request with an Idempotency-Key may be sent again, to any bridge, for ten minutes: it
-gets the same answer, and nothing comes twice. Its events carry an identity made of key and body, so that readers know
-them again, too, should Redis lose them and the producer send them once more; another body under an old key is news to
-them.
+gets the same answer, nothing comes twice, and limits count it once. Its events carry an identity made of key and body,
+so that readers know them again, too, should Redis lose them and the producer send them once more; another body under an
+old key is news to them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
@@ -25,6 +25,7 @@ from broadcast.bridge.grant import Grant
 from broadcast.bridge.outage import Outage
 from broadcast.bridge.posted import EVENTS_MAX, Posted, PostedError, parse_events, parse_key
 from broadcast.bridge.quotas import Quotas
+from broadcast.bridge.withholding import Withholding
 from broadcast.emitter.cutting import TYPE_CHARS_MAX, bounded_size, cut_to_size
 from broadcast.emitter.screen import screen_of
 from broadcast.errors import RequestError, UnreachableError
@@ -42,6 +43,16 @@ TURN_S: Final = 0.002
 """For so long events are made ready before others have their turn."""
 AT_ONCE_MAX: Final = 16
 """Requests with one token that are worked on at a time; the others wait, their bodies with them."""
+
+
+class _Choice:
+    """Which of a request's events pass: found once, for it and for those of its repeats that are under way with it."""
+
+    __slots__ = ("__weakref__", "passes")
+
+    def __init__(self, passes: str | None = None) -> None:
+        self.passes = passes
+        """A digit for each event, 1 or 0; None while that is not known."""
 
 
 class Ingest:
@@ -62,12 +73,22 @@ class Ingest:
         rate = settings.emit_events_per_minute
         self._quotas = Quotas(rate, burst=max(rate, float(EVENTS_MAX)))
         self._outage = Outage("the log cannot be written just now")
-        self.appended = self.withheld = 0
-        """How many events were answered for as being in the log, and as held back by limits; repeats count, too."""
+        self._limiter = self._screen.limiter if self._screen else None
+        self._withholding = Withholding(settings, self._limiter) if self._limiter else None
+        self.appended = 0
+        """How many events were appended; repeats count for nothing."""
         self._turns: MutableMapping[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._choices: MutableMapping[tuple[str, str], _Choice] = WeakValueDictionary()
+
+    @property
+    def withheld(self) -> int:
+        """How many events limits have held back; repeats count for nothing."""
+        return self._limiter.withheld if self._limiter else 0
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Have it told in the log what limits withheld, and close the connections."""
+        if self._withholding is not None:
+            await self._withholding.aclose()
         await self._servers.aclose()
 
     async def answer(self, request: Request, grant: Grant, refuse_ended: Callable[[Grant], None]) -> Response:
@@ -91,12 +112,17 @@ class Ingest:
             content_type = request.headers.get("content-type", "")
             events = parse_events(body, content_type)
             self._refuse_flood(grant.token_id, len(events))
-            payloads = await self._payloads(events, grant)
-            refuse_ended(grant)
+            cleaned = [self._clean(index, posted, grant) for index, posted in enumerate(events)]
+            payloads = await self._payloads(events, cleaned)
             digest = sha256(content_type.encode() + b"\n" + body).hexdigest()
-            ids = await self._append(payloads, _answer_name(grant, key), digest)
-        self.withheld += ids.count(None)
-        self.appended += len(ids) - ids.count(None)
+            name = _answer_name(grant, key)
+            choice = await self._choice(name, digest)
+            refuse_ended(grant)
+            if choice.passes is None:
+                choice.passes = self._passes(cleaned)
+            ids = await self._append(payloads, choice.passes, name, digest)
+        if self._withholding is not None:
+            self._withholding.note()
         return JSONResponse({"ids": ids}, status_code=202, headers={"Cache-Control": "no-store"})
 
     def _refuse_flood(self, token_id: str, count: int) -> None:
@@ -105,19 +131,18 @@ class Ingest:
             told = f"too many events with this token; again in {wait_s:.1f} s"
             raise RequestError("too_many_requests", told, retry_after_s=wait_s)
 
-    async def _payloads(self, events: list[Posted], grant: Grant) -> list[tuple[bytes, bool]]:
-        """Their JSON as the log holds it, and whether the limits let it pass.
+    async def _payloads(self, events: list[Posted], cleaned: list[Event]) -> list[bytes]:
+        """Their JSON as the log holds it.
 
         What does not pass is made, too: of a repeat, those pass that did so the first time, which the log alone knows.
         """
-        made: list[tuple[bytes, bool]] = []
-        cleaned = [self._clean(index, posted, grant) for index, posted in enumerate(events)]
+        made: list[bytes] = []
         turn_ends_s = 0.0
         for posted, clean in zip(events, cleaned, strict=True):
             if time.monotonic() > turn_ends_s:
                 await asyncio.sleep(0)
                 turn_ends_s = time.monotonic() + TURN_S
-            made.append((self._payload(posted, clean), self._passes(clean)))
+            made.append(self._payload(posted, clean))
         return made
 
     def _clean(self, index: int, posted: Posted, grant: Grant) -> Event:
@@ -127,40 +152,64 @@ class Ingest:
         ts = posted.ts or timestamp(time.time_ns())
         return {"type": event_type, "ts": ts, "cycle": posted.cycle, "day": posted.day, "data": None}
 
-    def _passes(self, clean: Event) -> bool:
-        limiter = self._screen.limiter if self._screen else None
-        return limiter is None or limiter.takes(clean["type"], clean["ts"], time.monotonic_ns())
+    async def _choice(self, name: str, digest: str) -> _Choice:
+        """What was chosen the first time, or is being chosen: the limits are not asked again, so no other event pays.
+
+        Asked before they are, since what a limiter has let pass cannot be given back: its bucket fills meanwhile.
+        """
+        if not name or self._limiter is None:
+            return _Choice()
+        choice = self._choices.setdefault((name, digest), _Choice())
+        kept: Any = await self._at_server(lambda client: client.get(self._answer_key(name)))
+        if kept is not None:
+            was, choice.passes, _ = kept.decode().split("\n")
+            if was != digest:
+                raise _conflict()
+        return choice
+
+    def _passes(self, cleaned: list[Event]) -> str:
+        limiter, now_ns = self._limiter, time.monotonic_ns()
+        if limiter is None:
+            return "1" * len(cleaned)
+        return "".join("1" if limiter.takes(clean["type"], clean["ts"], now_ns) else "0" for clean in cleaned)
+
+    def _answer_key(self, name: str) -> str:
+        return f"{{{self.settings.stream}}}:ingest:{name}"
 
     def _payload(self, posted: Posted, clean: Event) -> bytes:
         redactor = self._screen.redaction if self._screen else None
         return cut_to_size(clean, posted.data, bytes_max=self._bytes_max, redactor=redactor)
 
-    async def _append(self, payloads: list[tuple[bytes, bool]], name: str, digest: str) -> list[str | None]:
+    async def _append(self, payloads: list[bytes], passes: str, name: str, digest: str) -> list[str | None]:
         stream, settings = self.settings.stream, self.settings
         keys = [stream, f"{{{stream}}}:log"]
         if name:
-            keys.append(f"{{{stream}}}:ingest:{name}")
+            keys.append(self._answer_key(name))
         producer = name and f"http-{sha256(f'{name} {digest}'.encode()).hexdigest()[:32]}"
-        passes = "".join("1" if does_pass else "0" for _, does_pass in payloads)
         arguments = (settings.channel, settings.stream_events_max, os.urandom(8).hex(), digest, ANSWER_TTL_MS, producer)
-        outcome, had, ids = await self._run(keys, [*arguments, passes, *(payload for payload, _ in payloads)])
+        run = (self._script, len(keys), *keys, *arguments, passes, *payloads)
+        outcome, had, ids, new = await self._at_server(lambda client: client.eval(*run))
+        self.appended += new
         if outcome == b"conflict":
-            raise RequestError("conflict", "Idempotency-Key: it came with another body before")
+            raise _conflict()
         if outcome != b"appended":
             raise self._outage.refusal(outcome.decode("utf-8", "replace"))
         told = iter(ids)
         return [next(told).decode() if passed == "1" else None for passed in had.decode()]
 
-    async def _run(self, keys: list[str], arguments: list[Any]) -> tuple[bytes, bytes, list[bytes]]:
+    async def _at_server(self, asks: Callable[[Any], Awaitable[Any]]) -> Any:
         server: Server | None = None
         try:
             server = await self._servers.located()
-            reply: Any = await server.client.eval(self._script, len(keys), *keys, *arguments)
+            return await asks(server.client)
         except (UnreachableError, RedisError, OSError) as error:
             if server is not None:
                 await self._servers.leave(server)
             raise self._outage.refusal(f"{type(error).__name__}: {error}") from None
-        return reply[0], reply[1], reply[2]
+
+
+def _conflict() -> RequestError:
+    return RequestError("conflict", "Idempotency-Key: it came with another body before")
 
 
 def _answer_name(grant: Grant, key: str | None) -> str:

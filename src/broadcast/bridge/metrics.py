@@ -29,6 +29,8 @@ from broadcast.log.entry import Entry
 __all__ = ["Metrics"]
 
 DELAYS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
+BACKFILL_S: Final = 3600.0
+"""What is older when it comes was put in later, and says nothing about how long events take."""
 LOST_REASONS: Final = frozenset({"buffer_full", "redis_rewound", "rejected"})
 """What producers may give as the reason of a loss; whatever else they say is `other`."""
 
@@ -63,7 +65,8 @@ class Metrics:
         self._lost: Counter[str] = Counter()
         self._registry = CollectorRegistry(auto_describe=False)
         self._append_delay = self._histogram(
-            "broadcast_append_delay_seconds", "From emit() to the log: the time in an event's id less its ts"
+            "broadcast_append_delay_seconds",
+            "From emit() to the log: the time in an event's id less its ts; not where that is more than an hour",
         )
         self._read_delay = self._histogram(
             "broadcast_read_delay_seconds", "From the log to this bridge: its clock less the time in an event's id"
@@ -83,8 +86,9 @@ class Metrics:
     def note_taken(self, entries: list[Entry]) -> None:
         """Events have come; the newest of them speaks for all that came together."""
         newest = entries[-1]
-        ts_s = datetime.fromisoformat(newest.event["ts"]).timestamp()
-        self._append_delay.observe(max(0.0, newest.id.ms / 1000 - ts_s))
+        delay_s = newest.id.ms / 1000 - datetime.fromisoformat(newest.event["ts"]).timestamp()
+        if delay_s <= BACKFILL_S:
+            self._append_delay.observe(max(0.0, delay_s))
         self._read_delay.observe(max(0.0, self._fanout.now_ns() / 1e9 - newest.id.ms / 1000))
         for entry in entries:
             if entry.event["type"] == "broadcast.lost":
@@ -173,7 +177,9 @@ class Metrics:
         yield _gauge("broadcast_viewers_live", "Of them, those that have had everything", live)
         sent = self._sent_to_gone + sum(viewer.sent for viewer in viewers)
         yield _counter("broadcast_events_out", "Events written to viewers", sent)
-        yield _counter("broadcast_events_out_bytes", "Bytes written to viewers in rounds", fanout.sent_bytes)
+        yield _counter(
+            "broadcast_events_out_bytes", "Bytes written to viewers, but for answers and heartbeats", fanout.sent_bytes
+        )
         gaps = self._gaps_of_gone + sum(viewer.gaps for viewer in viewers)
         yield _counter("broadcast_viewer_gaps", "Gaps that viewers were told of", gaps)
         yield _counters("broadcast_viewer_ends", "Viewers that are gone", "reason", self._ends)
@@ -191,7 +197,9 @@ class Metrics:
         yield _counters("broadcast_refused_connections", "Connections that were not let in", "reason", refused)
         about = "Requests and handshakes that were refused, and connections that were ended for what they sent"
         yield _counters("broadcast_refusals", about, "code", self._refusals.counted)
-        yield _counter("broadcast_posted_events", "Events taken in by POST /events", self._ingest.appended)
+        yield _counter(
+            "broadcast_posted_events", "Events that POST /events appended; no repeats", self._ingest.appended
+        )
         yield _counter("broadcast_posted_events_withheld", "Of those posted, what limits held", self._ingest.withheld)
 
 

@@ -203,7 +203,6 @@ class TimedReplay:
                     await self._changed.wait()
 
     async def _write(self, ready: list[RingEvent]) -> None:
-        connection = self._cursor.connection
         # Nobody is told when so little waits; and who is told when it is full is its viewer.
         while ready and (self._is_crowded or self._cursor.rights.past_wait_s(self._cursor) > 0):  # noqa: ASYNC110
             await asyncio.sleep(ROOM_POLL_S)
@@ -219,9 +218,9 @@ class TimedReplay:
         if not ready:
             return
         self._cursor.rights.note_replayed(self._cursor, len(ready))
-        write = unplaced(connection.form).write
+        write = unplaced(self._cursor.connection.form).write
         front = b'{"replay":' + orjson.dumps(self.name) + b',"event":'
-        connection.write(b"".join([write("replay.event", front + event.json + b"}", None) for event in ready]))
+        self._cursor.put(b"".join([write("replay.event", front + event.json + b"}", None) for event in ready]))
         self._count += len(ready)
         self._cursor.sent += len(ready)
         self._last = ready[-1]
@@ -242,8 +241,8 @@ class TimedReplay:
         self._tell("replay.end", told if reason is None else {**told, "reason": reason})
 
     def _tell(self, name: str, payload: dict[str, Any]) -> None:
-        connection = self._cursor.connection
-        connection.write(unplaced(connection.form).write(name, orjson.dumps(payload), None))
+        form = unplaced(self._cursor.connection.form)
+        self._cursor.put(form.write(name, orjson.dumps(payload), None))
 
 
 class TimedReplays:
