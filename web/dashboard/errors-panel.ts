@@ -16,7 +16,7 @@ export function errorsPanel(errors: Errors, nowMs: number, may: May, on: { reado
   const hidden = errors.groups.length - GROUPS_SHOWN;
   return html`<h2>Errors <span class="count">${errors.count.toLocaleString("en")}</span></h2>
     ${errors.groups.slice(0, GROUPS_SHOWN).map(
-      ({ last, count }) => html`${failure(last, false, on, count)}
+      ({ last, count }) => html`${failure(last, false, on, count > 1 ? `${count} times` : "")}
         <p class="note">
           ${span(nowMs - last.atMs)} ago${last.cycleKey === "" ? nothing : html`, in
             <a href=${linkTo({ kind: "cycle", id: last.cycleKey })}>cycle ${shown(String(last.cycle), 12)}</a>`}
