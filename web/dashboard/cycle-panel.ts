@@ -75,8 +75,8 @@ function head({ pinned, state, nowMs, may }: CycleView, cycle: Cycle, on: CycleP
     <span class="buttons">
       ${pinned === null ? nothing : html`<button type="button" class="quiet-button" id="cycle-newest" @click=${on.onNewest}>Newest</button>`}
       <button type="button" class="quiet-button" title="Show its events in the list" @click=${() => on.onFilter(cycle)}>Filter</button>
-      <button type="button" class="icon-button" aria-label="Cycle before" title="Cycle before  [" ?disabled=${at <= 0} @click=${() => on.onStep(-1)}>‹</button>
-      <button type="button" class="icon-button" aria-label="Cycle after" title="Cycle after  ]" ?disabled=${at < 0 || at >= state.cycles.length - 1} @click=${() => on.onStep(1)}>›</button>
+      <button type="button" class="icon-button" aria-label="Cycle before" title="Cycle before  [" @click=${() => on.onStep(-1)}>‹</button>
+      <button type="button" class="icon-button" aria-label="Cycle after" title="Cycle after  ]" ?disabled=${at >= 0 && at === state.cycles.length - 1} @click=${() => on.onStep(1)}>›</button>
     </span>
   </header>`;
 }

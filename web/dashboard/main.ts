@@ -11,7 +11,6 @@ import { type Condition, condition, QUIET_MS, replayCondition } from "./conditio
 import { Detail, fetchedItem } from "./detail.ts";
 import { download } from "./download.ts";
 import { byId } from "./element.ts";
-import { termFor } from "./filter.ts";
 import { Frames } from "./frames.ts";
 import { Health } from "./health.ts";
 import type { Item } from "./held.ts";
@@ -51,16 +50,15 @@ const announcer = new Announcer();
 const tabs = new Tabs();
 const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
 const stream = new Stream(live.held, { changed: schedule, onOpen: open, onOlder: () => void openOlder() });
-const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: togglePause });
+const tools = new Tools({ onFilter: (matches, cycle) => stream.setFilter(matches, cycle), onPause: togglePause });
 const chart = new ChartPanel(live, (term) => tools.setField("ts", term));
-const panels = new Panels(live, {
-  onFilterCycle: ({ number, run }) => {
-    // Of its own run: numbers begin again with each.
-    tools.replace(run === "" ? `cycle:${number}` : `cycle:${number} ${termFor("by", `${run}:`)}`);
+const panels = new Panels(live, past, {
+  onFilterCycle: (cycle) => {
+    tools.showCycle(cycle);
     tabs.show("stream");
   },
   onEvent: (id) => void openById(id),
-  findCycle: (name, how) => past.insist(() => past.cycle(name), how),
+  onChanged: schedule,
   onPinned: (key) => {
     point(key === null ? "" : linkTo({ kind: "cycle", id: key }));
     schedule();
@@ -138,12 +136,6 @@ function passOver(): void {
   left.close();
 }
 
-/** How many events it is behind the log as that was when it came. */
-function toGo(): number {
-  const n = connection.cursor?.n ?? null;
-  return state.name !== "live" || live.head === null || n === null ? 0 : Math.max(0, live.head - n);
-}
-
 function arrived(event: Event): void {
   const nowMs = Date.now();
   if (passedFrom !== null) {
@@ -205,7 +197,7 @@ function present(nowMs: number): Condition {
   const { replay } = player;
   const gone = goneSince(mind);
   const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
-  const now = condition({ state, lastEventMs, unready: health.unready, gone: heard, toGo: toGo(), nowMs });
+  const now = condition({ state, lastEventMs, unready: health.unready, gone: heard, toGo: state.name === "live" ? live.toGo(connection.cursor) : 0, nowMs });
   return replay === null ? now : replayCondition(now, replay, live.seen - liveSeen, player.speed);
 }
 
@@ -350,7 +342,11 @@ function showErrors(): void {
 
 function toError(direction: 1 | -1): void {
   const found = stream.toError(direction);
+  // One that was recalled may be older than all that is held.
+  const last = shownStore.mind.errors.groups[0]?.last;
+  search.stop(found === null && last === undefined ? "No error is known." : "");
   if (found !== null) open(found);
+  else if (last !== undefined) void openById(last.id);
 }
 
 const keys: Key[] = [
