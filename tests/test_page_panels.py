@@ -1,8 +1,9 @@
-"""What the page's panels say of what lies farther back than it holds."""
+"""What the page's panels say of what lies farther back than it holds, of long texts, and of a mind that is gone."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from broadcast import Broadcaster
+from broadcast.settings import Settings
 from tests.pages import Bridge, Watch, expect_state, serving
 from tests.servers import RedisServer, running, valkey_binary
 
@@ -132,6 +135,24 @@ def test_where_no_error_is_known_the_keys_say_so(browser: Browser, own_server: R
         page.close()
 
 
+# --- long texts
+
+
+def test_long_texts_are_cut_and_whole_where_the_pointer_rests(page: Page) -> None:
+    decided = page.get_by_role("region", name="Last decision")
+    rationale, reason = decided.locator(".why"), decided.locator(".reason")
+    assert [len(rationale.inner_text()), len(reason.inner_text())] == [200, 90]
+    assert SENTENCE * 12 == rationale.get_attribute("title")
+    assert SENTENCE * 6 == reason.get_attribute("title")
+    message = page.get_by_role("region", name="Errors").locator(".failure .message").first
+    assert len(message.inner_text()) == 240
+    assert message.get_attribute("title") == "x" * 2_000
+    names = page.locator("#mind-body .card").evaluate_all("cards => cards.map((card) => card.ariaLabel)")
+    assert names == ["Mood", "Focus", "Pain", "Drives", "Last decision", "Window"]
+    page.set_viewport_size({"width": 1440, "height": 900})
+    expect(page.get_by_role("region", name="Window", exact=True)).to_be_in_viewport()
+
+
 # --- what is known
 
 
@@ -141,3 +162,27 @@ def test_the_chart_says_where_what_it_knows_begins(page: Page) -> None:
     )
     at = page.evaluate("(ts) => new Date(ts).toLocaleTimeString('sv')", first)
     expect(page.locator("#throughput .since")).to_have_text(f"not held before {at}")
+
+
+def test_ages_stand_still_for_a_mind_that_is_gone(browser: Browser, own_server: RedisServer, tmp_path: Path) -> None:
+    """And the chart of a page that holds the whole log says nothing of where that begins."""
+    mind = Broadcaster(settings=Settings(redis_url=own_server.url))
+    mind.set_cycle(1, 1)
+    mind.emit("state.mood", {"old": "calm", "new": "glad"})
+    mind.emit("decision", {"intention": "stop", "target": "", "rationale": ""})
+    mind.emit("daemon.stop", {"reason": "SIGTERM"})
+    assert mind.flush(5)
+    mind.close(1)
+    with serving(own_server.url, tmp_path / "bridge.log") as bridge:
+        page = browser.new_page()
+        page.goto(bridge.url)
+        expect_state(page, "mind gone")
+        lasted = page.get_by_role("region", name="Mood").locator(".aside")
+        decided = page.get_by_role("region", name="Last decision").locator(".aside")
+        expect(decided).to_have_text(re.compile(r"\d m?s ago"))
+        before, told = lasted.inner_text(), decided.inner_text()
+        expect(decided).not_to_have_text(told)  # it was so long ago, whatever became of the mind
+        expect(decided).to_have_text(re.compile(r"\d s ago"))
+        assert lasted.inner_text() == before
+        expect(page.locator("#throughput .since")).to_have_text("5 min ago")
+        page.close()

@@ -11,6 +11,7 @@ import { isBefore, linkTo } from "./links.ts";
 import { lastWords } from "./mind-panel.ts";
 import { Roving } from "./roving.ts";
 import { shown } from "./shown.ts";
+import type { Clock } from "./store.ts";
 import { clockTime, span } from "./time.ts";
 import { VERDICT_MARKS, verdictKind } from "./verdict.ts";
 
@@ -36,7 +37,7 @@ export interface CycleView {
   readonly pinned: string | null;
   /** What became of asking for it, where it is not there. */
   readonly sought: string;
-  readonly nowMs: number;
+  readonly clock: Clock;
   readonly may: May;
 }
 
@@ -44,7 +45,7 @@ export function cyclePanel(view: CycleView, on: CyclePanelEvents): TemplateResul
   const { cycle, pinned, sought, may } = view;
   if (cycle === null) return pinned === null ? noCycle() : unknownCycle(sought, on);
   return html`
-    ${head(view, cycle, on)} ${strip(view, cycle, on)} ${failed(cycle, on)} ${waterfall(cycle, view.nowMs, on)}
+    ${head(view, cycle, on)} ${strip(view, cycle, on)} ${failed(cycle, on)} ${waterfall(cycle, view.clock.heardMs, on)}
     ${["cycle.start", "cycle.end", "error"].filter((type) => !may(type)).map(notGranted)}
   `;
 }
@@ -66,12 +67,12 @@ function unknownCycle(sought: string, on: CyclePanelEvents): TemplateResult {
   </div>`;
 }
 
-function head({ pinned, state, nowMs, may }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
+function head({ pinned, state, clock, may }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
   const at = state.cycles.indexOf(cycle);
   return html`<header class="cycle-head">
     <h2 id="cycle-title">Cycle ${shown(String(cycle.number), 12)}</h2>
-    <span class="outcome ${outcomeKind(cycle)}" id="cycle-outcome">${outcome(cycle, nowMs, may)}</span>
-    <span class="aside">day ${shown(String(cycle.day), 12)} · ${clockTime(cycle.fromMs, nowMs)} · ${counted(cycle.events, "event")}</span>
+    <span class="outcome ${outcomeKind(cycle)}" id="cycle-outcome">${outcome(cycle, clock.heardMs, may)}</span>
+    <span class="aside">day ${shown(String(cycle.day), 12)} · ${clockTime(cycle.fromMs, clock.nowMs)} · ${counted(cycle.events, "event")}</span>
     <span class="buttons">
       ${pinned === null ? nothing : html`<button type="button" class="quiet-button" id="cycle-newest" @click=${on.onNewest}>Newest</button>`}
       <button type="button" class="quiet-button" title="Show its events in the list" @click=${() => on.onFilter(cycle)}>Filter</button>
@@ -90,19 +91,19 @@ function outcomeKind({ outcome: how, failureCount }: Cycle): string {
   return how === "cut off" ? "cut" : how;
 }
 
-function outcome(cycle: Cycle, nowMs: number, may: May): string {
+function outcome(cycle: Cycle, heardMs: number, may: May): string {
   // Whether it still runs cannot be known then.
   if (cycle.outcome === "running" && !may("cycle.end")) return `${span(cycle.lastMs - cycle.fromMs)} so far`;
-  const took = span(cycle.durationMs ?? (cycle.toMs ?? Math.max(nowMs, cycle.lastMs)) - cycle.fromMs);
+  const took = span(cycle.durationMs ?? (cycle.toMs ?? Math.max(heardMs, cycle.lastMs)) - cycle.fromMs);
   const failure = cycle.failureCount > 0 ? `✗ ${counted(cycle.failureCount, "error")}, ` : "";
   if (cycle.outcome === "running") return `${failure}running ${took}`;
   return `${failure}${cycle.outcome === "ended" ? took : `cut off after ${took}`}`;
 }
 
 /** The cycles that are known: how long each took, and which of them went wrong. */
-function strip({ state, nowMs, may }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
+function strip({ state, clock: { heardMs }, may }: CycleView, cycle: Cycle, on: CyclePanelEvents): TemplateResult {
   const { cycles } = state;
-  const spans = cycles.map((each) => (each.toMs ?? Math.max(nowMs, each.lastMs)) - each.fromMs);
+  const spans = cycles.map((each) => (each.toMs ?? Math.max(heardMs, each.lastMs)) - each.fromMs);
   // Of those that are over: one that does not end must not make all others look short.
   const longest = Math.max(1, ...spans.filter((_, i) => cycles[i]?.outcome === "ended"));
   const failures = cycles.filter(({ failureCount }) => failureCount > 0).length;
@@ -111,7 +112,7 @@ function strip({ state, nowMs, may }: CycleView, cycle: Cycle, on: CyclePanelEve
     ${cycles.map((each, i) => {
       const height = Math.min(STRIP_HEIGHT, Math.max(3, ((spans[i] as number) / longest) * STRIP_HEIGHT));
       const classes = { failed: each.failureCount > 0, cut: each.outcome === "cut off", shown: each === cycle };
-      const said = `cycle ${shown(String(each.number), 12)}: ${outcome(each, nowMs, may)}`;
+      const said = `cycle ${shown(String(each.number), 12)}: ${outcome(each, heardMs, may)}`;
       return html`<button type="button" class=${classMap({ stick: true, ...classes })} style=${setStyle({ width: `${STRIP_BAR}px` })}
         tabindex=${sticks.tabindex(i, cycles.length, cycles.indexOf(cycle))} title=${said} aria-label=${said} @click=${() => on.onPick(each)}>
         <span style=${setStyle({ height: `${height.toFixed(1)}px` })}></span>
@@ -154,7 +155,7 @@ export function failure(each: Failure, open: boolean, on: Pick<CyclePanelEvents,
     <p>
       <span class="mark" aria-hidden="true">✗</span>
       <strong>${shown(source || "error", 80)}</strong>
-      <span class="message">${shown(message || "(no message)", 600)}</span>
+      <span class="message" title=${shown(message, 2_000)}>${shown(message || "(no message)", 240)}</span>
       ${more === "" ? nothing : html`<span class="times">${more}</span>`}
       <button type="button" class="quiet-button" @click=${() => on.onEvent(id)}>Open</button>
     </p>
@@ -166,8 +167,8 @@ function lines(text: string): string {
   return text.trimEnd().split("\n").map((line) => shown(line, 2_000)).join("\n");
 }
 
-function waterfall(cycle: Cycle, nowMs: number, on: CyclePanelEvents): TemplateResult {
-  const endMs = cycle.toMs ?? Math.max(nowMs, cycle.lastMs);
+function waterfall(cycle: Cycle, heardMs: number, on: CyclePanelEvents): TemplateResult {
+  const endMs = cycle.toMs ?? Math.max(heardMs, cycle.lastMs);
   const wholeMs = Math.max(1, endMs - cycle.fromMs);
   const facts = factsOf(cycle);
   for (const lane of LANES) facts[lane] = [failedIn(cycle, lane), facts[lane]].filter(Boolean).join(" · ");

@@ -27,7 +27,7 @@ import { restWhileHidden } from "./rest.ts";
 import { Scrubber } from "./scrubber.ts";
 import { Search } from "./search.ts";
 import { shown } from "./shown.ts";
-import { Store } from "./store.ts";
+import { type Clock, Store } from "./store.ts";
 import { Stream } from "./stream.ts";
 import { Tabs } from "./tabs.ts";
 import { Token } from "./token.ts";
@@ -180,7 +180,7 @@ function schedule(): void {
 
 function draw(nowMs: number): void {
   // The list and the panels in turn: two short tasks, where one long one would make the reader wait.
-  if (panels.show(nowMs, mindMs(nowMs))) {
+  if (panels.show(nowMs, clock(nowMs))) {
     schedule();
     return;
   }
@@ -201,9 +201,11 @@ function present(nowMs: number): Condition {
   return replay === null ? now : replayCondition(now, replay, live.seen - liveSeen, player.speed);
 }
 
-/** The time of the mind that is shown: it has stopped while a replay has. */
-function mindMs(nowMs: number): number {
-  return player.replay === null ? nowMs + live.clockOffsetMs : (player.replay.atMs ?? nowMs);
+/** The clock of the mind that is shown: it has stopped while a replay has. */
+function clock(nowMs: number): Clock {
+  const { replay } = player;
+  if (replay !== null) return shownStore.clock(replay.atMs ?? nowMs, true);
+  return live.clock(nowMs + live.clockOffsetMs, state.name === "live" && state.redis !== "down");
 }
 
 function tick(): void {
@@ -217,7 +219,7 @@ function tick(): void {
   bar.showCondition(now);
   bar.showRate(live, nowMs);
   if (preferences.chart) chart.show(nowMs);
-  panels.show(nowMs, mindMs(nowMs));
+  panels.show(nowMs, clock(nowMs));
   scrubber.extend(live.mind.lastMs);
   scrubber.show();
   announcer.say(now.word, live, nowMs);

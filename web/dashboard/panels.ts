@@ -8,7 +8,7 @@ import { byId, setText } from "./element.ts";
 import { type ErrorsPanelEvents, errorsPanel, GROUPS_STEP } from "./errors-panel.ts";
 import { mindPanel } from "./mind-panel.ts";
 import type { Past } from "./past.ts";
-import type { Store } from "./store.ts";
+import type { Clock, Store } from "./store.ts";
 
 const INTERVAL_MS = 100;
 const CALM_INTERVAL_MS = 1_000;
@@ -97,16 +97,16 @@ export class Panels {
     return this.#shownEvents !== this.#store.mind.events || this.#cycle()?.outcome === "running";
   }
 
-  /** `nowMs` is this machine's clock, `mindMs` what it is for the mind that is shown. False if it is too soon. */
-  show(nowMs: number, mindMs: number): boolean {
+  /** `nowMs` is this machine's clock, `clock` that of the mind that is shown. False if it is too soon. */
+  show(nowMs: number, clock: Clock): boolean {
     const interval = this.#isCalm.matches ? CALM_INTERVAL_MS : INTERVAL_MS;
     if (nowMs - this.#shownMs < interval || (!this.isStale && nowMs - this.#shownMs < CALM_INTERVAL_MS)) return false;
     this.#shownMs = nowMs;
     this.#shownEvents = this.#store.mind.events;
     const { mind } = this.#store;
-    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, sought: this.#fetched?.told ?? "", nowMs: mindMs, may: this.#may }, this.#on), byId("cycle-body"));
-    render(errorsPanel(mind.errors, this.#errorGroupsMax, mindMs, this.#may, this.#on), byId("errors-body"));
-    render(mindPanel(mind, mindMs, this.#may), byId("mind-body"));
+    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, sought: this.#fetched?.told ?? "", clock, may: this.#may }, this.#on), byId("cycle-body"));
+    render(errorsPanel(mind.errors, this.#errorGroupsMax, clock.nowMs, this.#may, this.#on), byId("errors-body"));
+    render(mindPanel(mind, clock, this.#may), byId("mind-body"));
     return true;
   }
 

@@ -182,6 +182,18 @@ test("the summary says what is new and nothing else", () => {
   assert.equal(summary({ word: "", events: 0, errors: 0, cycle: 7 }), "");
 });
 
+test("what lasts is counted to where the mind was heard last: to now, to its end, or to when it could not be heard any more", () => {
+  const store = new Store();
+  assert.deepEqual(store.clock(NOW, false), { nowMs: NOW, heardMs: NOW });
+  store.event(event("state.mood", NOW - 9_000), NOW);
+  assert.deepEqual(store.clock(NOW, true), { nowMs: NOW, heardMs: NOW });
+  assert.deepEqual(store.clock(NOW, false), { nowMs: NOW, heardMs: NOW - 9_000 });
+  store.event(event("daemon.stop", NOW - 8_000), NOW);
+  store.event(event("broadcast.producer", NOW - 1_000, { data: { producer: "other", state: "down" } }), NOW);
+  assert.deepEqual(store.clock(NOW, true), { nowMs: NOW, heardMs: NOW - 8_000 });
+  assert.equal(store.clock(NOW - 8_500, true).heardMs, NOW - 8_500); // in a replay that stands before its end
+});
+
 test("events before the first that came are not known, unless it is the log's first, and all before what was passed over", () => {
   const [whole, part] = [new Store(), new Store()];
   assert.equal(whole.unknownBeforeMs, null);

@@ -1,6 +1,6 @@
 // What the page knows of the mind: a step for each thing that arrives. No clock and no DOM in here.
 import type { Cursor, Event, Gap } from "../client/wire.ts";
-import { type MindState, NO_MIND, step } from "../mind/mind.ts";
+import { goneSince, type MindState, NO_MIND, step } from "../mind/mind.ts";
 import { timeOf } from "../mind/values.ts";
 import { familyOf } from "./family.ts";
 import { Held } from "./held.ts";
@@ -10,6 +10,13 @@ import { Throughput } from "./throughput.ts";
 const LATE_MS = 3_000;
 // How much of the delay of the newest event is in the one shown: it follows, and does not tremble.
 const LAG_SHARE = 0.1;
+
+/** The mind's own clock, on which ages are counted. */
+export interface Clock {
+  readonly nowMs: number;
+  /** Until when it was heard of: whether what lasted until then still does, nobody knows. */
+  readonly heardMs: number;
+}
 
 export class Store {
   readonly held = new Held();
@@ -95,6 +102,12 @@ export class Store {
   /** Before this time, on this machine's clock, events happened that were never here; null where none are known of. */
   get unknownBeforeMs(): number | null {
     return this.#counted?.hasOlder === true ? this.#counted.fromMs : null;
+  }
+
+  /** What the clock says where the mind's time is `nowMs`, as far as it can be heard. */
+  clock(nowMs: number, isHeard: boolean): Clock {
+    const endMs = goneSince(this.mind)?.atMs ?? (isHeard ? nowMs : (this.mind.lastMs ?? nowMs));
+    return { nowMs, heardMs: Math.min(nowMs, endMs) };
   }
 
   /** How many events a reader that stands here is behind the log as that was when it came. */
