@@ -65,6 +65,7 @@ const panels = new Panels(live, past, {
   },
 });
 const detail = new Detail(live.held, {
+  now: () => clock(Date.now()).nowMs,
   onClose: close,
   onOpen: (item) => {
     stream.select(item);
