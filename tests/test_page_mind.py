@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,9 @@ def test_walk_why_did_a_cycle_fail(page: Page) -> None:
     why = page.get_by_role("region", name=f"Why cycle {FAILED_CYCLE} failed")
     expect(why).to_contain_text("retriever")
     expect(why).to_contain_text("StoreTimeoutError: no answer in 0.8 s")
+    expect(why).to_contain_text(re.compile(r"in wave, at \d\.\d s"))
+    expect(page.locator(".lane[data-lane='wave'] .fact")).to_have_text("✗ retriever · 4 contexts")
+    expect(page.locator(".lane .fact", has_text="✗ retriever")).to_have_count(1)
     expect(why.get_by_label("Traceback")).to_be_visible()
     expect(why.get_by_label("Traceback")).to_contain_text('File "mind/store.py", line 41, in nearest')
 

@@ -1,6 +1,7 @@
 // The bar at the top: state in words, rate, lag, counts, cycle and day.
 import { byId, setText } from "./element.ts";
 import type { Condition } from "./condition.ts";
+import { errorCount } from "./errors-panel.ts";
 import { printable } from "./printable.ts";
 import type { Store } from "./store.ts";
 import { span } from "./time.ts";
@@ -45,9 +46,9 @@ export class Bar {
     setText(this.#seen, store.seen.toLocaleString("en"));
     setText(this.#gaps, gapsText(store));
     this.#gaps.classList.toggle("some", store.gaps > 0);
-    const errors = shownStore.mind.errors.count;
-    setText(this.#errors, errors === 0 ? "none" : errors.toLocaleString("en"));
-    this.#errors.classList.toggle("some", errors > 0);
+    const { errors } = shownStore.mind;
+    setText(this.#errors, errors.count === 0 ? "none" : errorCount(errors));
+    this.#errors.classList.toggle("some", errors.count > 0);
     setText(this.#cycle, shown(shownStore.cycle));
     setText(this.#day, shown(shownStore.day));
   }

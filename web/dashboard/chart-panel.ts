@@ -2,16 +2,18 @@
 import { html, nothing, render, svg } from "lit/html.js";
 
 import { BAR, chartLabel, HEIGHT, rangeTerm, stacks } from "./chart.ts";
-import { byId } from "./element.ts";
+import { byId, setText } from "./element.ts";
 import { NAMES } from "./family.ts";
 import type { Store } from "./store.ts";
 import { SECONDS, sum } from "./throughput.ts";
+import { clockTime } from "./time.ts";
 
 /** Two columns, in any order: where the pointer came down, and where it is. */
 type Stretch = readonly [number, number];
 
 export class ChartPanel {
   readonly #root = byId("chart");
+  readonly #since = byId("chart-since");
   readonly #store: Store;
   readonly #onTerm: (term: string) => void;
   /** The time of the last column's end, as it is drawn. */
@@ -40,6 +42,7 @@ export class ChartPanel {
   #draw(): void {
     const columns = this.#store.throughput.history(this.#nowMs);
     const most = Math.max(0, ...columns.map(sum));
+    setText(this.#since, this.#beginning());
     render(
       html`<svg viewBox="0 0 ${SECONDS * BAR} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${chartLabel(columns)}>
           ${stacks(columns).map(({ family, path }) => svg`<path data-family=${family} d=${path}><title>${NAMES[family]}</title></path>`)}
@@ -48,6 +51,13 @@ export class ChartPanel {
         <span class="most">${most === 0 ? nothing : `peak ${most.toLocaleString("en")}/s`}</span>`,
       this.#root,
     );
+  }
+
+  /** Where the chart begins; or what it knows, where that is later: no bar is no silence there. */
+  #beginning(): string {
+    const { unknownBeforeMs } = this.#store;
+    if (unknownBeforeMs === null || unknownBeforeMs <= this.#nowMs - SECONDS * 1000) return `${SECONDS / 60} min ago`;
+    return `not held before ${clockTime(unknownBeforeMs, this.#nowMs)}`;
   }
 
   #brush([one, other]: Stretch) {

@@ -1,13 +1,12 @@
 // The pane that shows one item whole: its fields, its JSON, and what is related to it.
 import { html, nothing, render, type TemplateResult } from "lit/html.js";
-import { setStyle } from "./set-style.ts";
 
 import type { Event } from "../client/wire.ts";
+import { timeOf } from "../mind/values.ts";
 import { digest } from "./digest.ts";
 import { byId, setText } from "./element.ts";
 import { familyOf } from "./family.ts";
-import { fieldRows, isNameable } from "./fields.ts";
-import { termFor } from "./filter.ts";
+import { fieldList, ROWS_STEP } from "./field-list.ts";
 import { gapText } from "./gap.ts";
 import type { EventItem, Held, Item } from "./held.ts";
 import { jsonPieces } from "./json.ts";
@@ -15,16 +14,18 @@ import { linkTo } from "./links.ts";
 import type { RelatedEvents } from "./past.ts";
 import { printable } from "./printable.ts";
 import { shown } from "./shown.ts";
-import { eventTime, span } from "./time.ts";
+import { ago, eventTime, span } from "./time.ts";
 
 const COPIED_MS = 1_500;
 const RELATED_MAX = 100;
-const ROWS_STEP = 100;
+const AGE_MS = 1_000;
 const TEXT_CHARS_MAX = 4_000;
 const TABS = ["Fields", "JSON", "Related"] as const;
 type Tab = (typeof TABS)[number];
 
 export interface DetailEvents {
+  /** The time on the mind's own clock. */
+  readonly now: () => number;
   readonly onClose: () => void;
   readonly onOpen: (item: Item) => void;
   /** Add this term to the filter. */
@@ -54,9 +55,10 @@ export class Detail {
   item: Item | null = null;
   #tab: Tab = "Fields";
   #said = "";
-  /** How many rows of fields are shown, and whether long texts are shown whole. */
+  /** How many rows of fields are shown, whether long texts are shown whole, and which long lists are. */
   #rowsMax = ROWS_STEP;
   #whole = false;
+  #lists: ReadonlySet<string> = new Set();
   /** What was asked of the log about an event that this page does not hold; null while nothing was. */
   #fetched: { readonly of: Item; readonly related: Related | "sought" | "unknown" } | null = null;
   readonly #root = byId("detail");
@@ -66,6 +68,7 @@ export class Detail {
   constructor(held: Held, events: DetailEvents) {
     this.#held = held;
     this.#events = events;
+    setInterval(() => !document.hidden && this.#showAge(), AGE_MS);
   }
 
   /** Looks for what is related in what is held elsewhere. */
@@ -83,6 +86,7 @@ export class Detail {
     this.#said = "";
     this.#rowsMax = ROWS_STEP;
     this.#whole = false;
+    this.#lists = new Set();
     this.#fetched = null;
     this.#render();
     this.#root.querySelector(".detail-body")?.scrollTo(0, 0);
@@ -123,6 +127,13 @@ export class Detail {
   #render(): void {
     this.#root.hidden = this.item === null;
     render(this.item === null ? nothing : this.#pane(this.item), this.#root);
+    this.#showAge();
+  }
+
+  /** How long ago it was; that alone changes while it is open. */
+  #showAge(): void {
+    if (this.item?.kind !== "event") return;
+    setText(byId("detail-age"), `(${ago(this.#events.now() - timeOf(this.item.event))})`);
   }
 
   #pane(item: Item): TemplateResult {
@@ -162,7 +173,7 @@ export class Detail {
         ? nothing
         : html`<div class="fact"><dt>${name}</dt><dd>${printable(String(value)).slice(0, 160)}</dd></div>`;
     return html`<dl class="facts" id="detail-facts">
-      ${fact("time", time)}
+      <div class="fact"><dt>time</dt><dd>${printable(time).slice(0, 160)} <span id="detail-age"></span></dd></div>
       ${cycle === 0
         ? nothing
         : html`<div class="fact"><dt>cycle</dt><dd><button type="button" class="link" @click=${() => this.#events.onCycle(event)}>${shown(String(cycle), 20)}</button></dd></div>`}
@@ -183,23 +194,14 @@ export class Detail {
   }
 
   #fields(value: unknown): TemplateResult {
-    const { rows, more } = fieldRows(value, this.#rowsMax);
-    if (rows.length === 0) return html`<p class="none">No data.</p>`;
-    return html`<ul class="fields">
-        ${rows.map(
-          ({ key, path, depth, value: text, size }) => html`<li style=${setStyle({ "--depth": String(depth) })}>
-            <span class="key">${shown(key, 80)}</span>
-            ${text === null ? html`<span class="size">${size} ${size === 1 ? "entry" : "entries"}</span>` : this.#value(text)}
-            ${text === null || text === "" || !isNameable(path) || text.length > 120 ? nothing : this.#terms(path, text)}
-          </li>`,
-        )}
-      </ul>
-      ${more ? html`<p><button type="button" id="detail-more" @click=${() => this.#show({ rowsMax: this.#rowsMax + ROWS_STEP })}>${ROWS_STEP} more</button></p>` : nothing}`;
-  }
-
-  #value(text: string): TemplateResult {
-    if (!text.includes("\n")) return html`<span class="value">${this.#text(text)}</span>`;
-    return html`<pre class="value" tabindex="0" aria-label="Text">${this.#text(text.trimEnd())}</pre>`;
+    return fieldList(value, {
+      rowsMax: this.#rowsMax,
+      open: this.#lists,
+      text: (text) => this.#text(text),
+      onMore: () => this.#show({ rowsMax: this.#rowsMax + ROWS_STEP }),
+      onOpen: (place) => this.#show({ lists: new Set([...this.#lists, place]) }),
+      onTerm: this.#events.onTerm,
+    });
   }
 
   /** A text on its lines; a long one is cut until all of it is asked for. */
@@ -210,18 +212,11 @@ export class Detail {
     return html`${lines}${isCut ? html`<button type="button" class="link" @click=${() => this.#show({ whole: true })}>${left}</button>` : nothing}`;
   }
 
-  #show({ rowsMax = this.#rowsMax, whole = this.#whole }: { rowsMax?: number; whole?: boolean }): void {
+  #show({ rowsMax = this.#rowsMax, whole = this.#whole, lists = this.#lists }: { rowsMax?: number; whole?: boolean; lists?: ReadonlySet<string> }): void {
     this.#rowsMax = rowsMax;
     this.#whole = whole;
+    this.#lists = lists;
     this.#render();
-  }
-
-  #terms(path: string, text: string): TemplateResult {
-    const value = text.replaceAll('"', "");
-    return html`<span class="terms">
-      <button type="button" class="icon-button" aria-label=${`Show only ${path} ${shown(value, 40)}`} title="Show only these" @click=${() => this.#events.onTerm(termFor(path, value))}>+</button>
-      <button type="button" class="icon-button" aria-label=${`Leave out ${path} ${shown(value, 40)}`} title="Leave these out" @click=${() => this.#events.onTerm(termFor(path, value, true))}>−</button>
-    </span>`;
   }
 
   #related(item: EventItem): TemplateResult {

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import type { Event } from "../client/wire.ts";
-import { FilterError, parseFilter, termFor } from "./filter.ts";
+import { FilterError, parseFilter, soleCycle, termFor } from "./filter.ts";
 
 const golden = new URL("../../tests/golden/filters.json", import.meta.url);
 const { events, matches, wrong } = JSON.parse(readFileSync(golden, "utf8")) as {
@@ -34,5 +34,12 @@ test("a value becomes a term that finds it", () => {
     assert.ok(parseFilter(termFor("target", value.replaceAll('"', "")))({ ...event, data: { target: value.replaceAll('"', "") } }));
     assert.ok(!parseFilter(termFor("target", "other"))(event));
     assert.ok(!parseFilter(termFor("target", value.replaceAll('"', ""), true))({ ...event, data: { target: value.replaceAll('"', "") } }));
+  }
+});
+
+test("a filter names one cycle, or none, or several", () => {
+  for (const text of ["cycle:41", "rain cycle:41 -cycle:40 by:mira-1:"]) assert.equal(soleCycle(text), 41, text);
+  for (const text of ["", "41", "-cycle:41", "cycle:41..42", "cycle:41 cycle:42", "cycle:0", "cycle:x", "data.cycle:41"]) {
+    assert.equal(soleCycle(text), null, text);
   }
 });

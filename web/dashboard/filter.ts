@@ -45,6 +45,13 @@ export function parseFilter(text: string): Matches {
     !unwanted.some((holds) => holds(event));
 }
 
+/** The number of the only cycle, 0 being none, whose events such a filter shows; null where it names none, or several. */
+export function soleCycle(text: string): number | null {
+  const named = [...text.matchAll(TERM)].map(term).filter(({ field, not }) => field === "cycle" && !not);
+  const value = named[0]?.value ?? "";
+  return named.length === 1 && /^[1-9]\d{0,14}$/.test(value) ? Number(value) : null;
+}
+
 /** A term for the filter box that means this field and value. */
 export function termFor(field: string, value: string, not = false): string {
   const plain = /^[^\s,"]+$/.test(value);

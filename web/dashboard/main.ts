@@ -11,7 +11,6 @@ import { type Condition, condition, QUIET_MS, replayCondition } from "./conditio
 import { Detail, fetchedItem } from "./detail.ts";
 import { download } from "./download.ts";
 import { byId } from "./element.ts";
-import { termFor } from "./filter.ts";
 import { Frames } from "./frames.ts";
 import { Health } from "./health.ts";
 import type { Item } from "./held.ts";
@@ -28,7 +27,7 @@ import { restWhileHidden } from "./rest.ts";
 import { Scrubber } from "./scrubber.ts";
 import { Search } from "./search.ts";
 import { shown } from "./shown.ts";
-import { Store } from "./store.ts";
+import { type Clock, Store } from "./store.ts";
 import { Stream } from "./stream.ts";
 import { Tabs } from "./tabs.ts";
 import { Token } from "./token.ts";
@@ -51,22 +50,22 @@ const announcer = new Announcer();
 const tabs = new Tabs();
 const bar = new Bar({ onRetry: () => connection.retry(), onErrors: () => showErrors() });
 const stream = new Stream(live.held, { changed: schedule, onOpen: open, onOlder: () => void openOlder() });
-const tools = new Tools({ onFilter: (matches) => stream.setFilter(matches), onPause: togglePause });
+const tools = new Tools({ onFilter: (matches, cycle) => stream.setFilter(matches, cycle), onPause: togglePause });
 const chart = new ChartPanel(live, (term) => tools.setField("ts", term));
-const panels = new Panels(live, {
-  onFilterCycle: ({ number, run }) => {
-    // Of its own run: numbers begin again with each.
-    tools.replace(run === "" ? `cycle:${number}` : `cycle:${number} ${termFor("by", `${run}:`)}`);
+const panels = new Panels(live, past, {
+  onFilterCycle: (cycle) => {
+    tools.showCycle(cycle);
     tabs.show("stream");
   },
   onEvent: (id) => void openById(id),
-  findCycle: (name, how) => past.insist(() => past.cycle(name), how),
+  onChanged: schedule,
   onPinned: (key) => {
     point(key === null ? "" : linkTo({ kind: "cycle", id: key }));
     schedule();
   },
 });
 const detail = new Detail(live.held, {
+  now: () => clock(Date.now()).nowMs,
   onClose: close,
   onOpen: (item) => {
     stream.select(item);
@@ -138,12 +137,6 @@ function passOver(): void {
   left.close();
 }
 
-/** How many events it is behind the log as that was when it came. */
-function toGo(): number {
-  const n = connection.cursor?.n ?? null;
-  return state.name !== "live" || live.head === null || n === null ? 0 : Math.max(0, live.head - n);
-}
-
 function arrived(event: Event): void {
   const nowMs = Date.now();
   if (passedFrom !== null) {
@@ -188,7 +181,7 @@ function schedule(): void {
 
 function draw(nowMs: number): void {
   // The list and the panels in turn: two short tasks, where one long one would make the reader wait.
-  if (panels.show(nowMs, mindMs(nowMs))) {
+  if (panels.show(nowMs, clock(nowMs))) {
     schedule();
     return;
   }
@@ -205,13 +198,15 @@ function present(nowMs: number): Condition {
   const { replay } = player;
   const gone = goneSince(mind);
   const heard = gone === null ? null : { ...gone, atMs: gone.atMs - clockOffsetMs };
-  const now = condition({ state, lastEventMs, unready: health.unready, gone: heard, toGo: toGo(), nowMs });
+  const now = condition({ state, lastEventMs, unready: health.unready, gone: heard, toGo: state.name === "live" ? live.toGo(connection.cursor) : 0, nowMs });
   return replay === null ? now : replayCondition(now, replay, live.seen - liveSeen, player.speed);
 }
 
-/** The time of the mind that is shown: it has stopped while a replay has. */
-function mindMs(nowMs: number): number {
-  return player.replay === null ? nowMs + live.clockOffsetMs : (player.replay.atMs ?? nowMs);
+/** The clock of the mind that is shown: it has stopped while a replay has. */
+function clock(nowMs: number): Clock {
+  const { replay } = player;
+  if (replay !== null) return shownStore.clock(replay.atMs ?? nowMs, true);
+  return live.clock(nowMs + live.clockOffsetMs, state.name === "live" && state.redis !== "down");
 }
 
 function tick(): void {
@@ -225,7 +220,7 @@ function tick(): void {
   bar.showCondition(now);
   bar.showRate(live, nowMs);
   if (preferences.chart) chart.show(nowMs);
-  panels.show(nowMs, mindMs(nowMs));
+  panels.show(nowMs, clock(nowMs));
   scrubber.extend(live.mind.lastMs);
   scrubber.show();
   announcer.say(now.word, live, nowMs);
@@ -350,7 +345,11 @@ function showErrors(): void {
 
 function toError(direction: 1 | -1): void {
   const found = stream.toError(direction);
+  // One that was recalled may be older than all that is held.
+  const last = shownStore.mind.errors.groups[0]?.last;
+  search.stop(found === null && last === undefined ? "No error is known." : "");
   if (found !== null) open(found);
+  else if (last !== undefined) void openById(last.id);
 }
 
 const keys: Key[] = [

@@ -9,18 +9,22 @@ import { type Change, goneSince, lastDecided, type MindState } from "../mind/min
 import { type May, notGranted } from "./granted.ts";
 import { linkTo } from "./links.ts";
 import { shown } from "./shown.ts";
+import type { Clock } from "./store.ts";
 import { span } from "./time.ts";
 import { verdictKind, VERDICT_MARKS } from "./verdict.ts";
 
 const MOODS_SHOWN = 6;
 const PAINS_SHOWN = 8;
 const CONTEXTS_SHOWN = 24;
+// A mind may give its reasons by the page; what hurts it and what it has in view must be in sight beside them.
+const RATIONALE_CHARS_MAX = 200;
+const REASONING_CHARS_MAX = 90;
+const TITLE_CHARS_MAX = 2_000;
 
-/** `nowMs` is on the mind's own clock: ages are counted on it. */
-export function mindPanel(state: MindState, nowMs: number, may: May): TemplateResult {
+export function mindPanel(state: MindState, clock: Clock, may: May): TemplateResult {
   return html`<h2 class="unseen">The mind</h2>
-    ${mood(state, nowMs, may)} ${focus(state, nowMs, may)} ${decided(state, nowMs, may)} ${pains(state.pains, nowMs, may)}
-    ${drives(state, may)} ${windowOf(state, may)}
+    ${mood(state, clock, may)} ${focus(state, clock, may)} ${pains(state.pains, clock, may)} ${drives(state, may)}
+    ${decided(state, clock, may)} ${windowOf(state, may)}
   `;
 }
 
@@ -39,7 +43,11 @@ function age(atMs: number, nowMs: number): string {
   return `${span(nowMs - atMs)} ago`;
 }
 
-function mood(state: MindState, nowMs: number, may: May): TemplateResult {
+function lasted(sinceMs: number, heardMs: number): string {
+  return `for ${span(heardMs - sinceMs)}`;
+}
+
+function mood(state: MindState, { nowMs, heardMs }: Clock, may: May): TemplateResult {
   const last = state.moods.at(-1);
   const gone = goneSince(state);
   const before = state.moods.slice(-MOODS_SHOWN - 1, -1).reverse();
@@ -48,7 +56,7 @@ function mood(state: MindState, nowMs: number, may: May): TemplateResult {
       ? nothingYet("state.mood", may)
       : html`<p class="big" id="mood">${shown(last.now, 60)}${gone === null ? nothing : html` <small>when last heard of</small>`}</p>
           ${history(last, before, nowMs)}`;
-  return card("Mood", last === undefined ? nothing : `for ${span(nowMs - last.atMs)}`, body, "mood");
+  return card("Mood", last === undefined ? nothing : lasted(last.atMs, heardMs), body, "mood");
 }
 
 function history(last: Change, before: readonly Change[], nowMs: number): TemplateResult | typeof nothing {
@@ -61,15 +69,15 @@ function history(last: Change, before: readonly Change[], nowMs: number): Templa
   </ol>`;
 }
 
-function focus(state: MindState, nowMs: number, may: May): TemplateResult {
+function focus(state: MindState, { heardMs }: Clock, may: May): TemplateResult {
   const last = state.focuses.at(-1);
   if (last === undefined) return card("Focus", nothing, nothingYet("state.focus", may), "focus");
   const before = last.old === "" ? nothing : html`<span class="was">before: ${shown(last.old, 60)}</span>`;
   const body = html`<p class="middle"><span id="focus">${shown(last.now, 80)}</span> ${before}</p>`;
-  return card("Focus", `for ${span(nowMs - last.atMs)}`, body, "focus");
+  return card("Focus", lasted(last.atMs, heardMs), body, "focus");
 }
 
-function decided(state: MindState, nowMs: number, may: May): TemplateResult {
+function decided(state: MindState, { nowMs }: Clock, may: May): TemplateResult {
   const cycle = lastDecided(state);
   if (cycle === null) return card("Last decision", nothing, nothingYet("decision", may), "decided");
   const { atMs, id } = cycle.decision as Decision;
@@ -85,7 +93,7 @@ export function decision({ decision: made, critics }: Cycle): TemplateResult {
       <strong>${shown(intention || "(no intention told)", 200)}</strong>
       ${target === "" ? nothing : html`<span class="arrow" aria-hidden="true">→</span><span class="unseen">to</span> ${shown(target, 120)}`}
     </p>
-    ${rationale === "" ? nothing : html`<p class="why">${shown(rationale)}</p>`}
+    ${rationale === "" ? nothing : html`<p class="why" title=${shown(rationale, TITLE_CHARS_MAX)}>${shown(rationale, RATIONALE_CHARS_MAX)}</p>`}
     ${critics.length === 0 ? nothing : html`<ul class="critics">${lastWords(critics).map(verdict)}</ul>`}`;
 }
 
@@ -101,11 +109,11 @@ function verdict({ agent, verdict: said, confidence, reasoning }: Verdict): Temp
     <span class="agent">${shown(agent || "critic", 40)}</span>
     <span class="said">${shown(said, 40)}</span>
     <span class="sure">${confidence === null ? nothing : html`${confidence.toFixed(2)}<span class="unseen"> sure</span>`}</span>
-    ${reasoning === "" ? nothing : html`<span class="reason">${shown(reasoning)}</span>`}
+    ${reasoning === "" ? nothing : html`<span class="reason" title=${shown(reasoning, TITLE_CHARS_MAX)}>${shown(reasoning, REASONING_CHARS_MAX)}</span>`}
   </li>`;
 }
 
-function pains(all: readonly Pain[], nowMs: number, may: May): TemplateResult {
+function pains(all: readonly Pain[], clock: Clock, may: May): TemplateResult {
   const hurting = all.filter(({ resolvedMs }) => resolvedMs === null).length;
   const aside = hurting === 0 ? nothing : `${hurting} now`;
   const body =
@@ -113,13 +121,13 @@ function pains(all: readonly Pain[], nowMs: number, may: May): TemplateResult {
       ? notGranted("state.pain")
       : all.length === 0
       ? html`<p class="none">Nothing hurts, as far as was told.</p>`
-      : html`<ul class="rows">${all.slice(0, PAINS_SHOWN).map((each) => pain(each, nowMs))}</ul>`;
+      : html`<ul class="rows">${all.slice(0, PAINS_SHOWN).map((each) => pain(each, clock))}</ul>`;
   return card("Pain", aside, body, "pains");
 }
 
-function pain({ type, intensity, context, sinceMs, resolvedMs }: Pain, nowMs: number): TemplateResult {
+function pain({ type, intensity, context, sinceMs, resolvedMs }: Pain, { nowMs, heardMs }: Clock): TemplateResult {
   const over = resolvedMs !== null;
-  const when = over ? `eased ${age(resolvedMs, nowMs)}` : `for ${span(nowMs - sinceMs)}`;
+  const when = over ? `eased ${age(resolvedMs, nowMs)}` : lasted(sinceMs, heardMs);
   return html`<li class=${classMap({ pain: true, over })} title=${shown(context)}>
     <span class="name"><span class="mark" aria-hidden="true">${over ? "✓" : "▲"}</span> ${shown(type, 60)}</span>
     ${over ? nothing : meter(intensity, "pain")}

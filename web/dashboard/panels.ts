@@ -4,11 +4,11 @@ import { render } from "lit/html.js";
 import type { Cycle } from "../mind/cycle.ts";
 import { currentCycle, findCycle } from "../mind/mind.ts";
 import { type CyclePanelEvents, cyclePanel } from "./cycle-panel.ts";
-import type { Insistence } from "./ask.ts";
-import { byId } from "./element.ts";
-import { errorsPanel } from "./errors-panel.ts";
+import { byId, setText } from "./element.ts";
+import { type ErrorsPanelEvents, errorsPanel, GROUPS_STEP } from "./errors-panel.ts";
 import { mindPanel } from "./mind-panel.ts";
-import type { Store } from "./store.ts";
+import type { Past } from "./past.ts";
+import type { Clock, Store } from "./store.ts";
 
 const INTERVAL_MS = 100;
 const CALM_INTERVAL_MS = 1_000;
@@ -16,26 +16,33 @@ const CALM_INTERVAL_MS = 1_000;
 export interface PanelEvents {
   readonly onFilterCycle: (cycle: Cycle) => void;
   readonly onEvent: (id: string) => void;
+  /** The reader wants to see more. */
+  readonly onChanged: () => void;
   /** Another cycle than the newest is shown, or the newest again (null). */
   readonly onPinned: (key: string | null) => void;
-  /** Fetches a cycle that the page does not know; null where there is none, undefined where it is not wanted any more. */
-  readonly findCycle: (name: string, how: Insistence) => Promise<Cycle | null | undefined>;
 }
 
 export class Panels {
   #store: Store;
-  readonly #on: CyclePanelEvents;
+  /** Where cycles are that the page does not know. */
+  readonly #past: Past;
+  readonly #on: CyclePanelEvents & ErrorsPanelEvents;
   readonly #events: PanelEvents;
   readonly #isCalm = matchMedia("(prefers-reduced-motion: reduce)");
   #pinned: string | null = null;
   /** A cycle that was asked for, under that name; null while it is not there, and what became of it. */
   #fetched: { readonly name: string; readonly cycle: Cycle | null; readonly told: string } | null = null;
+  /** What the notice says of a step; a step is under way while `#isStepping`. */
+  #said = "";
+  #isStepping = false;
+  #errorGroupsMax = GROUPS_STEP;
   #shownMs = 0;
   #shownEvents = -1;
   #may: (type: string) => boolean = () => true;
 
-  constructor(store: Store, events: PanelEvents) {
+  constructor(store: Store, past: Past, events: PanelEvents) {
     this.#store = store;
+    this.#past = past;
     this.#events = events;
     this.#on = {
       onPick: (cycle) => this.pin(cycle.key),
@@ -43,6 +50,11 @@ export class Panels {
       onNewest: () => this.pin(null),
       onFilter: events.onFilterCycle,
       onEvent: events.onEvent,
+      onMore: () => {
+        this.#errorGroupsMax += GROUPS_STEP;
+        this.#shownMs = 0;
+        events.onChanged();
+      },
     };
   }
 
@@ -63,17 +75,21 @@ export class Panels {
   pin(name: string | null): void {
     this.#pinned = name;
     this.#shownMs = 0;
+    this.#say("");
     this.#events.onPinned(name);
     if (name !== null && this.#cycle() === null) void this.#fetch(name);
   }
 
+  /** To the cycle before or after; beyond those that the page knows to those of the log. */
   step(by: 1 | -1): void {
     const { cycles } = this.#store.mind;
     const shown = this.#cycle();
-    const at = shown === null ? -1 : cycles.indexOf(shown);
-    // One that was fetched from long ago has no neighbours here.
-    const next = at < 0 ? null : cycles[at + by];
-    if (next != null) this.pin(next === cycles.at(-1) ? null : next.key);
+    if (shown === null) return;
+    const at = cycles.indexOf(shown);
+    const next = at < 0 ? undefined : cycles[at + by];
+    if (next !== undefined) this.#pinKnown(next);
+    // Behind the newest there is nothing yet.
+    else if (at < 0 || by < 0) void this.#stepInLog(shown, by);
   }
 
   /** Whether something has come since, or a stage is under way, whose bar grows. */
@@ -81,17 +97,58 @@ export class Panels {
     return this.#shownEvents !== this.#store.mind.events || this.#cycle()?.outcome === "running";
   }
 
-  /** `nowMs` is this machine's clock, `mindMs` what it is for the mind that is shown. False if it is too soon. */
-  show(nowMs: number, mindMs: number): boolean {
+  /** `nowMs` is this machine's clock, `clock` that of the mind that is shown. False if it is too soon. */
+  show(nowMs: number, clock: Clock): boolean {
     const interval = this.#isCalm.matches ? CALM_INTERVAL_MS : INTERVAL_MS;
     if (nowMs - this.#shownMs < interval || (!this.isStale && nowMs - this.#shownMs < CALM_INTERVAL_MS)) return false;
     this.#shownMs = nowMs;
     this.#shownEvents = this.#store.mind.events;
     const { mind } = this.#store;
-    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, sought: this.#fetched?.told ?? "", nowMs: mindMs, may: this.#may }, this.#on), byId("cycle-body"));
-    render(errorsPanel(mind.errors, mindMs, this.#may, this.#on), byId("errors-body"));
-    render(mindPanel(mind, mindMs, this.#may), byId("mind-body"));
+    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, sought: this.#fetched?.told ?? "", clock, may: this.#may }, this.#on), byId("cycle-body"));
+    render(errorsPanel(mind.errors, this.#errorGroupsMax, clock.nowMs, this.#may, this.#on), byId("errors-body"));
+    render(mindPanel(mind, clock, this.#may), byId("mind-body"));
     return true;
+  }
+
+  #pinKnown(cycle: Cycle): void {
+    this.pin(cycle === this.#store.mind.cycles.at(-1) ? null : cycle.key);
+  }
+
+  /** One step at a time: the next is from where it leads. */
+  async #stepInLog(from: Cycle, by: 1 | -1): Promise<void> {
+    if (this.#isStepping) return;
+    this.#isStepping = true;
+    const where = by < 0 ? "before" : "after";
+    const isWanted = (): boolean => this.#cycle()?.key === from.key;
+    const onWait = (why: string): void => this.#say(`Looking for the cycle ${where}… ${why}. It is tried again.`);
+    try {
+      const found = await this.#past.insist(() => this.#neighbour(from, by), { isWanted, onWait });
+      if (!isWanted() || found === undefined) return;
+      if (found === null) this.#say(`The log has no cycle ${where} this one.`);
+      else this.#pinFound(found);
+    } catch (error) {
+      if (isWanted()) this.#say(`The cycle ${where} cannot be read: ${(error as Error).message}.`);
+    } finally {
+      this.#isStepping = false;
+    }
+  }
+
+  /** Of what the log has, the whole cycle: the one that is shown stays until it is there. */
+  async #neighbour({ key: id }: Cycle, by: 1 | -1): Promise<Cycle | null> {
+    const start = await this.#past.cycleStart(by, { id });
+    return start === null ? null : (findCycle(this.#store.mind, start.id) ?? this.#past.cycle(start.id));
+  }
+
+  #pinFound(cycle: Cycle): void {
+    const known = findCycle(this.#store.mind, cycle.key);
+    if (known !== null) return this.#pinKnown(known);
+    this.#fetched = { name: cycle.key, cycle, told: "" };
+    this.pin(cycle.key);
+  }
+
+  #say(sentence: string): void {
+    if (sentence !== this.#said) setText(byId("notice"), sentence);
+    this.#said = sentence;
   }
 
   async #fetch(name: string): Promise<void> {
@@ -104,7 +161,7 @@ export class Panels {
     tell(looking);
     try {
       const onWait = (why: string): void => tell(`${looking} ${why}. It is tried again.`);
-      const cycle = await this.#events.findCycle(name, { isWanted, onWait });
+      const cycle = await this.#past.insist(() => this.#past.cycle(name), { isWanted, onWait });
       if (isWanted()) tell(`There is no cycle ${name} in the log.`, cycle ?? null);
     } catch (error) {
       if (isWanted()) tell(`Cycle ${name} cannot be read: ${(error as Error).message}.`);

@@ -132,7 +132,7 @@ export class Past {
   }
 
   /** Where a cycle begins, the last before an event or the first behind it; null where there is none. */
-  async cycleStart(by: 1 | -1, { id }: Event): Promise<Event | null> {
+  async cycleStart(by: 1 | -1, { id }: Pick<Event, "id">): Promise<Event | null> {
     const range = by < 0 ? { until: idBefore(id), order: "desc" } : { since: id };
     const { events } = await this.#page({ ...range, types: "cycle.start", limit: "1" });
     return events[0] ?? null;

@@ -14,10 +14,10 @@ export class Search {
     this.#past = past;
   }
 
-  /** Nothing is wanted any more. */
-  stop(): void {
+  /** Nothing is wanted any more; what there is to say instead. */
+  stop(sentence = ""): void {
     this.#sought = {};
-    this.#say("");
+    this.#say(sentence);
   }
 
   /** Null where it is not wanted any more, or not to be had: that is said. */

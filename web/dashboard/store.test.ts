@@ -181,3 +181,27 @@ test("the summary says what is new and nothing else", () => {
   assert.equal(summary({ word: "live", events: 42, errors: 1, cycle: 7 }), "live, 42 new events, 1 error, cycle 7");
   assert.equal(summary({ word: "", events: 0, errors: 0, cycle: 7 }), "");
 });
+
+test("what lasts is counted to where the mind was heard last: to now, to its end, or to when it could not be heard any more", () => {
+  const store = new Store();
+  assert.deepEqual(store.clock(NOW, false), { nowMs: NOW, heardMs: NOW });
+  store.event(event("state.mood", NOW - 9_000), NOW);
+  assert.deepEqual(store.clock(NOW, true), { nowMs: NOW, heardMs: NOW });
+  assert.deepEqual(store.clock(NOW, false), { nowMs: NOW, heardMs: NOW - 9_000 });
+  store.event(event("daemon.stop", NOW - 8_000), NOW);
+  store.event(event("broadcast.producer", NOW - 1_000, { data: { producer: "other", state: "down" } }), NOW);
+  assert.deepEqual(store.clock(NOW, true), { nowMs: NOW, heardMs: NOW - 8_000 });
+  assert.equal(store.clock(NOW - 8_500, true).heardMs, NOW - 8_500); // in a replay that stands before its end
+});
+
+test("events before the first that came are not known, unless it is the log's first, and all before what was passed over", () => {
+  const [whole, part] = [new Store(), new Store()];
+  assert.equal(whole.unknownBeforeMs, null);
+  for (const n of [1, 2]) whole.event(event("sense.all", NOW - 9_000 + n, { n }), NOW);
+  assert.equal(whole.unknownBeforeMs, null);
+  for (const n of [7, 8]) part.event(event("sense.all", NOW - 9_000 + n, { n }), NOW);
+  assert.equal(part.unknownBeforeMs, NOW - 9_000 + 7);
+  whole.passOver({ after: "1-0", before: "2-0", lost: 5, reason: "passed" });
+  whole.event(event("sense.all", NOW - 5_000, { n: 8 }), NOW);
+  assert.equal(whole.unknownBeforeMs, NOW - 5_000);
+});

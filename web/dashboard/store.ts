@@ -1,6 +1,6 @@
 // What the page knows of the mind: a step for each thing that arrives. No clock and no DOM in here.
-import type { Event, Gap } from "../client/wire.ts";
-import { type MindState, NO_MIND, step } from "../mind/mind.ts";
+import type { Cursor, Event, Gap } from "../client/wire.ts";
+import { goneSince, type MindState, NO_MIND, step } from "../mind/mind.ts";
 import { timeOf } from "../mind/values.ts";
 import { familyOf } from "./family.ts";
 import { Held } from "./held.ts";
@@ -10,6 +10,13 @@ import { Throughput } from "./throughput.ts";
 const LATE_MS = 3_000;
 // How much of the delay of the newest event is in the one shown: it follows, and does not tremble.
 const LAG_SHARE = 0.1;
+
+/** The mind's own clock, on which ages are counted. */
+export interface Clock {
+  readonly nowMs: number;
+  /** Until when it was heard of: whether what lasted until then still does, nobody knows. */
+  readonly heardMs: number;
+}
 
 export class Store {
   readonly held = new Held();
@@ -30,12 +37,15 @@ export class Store {
   head: number | null = null;
   /** How far the bridge's clock is ahead of this machine's. */
   clockOffsetMs = 0;
+  /** Since when events are counted, on this machine's clock, and whether the log has older ones; null before the first. */
+  #counted: { readonly fromMs: number; readonly hasOlder: boolean } | null = null;
   /** The seq from which on nothing was passed over. */
   #begin = 0;
 
   event(event: Event, nowMs: number): void {
     const atMs = this.#happenedMs(event, nowMs);
     this.seen += 1;
+    this.#counted ??= { fromMs: atMs, hasOlder: (event.n ?? 1) > 1 };
     this.errors += event.type === "error" ? 1 : 0;
     this.lastEventMs = Math.max(this.lastEventMs ?? 0, atMs);
     if (atMs === nowMs && !this.#isCaughtUpWith(event)) this.#measureLag(event, nowMs);
@@ -77,6 +87,7 @@ export class Store {
   passOver(gap: Gap): void {
     this.held.addGap(gap);
     this.#begin = this.held.end;
+    this.#counted = null;
     this.mind = NO_MIND;
   }
 
@@ -86,6 +97,23 @@ export class Store {
     this.gaps += 1;
     this.lost += typeof gap.lost === "number" ? gap.lost : 0;
     this.held.addGap(gap);
+  }
+
+  /** Before this time, on this machine's clock, events happened that were never here; null where none are known of. */
+  get unknownBeforeMs(): number | null {
+    return this.#counted?.hasOlder === true ? this.#counted.fromMs : null;
+  }
+
+  /** What the clock says where the mind's time is `nowMs`, as far as it can be heard. */
+  clock(nowMs: number, isHeard: boolean): Clock {
+    const endMs = goneSince(this.mind)?.atMs ?? (isHeard ? nowMs : (this.mind.lastMs ?? nowMs));
+    return { nowMs, heardMs: Math.min(nowMs, endMs) };
+  }
+
+  /** How many events a reader that stands here is behind the log as that was when it came. */
+  toGo(cursor: Cursor | null): number {
+    const n = cursor?.n ?? null;
+    return this.head === null || n === null ? 0 : Math.max(0, this.head - n);
   }
 
   #follow(event: Event): void {

@@ -3,6 +3,7 @@ import type { Event } from "../client/wire.ts";
 import { byId, setText } from "./element.ts";
 import type { Matches } from "./filter.ts";
 import type { Held, Item } from "./held.ts";
+import { linkTo } from "./links.ts";
 import { List } from "./list.ts";
 import { View } from "./view.ts";
 
@@ -12,6 +13,9 @@ export class Stream {
   readonly #list: List;
   readonly #fresh = byId<HTMLButtonElement>("fresh");
   readonly #empty = byId("empty");
+  readonly #emptyCycle = byId<HTMLAnchorElement>("empty-cycle");
+  /** The number of the only cycle that the filter asks for. */
+  #cycle: number | null = null;
   readonly #changed: () => void;
 
   /** `changed` is called when the reader changed something that is to be rendered, `onOpen` when a row is opened. */
@@ -53,7 +57,9 @@ export class Stream {
     this.#changed();
   }
 
-  setFilter(matches: Matches): void {
+  /** `cycle` is the only one that it asks for, or null. */
+  setFilter(matches: Matches, cycle: number | null): void {
+    this.#cycle = cycle;
     this.view.setFilter(matches);
     if (this.view.mode === "away") this.view.follow();
     this.#changed();
@@ -120,6 +126,16 @@ export class Stream {
     byId("empty-hint").hidden = !waiting || !isConnected;
     byId("empty-code").hidden = !waiting || !isConnected;
     byId("empty-clear").hidden = waiting;
+    this.#offerCycle(waiting ? null : this.#cycle);
+  }
+
+  /** A cycle of which nothing is held may be in the log. */
+  #offerCycle(cycle: number | null): void {
+    const isHeld = (item: Item): boolean => item.kind === "event" && item.event.cycle === cycle;
+    this.#emptyCycle.hidden = cycle === null || this.#held.findLast(isHeld) !== null;
+    if (this.#emptyCycle.hidden) return;
+    this.#emptyCycle.href = linkTo({ kind: "cycle", id: String(cycle) });
+    setText(this.#emptyCycle, `Cycle ${cycle} is not held here: open it`);
   }
 
   /** Keys act on the list from here on, and not on what was pressed before. */

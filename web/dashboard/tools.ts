@@ -1,14 +1,16 @@
 // The controls: what is shown, and whether it moves.
 import type { Event } from "../client/wire.ts";
+import type { Cycle } from "../mind/cycle.ts";
 import { Chips } from "./chips.ts";
 import { byId, setText } from "./element.ts";
 import { familyOf } from "./family.ts";
-import { FilterError, type Matches, parseFilter } from "./filter.ts";
+import { FilterError, type Matches, parseFilter, soleCycle, termFor } from "./filter.ts";
 import type { Held } from "./held.ts";
 import type { Mode } from "./view.ts";
 
 export interface ToolEvents {
-  readonly onFilter: (matches: Matches) => void;
+  /** `cycle` is the number of the only one that the filter asks for, or null. */
+  readonly onFilter: (matches: Matches, cycle: number | null) => void;
   readonly onPause: () => void;
 }
 
@@ -31,7 +33,8 @@ export class Tools {
   apply(): void {
     try {
       const matches = parseFilter(this.#filter.value);
-      this.#events.onFilter((event: Event) => this.#chips.passes(familyOf(event.type)) && matches(event));
+      const passes = (event: Event): boolean => this.#chips.passes(familyOf(event.type)) && matches(event);
+      this.#events.onFilter(passes, soleCycle(this.#filter.value));
       this.#problem = "";
       this.#remember();
     } catch (error) {
@@ -58,6 +61,11 @@ export class Tools {
   setField(field: string, term: string): void {
     const others = this.#filter.value.replaceAll(new RegExp(`(^|\\s)${field}:\\S+`, "g"), "");
     this.replace(`${others} ${term}`.trim());
+  }
+
+  /** Puts a filter by a cycle in the place of what is there: of its own run, since numbers begin again with each. */
+  showCycle({ number, run }: Cycle): void {
+    this.replace(run === "" ? `cycle:${number}` : `cycle:${number} ${termFor("by", `${run}:`)}`);
   }
 
   replace(text: string): void {

@@ -34,11 +34,13 @@ export interface ErrorGroup {
 
 export interface Errors {
   readonly count: number;
+  /** Whether there may be others before those that were counted. */
+  readonly more: boolean;
   /** The newest first. */
   readonly groups: readonly ErrorGroup[];
 }
 
-export const NO_ERRORS: Errors = { count: 0, groups: [] };
+export const NO_ERRORS: Errors = { count: 0, more: false, groups: [] };
 
 export function withDrive(drives: Drives, { data }: Event, atMs: number): Drives {
   const name = textOf(data["drive"], 80);
@@ -75,7 +77,7 @@ export function withFailure(errors: Errors, failure: Failure): Errors {
   const alike = errors.groups.find(isAlike);
   const group = { count: (alike?.count ?? 0) + 1, last: failure };
   const others = errors.groups.filter((other) => other !== alike);
-  return { count: errors.count + 1, groups: [group, ...others].slice(0, GROUPS_MAX) };
+  return { ...errors, count: errors.count + 1, groups: [group, ...others].slice(0, GROUPS_MAX) };
 }
 
 function firstLine(text: string): string {

@@ -84,3 +84,12 @@ test("a cycle that was recalled goes on as the one it is, and the one that decid
   assert.equal(lastDecided(same), currentCycle(same));
   assert.equal(cycleFrom([]), null);
 });
+
+test("where as many errors were recalled as were asked for there may be more", () => {
+  const error = (ms: number): Event => ({ type: "error", ts: new Date(ms).toISOString(), cycle: 0, day: 1, data: { source: "x" }, id: `${ms}-0` });
+  const begin = (count: number): MindState => recall(Array.from({ length: count }, (_, i) => error(i + 1)));
+
+  assert.deepEqual([0, 49, 50].map((count) => begin(count).errors.more), [false, false, true]);
+  const { count, more } = step(begin(50), error(51)).errors;
+  assert.deepEqual([count, more], [51, true]);
+});

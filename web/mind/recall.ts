@@ -5,6 +5,8 @@ import { type Cycle, endCycle } from "./cycle.ts";
 import { findCycle, type MindState, NO_MIND, step, withFeeling } from "./mind.ts";
 import { timeOf } from "./values.ts";
 
+const ERRORS_RECALLED = 50;
+
 /** How many of each kind are asked for: of moods and focuses a history, of drives and pains enough to meet each name. */
 export const RECALLED: readonly (readonly [types: string, events: number])[] = [
   ["state.mood", 20],
@@ -13,12 +15,14 @@ export const RECALLED: readonly (readonly [types: string, events: number])[] = [
   ["state.pain", 100],
   ["window.update", 20],
   ["daemon.*", 1],
-  ["error", 50],
+  ["error", ERRORS_RECALLED],
 ];
 
 /** The state that these events leave behind, each kind oldest first: feelings and errors alone, no cycle and no count. */
 export function recall(events: readonly Event[]): MindState {
-  return events.reduce((state, event) => withFeeling(state, event, timeOf(event)), NO_MIND);
+  const state = events.reduce((before, event) => withFeeling(before, event, timeOf(event)), NO_MIND);
+  // As many as were asked for: there may be more of them.
+  return { ...state, errors: { ...state.errors, more: state.errors.count >= ERRORS_RECALLED } };
 }
 
 /** The state with the cycle that was the last to begin, and the last that decided; they may be the same. */
