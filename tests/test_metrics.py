@@ -196,7 +196,7 @@ def test_elsewhere_a_token_for_administrators_is_wanted(shared_server: RedisServ
         for admin, status in ((True, 200), (False, 403)):
             headers = {"X-Forwarded-For": "10.0.0.1", "Authorization": f"Bearer {tokens[admin]}"}
             assert status == bridge.get("/metrics", headers)[0]
-        assert 403 == bridge.get("/metrics", {"X-Forwarded-For": "10.0.0.1"})[0]
+        assert 401 == bridge.get("/metrics", {"X-Forwarded-For": "10.0.0.1"})[0]
 
 
 def test_refusals_are_counted_by_codes_that_there_are_and_posted_events_too(

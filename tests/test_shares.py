@@ -127,12 +127,12 @@ async def test_an_address_and_a_token_have_so_many_requests_and_health_costs_non
     status, code, retry = ask(bridge, "/events", Authorization=token, X_Forwarded_For="198.51.100.99")
     assert (429, "too_many_requests", True) == (status, code, int(retry or 0) >= 1)
     codes = {bridge.get("/clients", {"X-Forwarded-For": "198.51.100.200"})[0] for _ in range(61)}
-    assert {403, 429} == codes
+    assert {401, 429} == codes
     for path, expected in (("/healthz", 200), ("/readyz", 200), ("/", 200)):
         assert expected == bridge.get(path, {"X-Forwarded-For": "198.51.100.200"})[0]
     assert 200 == ask(bridge, "/events", X_Forwarded_For="198.51.100.201")[0]
     codes = {bridge.get("/clients", {"X-Forwarded-For": f"2001:db8:9::{i:x}"})[0] for i in range(61)}
-    assert {403, 429} == codes
+    assert {401, 429} == codes
 
 
 async def test_a_token_has_so_much_of_the_past_over_all_its_connections(
