@@ -170,6 +170,7 @@ function entered(next: State): void {
   }
   if (next.name !== state.name) stateSinceMs = Date.now();
   state = next;
+  if (next.name !== "connecting") panels.isConnected = next.name === "live";
   token.showFor(next);
   schedule();
 }
