@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,8 @@ FOLDER: Final = ROOT / "examples" / "flask_site"
 SECRET: Final = "of this test, and long enough for it"
 PASSWORD: Final = "open-sesame"
 HOSTILE: Final = "<img src=x onerror=alert(1)>"
+LIVE: Final = "You see the mind live."
+GONE: Final = "The mind is gone: this is the last of it."
 PATIENCE_S: Final = 30.0
 
 
@@ -122,7 +125,8 @@ def page(browser: Browser, site: str) -> Iterator[Page]:
 def log_in(page: Page) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    expect(page.locator("#state")).to_have_text("You see the mind live.", timeout=PATIENCE_S * 1000)
+    # The mind of the test before is gone by now, and may have been spoken of.
+    expect(page.locator("#state")).to_have_text(re.compile(f"{LIVE}|{GONE}"), timeout=PATIENCE_S * 1000)
 
 
 def test_who_has_logged_in_sees_what_the_mind_feels_senses_and_decides(page: Page, mind: Broadcaster) -> None:
@@ -136,6 +140,40 @@ def test_who_has_logged_in_sees_what_the_mind_feels_senses_and_decides(page: Pag
     expect(page.locator("#mood")).to_have_text("curious")
     expect(page.locator("#cycle")).to_have_text("7")
     expect(page.locator("#senses li").first).to_have_text(HOSTILE)
+
+
+def test_a_mood_and_a_decision_of_long_ago_are_shown_when_the_page_comes(page: Page, mind: Broadcaster) -> None:
+    mind.emit("state.mood", {"old": "curious", "new": "wistful"})
+    mind.emit("decision", {"intention": "wait", "rationale": "it rains"})
+    for i in range(300):
+        mind.emit("sense.project", {"sense": "wind", "projection": f"gust {i}"})
+    assert mind.flush(10)
+    log_in(page)
+
+    expect(page.locator("#senses li").first).to_have_text("gust 299")
+    expect(page.locator("#mood")).to_have_text("wistful")
+    expect(page.locator("#decision")).to_have_text("wait: it rains")
+
+
+def test_a_mind_that_is_gone_is_not_called_live(page: Page, mind: Broadcaster) -> None:
+    log_in(page)
+    mind.set_cycle(8, 3)
+    mind.emit("cycle.start", {"day": 3})
+    mind.emit("daemon.stop", {"reason": "told to"})
+    expect(page.locator("#state")).to_have_text(GONE)
+    page.reload()
+    expect(page.locator("#state")).to_have_text(GONE)
+    mind.emit("cycle.start", {"day": 3})
+    expect(page.locator("#state")).to_have_text(LIVE)
+    # A process that is killed says nothing; the bridges do.
+    mind.emit("broadcast.producer", {"producer": "another", "state": "down"})
+    mind.emit("state.mood", {"old": "wistful", "new": "calm"})
+    expect(page.locator("#mood")).to_have_text("calm")
+    expect(page.locator("#state")).to_have_text(LIVE)
+    mind.emit("broadcast.producer", {"producer": mind.stats().producer, "state": "down"})
+    expect(page.locator("#state")).to_have_text(GONE)
+    mind.emit("daemon.start", {"mode": "endless"})
+    expect(page.locator("#state")).to_have_text(LIVE)
 
 
 def test_what_the_site_withholds_does_not_reach_the_page(page: Page, mind: Broadcaster, bridge: BridgeProcess) -> None:
@@ -159,7 +197,7 @@ def test_while_the_bridge_is_down_the_page_says_so_and_comes_by_itself(browser: 
     expect(page.locator("#state")).to_have_text("The bridge cannot be reached. Trying again…")
     page.unroute("**/client.js*")
 
-    expect(page.locator("#state")).to_have_text("You see the mind live.")
+    expect(page.locator("#state")).to_have_text(re.compile(f"{LIVE}|{GONE}"))
     page.close()
 
 

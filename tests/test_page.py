@@ -337,6 +337,40 @@ def test_more_than_the_page_can_hold_is_passed_over_and_a_row_says_so(
     expect(page.locator("#mood")).to_have_text("12000")
 
 
+def test_before_it_is_connected_the_page_says_nothing_of_the_mind(
+    browser: Browser, own_server: RedisServer, tmp_path: Path
+) -> None:
+    with serving(own_server.url, tmp_path / "closed.log", BROADCAST_SECRET=SECRET) as bridge:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(bridge.url)
+        expect(page.locator("#empty-title")).to_have_text("Not connected: nothing can be shown")
+        for part in ("#cycle-body", "#mind-body"):
+            expect(page.locator(part)).to_have_text("Not connected: nothing is known")
+        expect(page.locator("#errors-body")).to_be_empty()
+        expect(page.locator("#errors")).to_have_text("–")
+        page.get_by_label("This bridge wants a token").fill(issue_token(SECRET, subject="me", types=None, ttl_s=60))
+        page.get_by_role("button", name="Connect").click()
+        expect_state(page, "no event yet")
+        expect(page.locator("#cycle-body")).to_contain_text("No cycle yet")
+        expect(page.locator("#mind-body")).to_contain_text("Nothing hurts, as far as was told.")
+        page.close()
+
+
+def test_without_a_script_the_page_leads_to_the_plain_one_and_claims_nothing(browser: Browser, bridge: Bridge) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(bridge.url)
+    link = page.get_by_role("link", name="/plain")
+    box = link.bounding_box()
+    assert box is not None and box["y"] < 120  # right behind the bar
+    expect(page.locator("#state")).to_be_hidden()
+    expect(page.locator("#empty")).to_be_hidden()
+    assert set(page.locator("#figures dd").all_inner_texts()) == {"–"}
+    link.click()
+    page.wait_for_url(f"{bridge.url}plain")
+    context.close()
+
+
 def test_what_a_token_may_not_read_is_said_and_not_taken_for_silence(
     browser: Browser, own_server: RedisServer, tmp_path: Path
 ) -> None:

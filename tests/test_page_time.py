@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from tests.archives import database, fill
 from tests.pages import Bridge, Watch, digests, serving, until
 from tests.postgresql import PostgresqlServer
 from tests.servers import RedisServer, running, valkey_binary
-from tests.story import LAST_CYCLE, Event, Story
+from tests.story import FAILED_CYCLE, LAST_CYCLE, Event, Story
 
 pytestmark = pytest.mark.browser
 
@@ -100,9 +101,7 @@ def newest(events: list[Event], event_type: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("share", [0.1, 0.47])
 def test_a_place_in_the_past_shows_the_mind_as_it_was(page: Page, living: Living, share: float) -> None:
-    page.locator("#scrub").fill(str(int(0.8 * STEPS)))
-    expect(page.locator("#state-word")).to_have_text("replay")
-    page.locator("#play").click()
+    go_to(page, 0.8)
     go_to(page, share)
     _, happened = living.at(share)
     cycle = next(event["cycle"] for event in reversed(happened) if event["type"] == "cycle.start")
@@ -122,31 +121,113 @@ def test_a_place_in_the_past_shows_the_mind_as_it_was(page: Page, living: Living
 
 def test_it_is_stepped_through_by_event_and_by_cycle(page: Page, living: Living) -> None:
     go_to(page, 0.47)
-    page.keyboard.press("Space")
     expect(page.locator("#state-detail")).to_have_text("paused")
     number = int(page.locator("#cycle-title").inner_text().split()[1])
-    page.keyboard.press("[")
-    page.keyboard.press("[")
-    expect(page.locator("#cycle-title")).not_to_have_text(f"Cycle {number}")
-    page.keyboard.press("]")
-    shown = int(page.locator("#cycle-title").inner_text().split()[1])
-    assert abs(shown - number) <= 1
-    until(lambda: digests(page)[-1:] == ["day 12, session evening"])  # it stands behind a `cycle.start`
+    for key, shown in (("[", number - 1), ("[", number - 2), ("]", number - 1)):
+        page.keyboard.press(key)
+        expect(page.locator("#cycle-title")).to_have_text(f"Cycle {shown}")
+        expect(page.locator("#cycle-outcome")).to_have_text(re.compile(r"\d\.\d s$"))
+        until(lambda: re.fullmatch(r"[\d.]+ m?s", digests(page)[-1]))  # its `cycle.end`
+    page.keyboard.press(".")
+    until(lambda: digests(page)[-1] == "day 12, session evening")
     page.keyboard.press(".")
     until(lambda: digests(page)[-1].startswith("wind: "))
-    page.keyboard.press(".")
-    until(lambda: digests(page)[-1].startswith("light: "))
     page.keyboard.press(",")
-    until(lambda: digests(page)[-1].startswith("wind: "))
+    until(lambda: digests(page)[-1] == "day 12, session evening")
+
+
+def test_a_cycle_that_is_stepped_to_is_whole_and_so_is_what_its_link_opens(page: Page) -> None:
+    for number in range(LAST_CYCLE - 1, FAILED_CYCLE - 1, -1):
+        page.locator("#cycle-back").click()
+        expect(page.locator("#cycle-title")).to_have_text(f"Cycle {number}")
+    expect_the_failed_cycle(page)
+    page.get_by_text("Link to this cycle").click()
+    until(lambda: "at=" in page.url and "#cycle=" in page.url)
+    open_again(page)
+    expect_the_failed_cycle(page)
+    # A link that was made in the middle of it opens the whole of it, too.
+    page.get_by_role("button", name="Newest").click()
+    for _ in range(8):
+        page.locator("#step-back").click()
+    expect(page.locator("#cycle-outcome")).to_contain_text("running")
+    page.get_by_text("Link to this cycle").click()
+    until(lambda: "#cycle=" in page.url)
+    open_again(page)
+    expect_the_failed_cycle(page)
+
+
+def open_again(page: Page) -> None:
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.locator("#state-word")).to_have_text("replay")
+
+
+def expect_the_failed_cycle(page: Page) -> None:
+    expect(page.locator("#cycle-title")).to_have_text(f"Cycle {FAILED_CYCLE}")
+    expect(page.locator("#cycle-outcome")).to_have_text(re.compile(r"✗ 1 error, \d\.\d s"))
+    expect(page.locator(".failures")).to_contain_text("StoreTimeoutError")
+    expect(page.locator(".lane .stage")).to_have_count(7)
+    expect(page.get_by_role("region", name="Pain")).to_contain_text("numb.memory")  # the mind as it left it
+
+
+def test_a_click_on_the_map_stands_there_and_plays_on_only_where_it_played(page: Page) -> None:
+    page.locator("#speed").select_option("64")
+    click_map(page, 0.3)
+    expect(page.locator("#state-detail")).to_have_text("paused")
+    until(lambda: "at=" in page.url and "speed=64" in page.url)
+    page.locator("#speed").select_option("1")
+    page.locator("#play").click()
+    expect(page.locator("#state-detail")).to_have_text("at 1×")
+    click_map(page, 0.1)
+    expect(page.locator("#state-detail")).to_have_text("at 1×")
+    until(lambda: "at=" not in page.url)
+
+
+def test_arrow_keys_move_the_slider_so_that_it_is_seen_also_where_nothing_happened(page: Page) -> None:
+    page.locator("#scrub").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#state-detail")).to_have_text("paused")
+    expect(page.locator("#scrub")).to_have_value(str(STEPS - 100))
+    go_to(page, 0.3)  # between two lives
+    page.locator("#scrub").focus()
+    for steps in (100, 200, 300):
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#scrub")).to_have_value(str(3000 + steps))
+    expect(page.locator("#state-detail")).to_have_text("paused")
+    page.locator("#scrub").fill(str(STEPS - 50))
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#live")).to_have_attribute("aria-pressed", "true")
+
+
+def click_map(page: Page, share: float) -> None:
+    box = page.locator("#scrub").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+    expect(page.locator("#state-word")).to_have_text("replay")
+
+
+def test_the_tip_covers_neither_the_place_nor_the_hint(page: Page) -> None:
+    box = page.locator("#scrub").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
+    tip, player = page.locator(".map .tip").bounding_box(), page.locator(".player").bounding_box()
+    marks = page.locator(".map svg").bounding_box()
+    assert tip is not None and player is not None and marks is not None
+    assert tip["y"] >= player["y"] + player["height"]
+    assert tip["y"] >= marks["y"] + marks["height"] - 1
+    assert tip["y"] + tip["height"] <= 900
 
 
 def test_played_fast_it_comes_to_the_present_and_what_came_meanwhile_is_there(page: Page, living: Living) -> None:
     mind = Broadcaster(settings=Settings(redis_url=living.server.url))
     go_to(page, 0.97)
+    expect(page.locator("#state-detail")).to_have_text("paused")
     mind.emit("state.mood", {"old": "curious", "new": "glad"})
     assert mind.flush(5)
     mind.close(1)
     page.locator("#speed").select_option("64")
+    page.locator("#play").click()
 
     expect(page.locator("#state-word")).not_to_have_text("replay")
     expect(page.locator("#mood")).to_have_text("glad")
@@ -166,7 +247,7 @@ def test_the_map_is_zoomed_and_moved(page: Page, living: Living) -> None:
     whole = begin.inner_text()
     page.keyboard.press("+")
     expect(begin).not_to_have_text(whole)
-    # Half of what is seen each time; the replay goes on meanwhile, so that three times may not be enough.
+    # Half of what is seen each time.
     earlier = page.get_by_role("button", name="Earlier")
     for _ in range(4):
         if earlier.is_enabled():

@@ -29,6 +29,8 @@ export class Bar {
   }
 
   showCondition({ kind, word, detail }: Condition): void {
+    // Without a script nothing is on its way, and nothing says so.
+    this.#state.hidden = false;
     if (this.#state.dataset["kind"] !== kind) {
       this.#state.dataset["kind"] = kind;
       this.#icon.setAttribute("href", `#icon-${kind}`);
@@ -46,8 +48,10 @@ export class Bar {
     setText(this.#seen, store.seen.toLocaleString("en"));
     setText(this.#gaps, gapsText(store));
     this.#gaps.classList.toggle("some", store.gaps > 0);
-    const { errors } = shownStore.mind;
-    setText(this.#errors, errors.count === 0 ? "none" : errorCount(errors));
+    const { errors, events } = shownStore.mind;
+    // Before the first event nothing is known of any.
+    const none = events === 0 ? "–" : "none";
+    setText(this.#errors, errors.count === 0 ? none : errorCount(errors));
     this.#errors.classList.toggle("some", errors.count > 0);
     setText(this.#cycle, shown(shownStore.cycle));
     setText(this.#day, shown(shownStore.day));

@@ -2,7 +2,7 @@
 import { connect, type Connection, type State } from "../client/client.ts";
 import { patternsMatcher } from "../client/patterns.ts";
 import type { Cursor, Event } from "../client/wire.ts";
-import { cycleOf, goneSince } from "../mind/mind.ts";
+import { currentCycle, cycleOf, findCycle, goneSince } from "../mind/mind.ts";
 import { timeOf } from "../mind/values.ts";
 import { addressedPlace, keepPlace, point } from "./address.ts";
 import { Announcer } from "./announcer.ts";
@@ -91,14 +91,15 @@ const player = new Player(past, {
   },
   onChange: () => {
     scrubber.show();
-    rememberPlace();
+    // So it can be kept, and passed on.
+    keepPlace(player.place);
     schedule();
   },
   onEnd: toLive,
   onSay: (sentence) => scrubber.say(sentence),
   newest: () => {
     const last = live.held.findLast((item) => item.kind === "event");
-    return last?.kind === "event" ? last.event.id : null;
+    return last?.kind === "event" ? last.event : null;
   },
 });
 const search = new Search(past);
@@ -169,6 +170,7 @@ function entered(next: State): void {
   }
   if (next.name !== state.name) stateSinceMs = Date.now();
   state = next;
+  if (next.name !== "connecting") panels.isConnected = next.name === "live";
   token.showFor(next);
   schedule();
 }
@@ -242,18 +244,16 @@ function toLive(): void {
   if (shownStore !== live) turnTo(live);
 }
 
-/** The place where a replay stands still is in the address: so it can be kept, and passed on. */
-function rememberPlace(): void {
-  const { replay, speed } = player;
-  keepPlace(replay?.status === "paused" && replay.atMs !== null ? { atMs: replay.atMs, speed } : null);
-}
-
 async function goToAddressedTime(): Promise<void> {
   const place = addressedPlace();
   if (place === null) return;
   player.speed = place.speed;
   await scrubber.open();
   await player.goTo(place.atMs + 1, false);
+  // Who has a link to a cycle wants the whole of it, though it was made while the cycle was under way.
+  const link = parseLink(location.hash);
+  const linked = link?.kind === "cycle" ? findCycle(shownStore.mind, link.id) : null;
+  if (linked?.outcome === "running" && linked === currentCycle(shownStore.mind)) await player.finishCycle();
 }
 
 /** The past where what is held ends. */

@@ -1,5 +1,5 @@
 // What stands beside the list: the cycle, the mind and the errors; written at most ten times a second.
-import { render } from "lit/html.js";
+import { html, nothing, render, type TemplateResult } from "lit/html.js";
 
 import type { Cycle } from "../mind/cycle.ts";
 import { currentCycle, findCycle } from "../mind/mind.ts";
@@ -39,6 +39,8 @@ export class Panels {
   #shownMs = 0;
   #shownEvents = -1;
   #may: (type: string) => boolean = () => true;
+  /** Null before it is known. */
+  #isConnected: boolean | null = null;
 
   constructor(store: Store, past: Past, events: PanelEvents) {
     this.#store = store;
@@ -62,6 +64,12 @@ export class Panels {
   setGranted(may: (type: string) => boolean): void {
     this.#may = may;
     this.#shownMs = 0;
+  }
+
+  /** Whether what is not there would have been told. */
+  set isConnected(is: boolean) {
+    if (is !== this.#isConnected) this.#shownMs = 0;
+    this.#isConnected = is;
   }
 
   /** Shows another store, the past or the present again, and in it the cycle that is under way there. */
@@ -104,9 +112,14 @@ export class Panels {
     this.#shownMs = nowMs;
     this.#shownEvents = this.#store.mind.events;
     const { mind } = this.#store;
-    render(cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, sought: this.#fetched?.told ?? "", clock, may: this.#may }, this.#on), byId("cycle-body"));
-    render(errorsPanel(mind.errors, this.#errorGroupsMax, clock.nowMs, this.#may, this.#on), byId("errors-body"));
-    render(mindPanel(mind, clock, this.#may), byId("mind-body"));
+    // Of a mind of which nothing was ever heard nothing is said.
+    const isKnown = mind.events > 0 || this.#isConnected === true;
+    const unknown = this.#isConnected === null ? nothing : html`<p class="void">Not connected: nothing is known</p>`;
+    const cycle = (): TemplateResult =>
+      cyclePanel({ state: mind, cycle: this.#cycle(), pinned: this.#pinned, sought: this.#fetched?.told ?? "", clock, may: this.#may }, this.#on);
+    render(isKnown || this.#pinned !== null ? cycle() : unknown, byId("cycle-body"));
+    render(isKnown ? errorsPanel(mind.errors, this.#errorGroupsMax, clock.nowMs, this.#may, this.#on) : nothing, byId("errors-body"));
+    render(isKnown ? mindPanel(mind, clock, this.#may) : unknown, byId("mind-body"));
     return true;
   }
 

@@ -1,7 +1,7 @@
 // The log's past, as `GET /history` gives it: the same whether it lies in memory, in the stream or in PostgreSQL.
 import type { Event } from "../client/wire.ts";
 import { type Cycle, runOf } from "../mind/cycle.ts";
-import type { Cut } from "../time/cut.ts";
+import { type Cut, cutBehind } from "../time/cut.ts";
 import { findCycle, type MindState, NO_MIND, step } from "../mind/mind.ts";
 import { cycleFrom, RECALLED, recall, withRecalled } from "../mind/recall.ts";
 import type { Bucket, Span } from "../time/minimap.ts";
@@ -136,6 +136,12 @@ export class Past {
     const range = by < 0 ? { until: idBefore(id), order: "desc" } : { since: id };
     const { events } = await this.#page({ ...range, types: "cycle.start", limit: "1" });
     return events[0] ?? null;
+  }
+
+  /** Where a cycle is over: before the next one begins, with all that it left behind. Null while none follows. */
+  async cycleEnd(start: Event): Promise<Cut | null> {
+    const next = await this.cycleStart(1, start);
+    return next === null ? null : cutBehind(idBefore(next.id));
   }
 
   /** Null if the log does not have it, or does not show it to this viewer. */

@@ -2,6 +2,7 @@
 import type { Event } from "../client/wire.ts";
 import { type Cut, cutAt, cutBehind } from "../time/cut.ts";
 import { Replay } from "../time/replay.ts";
+import type { Place } from "./address.ts";
 import { idBefore } from "./links.ts";
 import type { Past } from "./past.ts";
 
@@ -17,8 +18,8 @@ export interface PlayerEvents {
   readonly onEnd: () => void;
   /** What hinders, as a sentence; empty where nothing does any more. */
   readonly onSay: (sentence: string) => void;
-  /** The id of the newest event of the present; null where there is none. */
-  readonly newest: () => string | null;
+  /** The newest event of the present; null where there is none. */
+  readonly newest: () => Event | null;
 }
 
 export class Player {
@@ -50,6 +51,12 @@ export class Player {
       else this.replay.pause();
       this.#jumped();
     } else if ((await this.#open(cutAt(atMs), plays)) !== null) this.#jumped();
+  }
+
+  /** Where the replay stands still, and its speed; null while it does not. */
+  get place(): Place | null {
+    const { replay, speed } = this;
+    return replay?.status === "paused" && replay.atMs !== null ? { atMs: replay.atMs, speed } : null;
   }
 
   /** Back to the present. */
@@ -89,8 +96,15 @@ export class Player {
   /** By one cycle, likewise. */
   stepCycle(by: 1 | -1): Promise<void> {
     return this.#stepping(async () => {
-      const replay = this.replay ?? (by < 0 ? await this.#openEarlier(null) : null);
-      if (replay?.stepCycle(by) || (replay !== null && (await this.#openCycle(replay, by)))) this.#on.onJump();
+      if (this.replay?.stepCycle(by) || (await this.#openCycle(by)) !== null) this.#on.onJump();
+    });
+  }
+
+  /** To where the cycle that one stands in is over, so that the whole of it is there. */
+  finishCycle(): Promise<void> {
+    return this.#stepping(async () => {
+      const start = this.replay?.startBeside(-1);
+      if (start !== undefined && (await this.#openEnd(async () => start)) !== null) this.#on.onJump();
     });
   }
 
@@ -113,18 +127,43 @@ export class Player {
       return first === undefined || !replay.goesFartherBack ? null : this.#open(cutBehind(idBefore(first.id)), false);
     }
     const newest = this.#on.newest();
-    return newest === null ? null : this.#open(cutBehind(idBefore(newest)), false);
+    return newest === null ? null : this.#open(cutBehind(idBefore(newest.id)), false);
   }
 
-  /** The nearest cycle that is not loaded; null where there is none. */
-  async #openCycle(replay: Replay, by: 1 | -1): Promise<Replay | null> {
-    const { first, last } = replay.ends;
-    const from = by < 0 ? first : last;
-    if (from === undefined || !(by < 0 ? replay.goesFartherBack : replay.goesFartherOn)) return null;
+  /** The neighbouring cycle, where that is not loaded; null where there is none. */
+  async #openCycle(by: 1 | -1): Promise<Replay | null> {
+    const find = (): Promise<Event | null> => (by < 0 ? this.#startBefore() : this.#startBehind());
+    return this.#openEnd(find, `The log has no cycle ${by < 0 ? "before" : "behind"} this one.`);
+  }
+
+  /** Where a cycle is over; that of the newest one is the present. Null where there is no such replay. */
+  async #openEnd(find: () => Promise<Event | null>, ifNone = ""): Promise<Replay | null> {
     const wanted = this.#wanted;
-    const start = await this.#ask(() => this.#past.cycleStart(by, from), () => wanted === this.#wanted);
-    if (start === null) this.#on.onSay(`The log has no cycle ${by < 0 ? "before" : "behind"} this one.`);
-    return start == null ? null : this.#open(cutBehind(start.id), false);
+    const ask = async (): Promise<{ readonly end: Cut | null } | null> => {
+      const start = await find();
+      return start === null ? null : { end: await this.#past.cycleEnd(start) };
+    };
+    const found = await this.#ask(ask, () => wanted === this.#wanted);
+    if (found === null) this.#on.onSay(ifNone);
+    else if (found?.end === null) this.#on.onEnd();
+    return found?.end == null ? null : this.#open(found.end, false);
+  }
+
+  /** Where the last cycle before that which is shown begins. */
+  async #startBefore(): Promise<Event | null> {
+    const { replay } = this;
+    if (replay !== null && !replay.goesFartherBack) return null;
+    const edge = replay === null ? this.#on.newest() : (replay.startBeside(-1) ?? replay.ends.first ?? null);
+    if (edge === null) return null;
+    const own = edge.type === "cycle.start" ? edge : await this.#past.cycleStart(-1, edge);
+    return own === null ? null : this.#past.cycleStart(-1, own);
+  }
+
+  /** Where the first cycle behind that which is shown begins. */
+  async #startBehind(): Promise<Event | null> {
+    const loaded = this.replay?.startBeside(1);
+    const last = this.replay?.ends.last;
+    return loaded ?? (last === undefined ? null : this.#past.cycleStart(1, last));
   }
 
   /** Another replay, which stands at a cut; null where somebody has gone elsewhere meanwhile, or it is not to be had. */

@@ -12,6 +12,9 @@ import { setStyle } from "./set-style.ts";
 import { clockTime, span } from "./time.ts";
 
 const STEPS = 10_000;
+/** A pointer may stand at any of them; a key moves by so many, so that it is seen. */
+const KEY_STEPS = 100;
+const KEYS: Readonly<Record<string, number>> = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 const ZOOM = 4;
 /** So many cycles can be told apart. */
 const STARTS_MAX = 100;
@@ -47,6 +50,8 @@ export class Scrubber {
   #said = "";
   /** Where the slider is while it is dragged. */
   #previewMs: number | null = null;
+  /** Where one goes to or stands: the last event before it may lie far back. `eventMs` is that one's, undefined on the way. */
+  #sought: { readonly atMs: number; readonly eventMs: number | null | undefined } | null = null;
   /** Where the pointer is over the map. */
   #hoverMs: number | null = null;
 
@@ -111,8 +116,15 @@ export class Scrubber {
     const slider = this.#root.querySelector<HTMLInputElement>("#scrub");
     // Not while it is being moved: it would be torn from the hand.
     if (slider !== null && this.#previewMs === null && !slider.matches(":active")) {
-      slider.value = String(Math.round(shareOf(this.#view, this.#atMs) * STEPS));
+      slider.value = String(Math.round(shareOf(this.#view, this.#thumbMs) * STEPS));
     }
+  }
+
+  get #thumbMs(): number {
+    const [sought, { replay }] = [this.#sought, this.#player];
+    if (sought === null) return this.#atMs;
+    const isThere = replay?.plays === false && replay.atMs === sought.eventMs;
+    return isThere || sought.eventMs === undefined ? sought.atMs : this.#atMs;
   }
 
   get #atMs(): number {
@@ -217,8 +229,9 @@ export class Scrubber {
     const [drawn, now] = [this.#drawn(census), Date.now()];
     return html`<div class="map">
       ${drawing(drawn)}
-      <input id="scrub" type="range" min="0" max=${STEPS} step="1" aria-label="Place in the log" aria-valuetext=${toldAt(drawn, this.#previewMs ?? this.#atMs, now)}
-        @change=${(event: Event) => this.#scrubbed(event, census.extent)} @input=${(event: Event) => this.#preview(event)}
+      <input id="scrub" type="range" min="0" max=${STEPS} step="1" aria-label="Place in the log" aria-valuetext=${toldAt(drawn, this.#previewMs ?? this.#thumbMs, now)}
+        @change=${(event: Event) => this.#scrubbed(shareAt(event), census.extent)} @input=${(event: Event) => this.#preview(event)}
+        @keydown=${(event: KeyboardEvent) => this.#keyed(event, census.extent)}
         @pointermove=${(event: PointerEvent) => this.#hover(event)} @pointerleave=${() => this.#hover(null)}>
       ${this.#hoverMs === null ? nothing : tip(shareOf(this.#view, this.#hoverMs), toldAt(drawn, this.#hoverMs, now))}
       <span class="from">${clockTime(this.#view.fromMs, now)}</span>${LEGEND}<span class="to">${clockTime(this.#view.toMs, now)}</span>
@@ -233,18 +246,38 @@ export class Scrubber {
   }
 
   #preview(event: Event): void {
-    this.#previewMs = timeAt(this.#view, Number((event.target as HTMLInputElement).value) / STEPS);
+    this.#previewMs = timeAt(this.#view, shareAt(event));
     this.show();
   }
 
-  #scrubbed(event: Event, extent: Span): void {
-    const share = Number((event.target as HTMLInputElement).value) / STEPS;
+  #keyed(press: KeyboardEvent, extent: Span): void {
+    const by = KEYS[press.key];
+    if (by === undefined || press.ctrlKey || press.metaKey || press.altKey) return;
+    press.preventDefault();
+    this.#scrubbed(Math.min(1, Math.max(0, shareAt(press) + (by * KEY_STEPS) / STEPS)), extent);
+  }
+
+  /** There one stands, or plays on where it was playing. */
+  #scrubbed(share: number, extent: Span): void {
     this.#previewMs = null;
-    const atMs = timeAt(this.#view, share);
     // At the very end lies the present.
     if (share >= 1 && this.#view.toMs >= extent.toMs) this.#on.onLive();
-    else void this.#player.goTo(atMs, this.#player.replay?.status !== "paused");
+    else void this.#goTo(timeAt(this.#view, share));
   }
+
+  async #goTo(atMs: number): Promise<void> {
+    const sought = { atMs, eventMs: undefined };
+    this.#sought = sought;
+    this.show();
+    await this.#player.goTo(atMs, this.#player.replay?.plays ?? false);
+    if (this.#sought !== sought) return;
+    this.#sought = { atMs, eventMs: this.#player.replay?.atMs ?? null };
+    this.show();
+  }
+}
+
+function shareAt(event: Event): number {
+  return Number((event.target as HTMLInputElement).value) / STEPS;
 }
 
 function button(id: string, label: string, sign: string, action: () => void, off: boolean): TemplateResult {

@@ -73,6 +73,11 @@ export class Replay {
     return this.#reel.length;
   }
 
+  /** Whether it plays, or will as soon as there is something to play. */
+  get plays(): boolean {
+    return this.#wants === "playing";
+  }
+
   /** When the last event that was played happened, or before the first, when that does; null where there is none. */
   get atMs(): number | null {
     const last = this.#reel.event(Math.max(0, this.#played - 1));
@@ -97,7 +102,7 @@ export class Replay {
   /** Whether a step back, by event or by cycle, leads anywhere. */
   canStepBack(by: "event" | "cycle"): boolean {
     if (this.goesFartherBack) return true;
-    return by === "event" ? this.#played > 0 : this.#startFrom(-1) !== null;
+    return by === "event" ? this.#played > 0 : this.#cyclePlace(-1) !== null;
   }
 
   /** Whether a page more should be fetched. */
@@ -168,11 +173,17 @@ export class Replay {
     return this.#goTo(this.#played - 1);
   }
 
-  /** To behind the next `cycle.start`, or the one before this, and pauses; false where there is none. */
+  /** To where the next cycle, or the one before this, is over, and pauses; false where that is not loaded. */
   stepCycle(by: 1 | -1): boolean {
     this.pause();
-    const at = this.#startFrom(by);
-    return at !== null && this.#goTo(at + 1);
+    const count = this.#cyclePlace(by);
+    return count !== null && this.#goTo(count);
+  }
+
+  /** The `cycle.start` of the cycle one stands in (-1), or of the next (1); undefined where it is not loaded. */
+  startBeside(by: 1 | -1): Event | undefined {
+    const at = by < 0 ? this.#startBefore(this.#played) : this.#startFrom(this.#played);
+    return at === null ? undefined : this.#reel.event(at);
   }
 
   /** To the last event at or before a time, if it lies within what is loaded; false if it does not. */
@@ -188,13 +199,33 @@ export class Replay {
     return this.#played < this.#reel.length;
   }
 
-  /** Where the next `cycle.start` lies, or the one before this; null where none is loaded. */
-  #startFrom(by: 1 | -1): number | null {
-    // A cycle that has just begun is left for the one before it.
-    for (let at = by > 0 ? this.#played : this.#played - 2; at >= 0 && at < this.#reel.length; at += by) {
-      if (this.#reel.event(at)?.type === "cycle.start") return at;
+  /**
+   * How many events have been played where the next cycle, or the one before this, is over: all before the
+   * `cycle.start` that follows on it, so that what it left behind is there, too. Null where that is not loaded.
+   */
+  #cyclePlace(by: 1 | -1): number | null {
+    if (by > 0) {
+      const next = this.#startFrom(this.#played);
+      return next === null ? null : this.#startFrom(next + 1);
     }
+    const own = this.#startBefore(this.#played);
+    return own === null || this.#startBefore(own) === null ? null : own;
+  }
+
+  /** The first `cycle.start` at a place or behind it; null where none is loaded. */
+  #startFrom(place: number): number | null {
+    for (let at = place; at < this.#reel.length; at += 1) if (this.#isStart(at)) return at;
     return null;
+  }
+
+  /** The last `cycle.start` before a place; null where none is loaded. */
+  #startBefore(place: number): number | null {
+    for (let at = place - 1; at >= 0; at -= 1) if (this.#isStart(at)) return at;
+    return null;
+  }
+
+  #isStart(at: number): boolean {
+    return this.#reel.event(at)?.type === "cycle.start";
   }
 
   #advance(): Event {

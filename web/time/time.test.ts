@@ -152,29 +152,49 @@ test("a tick gives out so many at most, however many are due", () => {
   assert.deepEqual([replay.tick(0).length, replay.tick(1).length, replay.tick(2).length], [500, 500, 200]);
 });
 
-test("stepping goes one event, or one cycle, either way, and pauses", () => {
+test("stepping goes one event either way, and pauses", () => {
   const replay = playing(seconds(20));
   assert.equal(replay.stepForward()?.id, "0-0");
   assert.equal(replay.status, "paused");
-  assert.ok(replay.stepCycle(1));
-  assert.equal(replay.played, 6);
-  assert.ok(replay.stepCycle(1));
-  assert.equal(replay.state.cycles.at(-1)?.number, 3);
-  assert.ok(replay.stepCycle(-1));
-  assert.equal(replay.state.cycles.at(-1)?.number, 2);
-  assert.ok(replay.stepBack());
-  assert.equal(replay.played, 5);
-  assert.ok(replay.stepCycle(-1));
-  assert.ok(!replay.stepCycle(-1));
   assert.ok(replay.stepBack());
   assert.ok(!replay.stepBack());
+});
+
+test("stepping by cycle leads to where the neighbouring one is over, with all that it left behind", () => {
+  const replay = playing(seconds(22)); // five events a cycle, and two of the fifth
+  const shows = (): unknown[] => [replay.played, replay.state.cycles.at(-1)?.number, replay.state.cycles.at(-1)?.events];
+  replay.stepForward();
+  assert.ok(replay.stepCycle(1));
+  assert.deepEqual(shows(), [10, 2, 5]);
+  assert.equal(replay.status, "paused");
+  assert.ok(replay.stepCycle(1));
+  assert.deepEqual(shows(), [15, 3, 5]);
+  assert.ok(replay.stepCycle(-1));
+  assert.deepEqual(shows(), [10, 2, 5]);
+  replay.stepForward();
+  assert.ok(replay.stepCycle(-1)); // from one that has only just begun, likewise
+  assert.deepEqual(shows(), [10, 2, 5]);
+  assert.ok(replay.stepCycle(-1));
+  assert.deepEqual(shows(), [5, 1, 5]);
+  assert.ok(!replay.stepCycle(-1)); // there is none before it
+  assert.deepEqual(shows(), [5, 1, 5]);
+});
+
+test("before the first cycle a step leads to it, and none to where a cycle may not be over", () => {
+  const replay = playing(seconds(12).slice(1)); // the first has lost its beginning
+  assert.ok(replay.stepCycle(1));
+  assert.deepEqual([replay.played, replay.state.cycles.at(-1)?.number], [9, 2]);
+  assert.equal(replay.startBeside(-1)?.cycle, 2);
+  assert.equal(replay.startBeside(1)?.cycle, 3);
+  assert.ok(!replay.stepCycle(1)); // whether more follows, the log knows
+  assert.equal(replay.played, 9);
 });
 
 test("a step back leads nowhere only where the log begins", () => {
   const events = seconds(20);
   for (const isFirst of [true, false]) {
-    const replay = new Replay(events.slice(0, 3), NO_MIND, { isFirst });
-    replay.load(events.slice(3), true);
+    const replay = new Replay(events.slice(0, 8), NO_MIND, { isFirst });
+    replay.load(events.slice(8), true);
     assert.deepEqual([replay.canStepBack("event"), replay.canStepBack("cycle")], [true, true]);
     while (replay.stepBack());
     assert.deepEqual([replay.atMs, replay.played], [0, isFirst ? 0 : 1]); // where the rest is not loaded, it stays
