@@ -20,7 +20,8 @@ def page() -> str:
         "",
         "Every setting is a variable of the environment;",
         "`broadcast up` and `serve` take the commonest as options, too.",
-        "With `_FILE` behind its name, a variable names a file that holds the value (for secrets); an empty file is refused.",
+        "With `_FILE` behind its name, a variable names a file that holds the value (for secrets);"
+        " an empty file is refused.",
         "Made by `scripts/generate_settings_page.py`.",
         "",
         "| variable | default | what it is |",

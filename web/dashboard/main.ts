@@ -353,10 +353,9 @@ function toError(direction: 1 | -1): void {
 }
 
 const keys: Key[] = [
-  { key: " ", does: "pause, and go on", action: togglePause },
   { key: "j", does: "next event", action: () => move(1) },
-  { key: "ArrowDown", does: "next event", action: () => move(1), also: true },
   { key: "k", does: "event before", action: () => move(-1) },
+  { key: "ArrowDown", does: "next event", action: () => move(1), also: true },
   { key: "ArrowUp", does: "event before", action: () => move(-1), also: true },
   { key: "PageDown", does: "", action: () => move(PAGE_ROWS), also: true },
   { key: "PageUp", does: "", action: () => move(-PAGE_ROWS), also: true },
@@ -365,18 +364,19 @@ const keys: Key[] = [
   { key: "G", does: "", action: () => stream.follow(), also: true },
   { key: "Enter", does: "open the event", action: () => stream.selected !== null && open(stream.selected) },
   { key: "Escape", does: "close it", action: close },
+  { key: " ", does: "pause, and go on", action: togglePause },
   { key: "/", does: "filter", action: () => tools.focusFilter() },
-  { key: "E", does: "error before", action: () => toError(-1) },
   { key: "e", does: "next error", action: () => toError(1) },
+  { key: "E", does: "error before", action: () => toError(-1) },
   { key: "[", does: "cycle before", action: () => stepCycle(-1) },
   { key: "]", does: "cycle after", action: () => stepCycle(1) },
-  { key: "t", does: "back in time, and out of it", action: () => void openPast() },
   { key: ",", does: "in the past: event before", action: () => void player.step(-1) },
   { key: ".", does: "in the past: next event", action: () => void player.step(1) },
   { key: "+", does: "in the past: zoom in", action: () => scrubber.zoom(1) },
   { key: "-", does: "in the past: zoom out", action: () => scrubber.zoom(-1) },
   { key: "c", does: "copy the event as JSON", action: () => detail.copyJson(detail.item ?? stream.selected) },
   { key: "y", does: "copy a link to it", action: () => detail.copyLink(detail.item ?? stream.selected) },
+  { key: "t", does: "back in time, and out of it", action: () => void openPast() },
   { key: "?", does: "this help", action: () => help.open() },
 ];
 const help = new Help(keys, preferences, arrange);
