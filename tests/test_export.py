@@ -244,13 +244,22 @@ def test_the_past_comes_before_what_an_archiver_has_written_meanwhile(
     assert [*range(1, 61), *range(41, 121)] == ns
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--types", "note"),
+        # What came late has an id far behind those of its time, so the last id says nothing of what is in such a file.
+        ("--until", "2026-02-13T16:01:20Z"),
+        ("--since", "2026-02-13T16:00:45Z"),
+    ],
+)
 def test_an_archiver_is_not_led_past_what_an_export_lacks(
-    command: Command, source: str, target: str, tmp_path: Path
+    command: Command, source: str, target: str, tmp_path: Path, asked: tuple[str, str]
 ) -> None:
     fill(target, life(10, first=41, name="q"), epoch="e2")
     behind = held(target)[-1]
     part, whole = tmp_path / "part.jsonl", tmp_path / "whole.jsonl"
-    command("export", str(part), "--database-url", source, "--types", "note")
+    command("export", str(part), "--database-url", source, *asked)
     command("export", str(whole), "--database-url", source)
 
     code, _, err = command("import", str(part), "--database-url", target)
@@ -260,6 +269,17 @@ def test_an_archiver_is_not_led_past_what_an_export_lacks(
     assert 0 == command("import", str(whole), "--database-url", target)[0]
     assert held(source)[0] == held(target)[0]
     assert held(source)[-1] == held(target)[-1], "it goes on behind what has come in"
+
+
+def test_an_archiver_goes_on_behind_a_range_of_the_log(
+    command: Command, source: str, target: str, tmp_path: Path
+) -> None:
+    fill(target, life(10, first=41, name="q"), epoch="e2")
+    file = tmp_path / "range.jsonl"
+    ends = ("--since", f"{T0 + 45_000}-0", "--until", f"{T0 + 80_000}-2")
+    command("export", str(file), "--database-url", source, *ends)
+    assert (0, "imported  30 events; 6 were there\n") == command("import", str(file), "--database-url", target)[::2]
+    assert [("v5:stream", "e2", T0 + 80_000, 2, 80)] == held(target)[-1]
 
 
 def test_another_life_comes_in_front_if_it_is_older_and_not_at_all_if_it_is_newer(
@@ -304,7 +324,7 @@ def test_no_archiver_goes_on_behind_a_part_until_the_whole_is_there(
     command: Command, source: str, target: str, tmp_path: Path
 ) -> None:
     whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
-    parts = (("--types", "note"), ("--since", f"{T0 + 50_000}-0"))
+    parts = (("--types", "note"), ("--since", f"{T0 + 50_000}-0"), ("--until", "2026-02-13T16:01:10Z"))
     for arguments in parts:
         command("export", str(part), "--database-url", source, *arguments)
         asyncio.run(_imported(target, part))

@@ -17,9 +17,8 @@ import orjson
 
 from broadcast.errors import EventError, PositionError
 from broadcast.event import Event, decode, delivered
-from broadcast.log.archive import Epoch
 from broadcast.log.entry import IDENTITY_BYTES_MAX, Entry
-from broadcast.log.places import SEQ_MAX
+from broadcast.log.places import SEQ_MAX, Epoch
 from broadcast.log.position import START, EntryId, parse_id
 
 __all__ = ["Exported", "Header", "Mark", "Unplaced", "end_line", "epoch_line", "header_line", "read_line"]
@@ -36,7 +35,7 @@ class Header:
     epochs: tuple[Epoch, ...]
     """The logs in it, in their order; the numbers are those of the archive it comes from."""
     is_whole: bool
-    """Whether it holds every type."""
+    """Whether it holds everything between its ends: every type, and ends that are none or places in the log."""
     is_from_start: bool
     """Whether it begins where the archive did."""
 
@@ -127,7 +126,8 @@ def _told(event: Event) -> Header | Mark | Exported | Unplaced:
             case "broadcast.export":
                 listed = cast("list[dict[str, Any]]", data["epochs"])
                 epochs = tuple(_epoch(number, each) for number, each in enumerate(listed))
-                return Header(epochs, data["types"] is None, data["since"] is None)
+                is_whole = data["types"] is None and _is_end(data["since"]) and _is_end(data["until"])
+                return Header(epochs, is_whole, data["since"] is None)
             case "broadcast.epoch":
                 return Mark(str(data["name"]))
             case "broadcast.exported":
@@ -136,6 +136,17 @@ def _told(event: Event) -> Header | Mark | Exported | Unplaced:
                 return Unplaced(str(other))
     except (KeyError, TypeError, ValueError, PositionError) as error:
         raise EventError(f"{event['type']}: not as an export has it ({type(error).__name__}: {error})") from None
+
+
+def _is_end(asked: object) -> bool:
+    """Whether it bounds a range of the log: what a time leaves out may stand anywhere in it, since events come late."""
+    if asked is None:
+        return True
+    try:
+        parse_id(asked)
+    except PositionError:
+        return False
+    return True
 
 
 def _epoch(number: int, listed: dict[str, Any]) -> Epoch:
