@@ -244,6 +244,48 @@ def test_the_past_comes_before_what_an_archiver_has_written_meanwhile(
     assert [*range(1, 61), *range(41, 121)] == ns
 
 
+def test_a_bare_id_of_what_has_come_in_is_read_in_its_own_log(
+    command: Command, postgresql_server: PostgresqlServer, target: str, tmp_path: Path
+) -> None:
+    """The new database's archiver had only what the stream still held of the log."""
+    whole = tmp_path / "whole.jsonl"
+    with database(postgresql_server) as url:
+        fill(url, life(20), epoch="e1")
+        fill(url, life(60, first=41, name="q"), epoch="e2")
+        command("export", str(whole), "--database-url", url)
+        fill(target, life(10, first=91, name="q"), epoch="e2")
+        assert 0 == command("import", str(whole), "--database-url", target)[0]
+        assert held(url)[-2:] == held(target)[-2:], "where each log begins"
+    code, out, _ = command("export", "-", "--since", f"{T0 + 50_000}-2", "--database-url", target)
+    ns = [event.get("n") for event in map(json.loads, out.split("\n")[:-1])]
+    assert (0, [None, None, *range(50, 101), None]) == (code, ns)
+
+
+def test_a_recorded_file_lets_its_log_begin_earlier(command: Command, target: str, tmp_path: Path) -> None:
+    fill(target, life(10), epoch="e1")
+    fill(target, life(10, first=91, name="q"), epoch="e2")
+    file = tmp_path / "events.jsonl"
+    file.write_text("".join(json.dumps(event) + "\n" for event in life(60, first=41, name="q")))
+    (tmp_path / ".events.jsonl.epoch").write_text("e2\n")
+    assert (0, "imported  50 events; 10 were there\n") == command("import", str(file), "--database-url", target)[::2]
+    assert [(T0 + 1000, 1), (T0 + 41_000, 2)] == query(target, "SELECT first_ms, first_seq FROM epochs ORDER BY epoch")
+
+
+def test_what_two_logs_have_in_common_stays_with_the_first(
+    command: Command, postgresql_server: PostgresqlServer, target: str, tmp_path: Path
+) -> None:
+    """Or who reads on in the first would be sent on to the second, past the rest of what they have in common."""
+    fork = (T0 + 40_000, 1)
+    whole = tmp_path / "whole.jsonl"
+    with database(postgresql_server) as url:  # whose archiver has met the log only after Redis had lost its tail
+        fill(url, [*life(40), *life(20, first=41, name="q")], epoch="e2", parent="e1", forked_at=fork)
+        command("export", str(whole), "--database-url", url)
+    fill(target, life(45), epoch="e1")
+    fill(target, life(10, first=51, name="q"), epoch="e2", parent="e1", forked_at=fork)
+    assert 0 == command("import", str(whole), "--database-url", target)[0]
+    assert [(T0 + 1000, 1), (T0 + 40_000, 2)] == query(target, "SELECT first_ms, first_seq FROM epochs ORDER BY epoch")
+
+
 @pytest.mark.parametrize(
     "asked",
     [

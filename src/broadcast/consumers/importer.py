@@ -19,7 +19,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from broadcast.consumers.connection import connect
-from broadcast.consumers.log_numbers import numbered
+from broadcast.consumers.log_numbers import begin_earlier, numbered
 from broadcast.consumers.rows import COLUMNS, Row, parts_of, row_of
 from broadcast.consumers.store import OF_A_PART, refusal_of
 from broadcast.consumers.writing import bigints, park
@@ -190,17 +190,21 @@ class Importer:
         async with connection.transaction():
             # Whoever else writes waits, or is fenced off.
             await connection.execute("SELECT 1 FROM checkpoint FOR UPDATE")
-            extent = await read_extent(connection)
-            number = await self._number_of(connection, _place_in(rows[0]), extent)
+            first = _place_in(rows[0])
+            number = await self._number_of(connection, first)
+            extent = await read_extent(connection)  # not before: that may have given greater numbers to all logs
+            names = [] if extent is None else [epoch.name for epoch in extent.epochs]
+            await begin_earlier(connection, number, first, names)
             kept = await self._kept(connection, rows, number, extent)
             fresh, parked = await _stored(connection, kept, number) if kept else (0, 0)
             if fresh:
                 await connection.execute("UPDATE checkpoint SET imports = imports + 1")
         return fresh, parked
 
-    async def _number_of(self, connection: psycopg.AsyncConnection[Any], first: EntryId, extent: Extent | None) -> int:
+    async def _number_of(self, connection: psycopg.AsyncConnection[Any], first: EntryId) -> int:
         name = self._epoch
         if name is None:
+            extent = await read_extent(connection)
             place = None if extent is None else extent.place_of(Position(first))
             if place is not None:
                 return place.epoch
