@@ -148,6 +148,18 @@ def test_what_is_no_event_is_refused_by_its_line_and_what_was_before_it_stays(
     assert held(source) == held(target)
 
 
+@pytest.mark.parametrize(("name", "cut"), [("life.jsonl.zst", 12), ("life.jsonl.zst", 1), ("life.jsonl", None)])
+def test_a_file_that_was_cut_off_or_has_nothing_in_it_is_not_imported_as_if_it_were_whole(
+    command: Command, source: str, target: str, tmp_path: Path, name: str, cut: int | None
+) -> None:
+    file = tmp_path / name
+    command("export", str(file), "--database-url", source)
+    file.write_bytes(file.read_bytes()[:-cut] if cut else b"")
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert 1 == code
+    assert ("was cut off" if cut else "there is no line in it") in err
+
+
 def test_an_export_that_fails_leaves_the_last_one_as_it_was(
     command: Command, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

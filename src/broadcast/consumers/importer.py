@@ -110,7 +110,7 @@ class Importer:
         """Import some lines.
 
         Raises:
-            BroadcastError: a line is no event, or the export was cut off; what was before it is imported.
+            BroadcastError: there is no line, one is no event, or the export was cut off; what was before is imported.
             UnreachableError: PostgreSQL does not answer, or refuses; the same again does what is left.
         """
         try:
@@ -128,20 +128,29 @@ class Importer:
         return self.done
 
     async def _run(self, connection: psycopg.AsyncConnection[Any], lines: Iterable[bytes]) -> None:
-        for number, line in enumerate(lines, 1):
-            try:
-                read = read_line(line)
-            except EventError as error:
-                await self._flush(connection)
-                raise BroadcastError(f"line {number}: {error}") from None
-            if isinstance(read, Entry):
-                await self._take(connection, read)
-            elif isinstance(read, Unplaced):
-                self.done.unplaced += 1
-            else:
-                await self._flush(connection)
-                await self._heed(connection, read)
+        number = 0
+        try:
+            for number, line in enumerate(lines, 1):
+                await self._read(connection, line, number)
+        except BroadcastError:
+            await self._flush(connection)
+            raise
+        if not number:
+            raise BroadcastError("there is no line in it; an export of nothing has three")
         await self._flush(connection)
+
+    async def _read(self, connection: psycopg.AsyncConnection[Any], line: bytes, number: int) -> None:
+        try:
+            read = read_line(line)
+        except EventError as error:
+            raise BroadcastError(f"line {number}: {error}") from None
+        if isinstance(read, Entry):
+            await self._take(connection, read)
+        elif isinstance(read, Unplaced):
+            self.done.unplaced += 1
+        else:
+            await self._flush(connection)
+            await self._heed(connection, read)
 
     async def _take(self, connection: psycopg.AsyncConnection[Any], entry: Entry) -> None:
         self._rows.append(row := row_of(entry))
