@@ -217,6 +217,30 @@ def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: st
     assert [(True,)] == query(target, r"SELECT convert_from(raw, 'UTF8') LIKE '%u0000b%' FROM parked")
 
 
+@pytest.mark.parametrize("has_names", [True, False])
+def test_a_recorded_file_of_several_logs_doubles_nothing(
+    command: Command, target: str, tmp_path: Path, has_names: bool
+) -> None:
+    """What was recorded before a FLUSHALL is of another log than what stands beside the file, also in older files."""
+    fill(target, life(10), epoch="e1")
+    fill(target, life(10, first=91, name="q"), epoch="e2")
+    reset = {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0}
+    file = tmp_path / "events.jsonl"
+    recorder = Recorder(file)
+    for event in life(12):
+        recorder.write(event, log="e1" if has_names else None)
+    recorder.write(reset | {"data": {"reason": "reset"}}, log="e2" if has_names else None)
+    for event in life(11, first=90, name="q"):
+        recorder.write(event, log="e2" if has_names else None)
+    recorder.close()
+    (tmp_path / ".events.jsonl.epoch").write_text("e2\n")
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert (0, "imported  3 events; 20 were there, 1 lines without an id left out\n") == (code, err)
+    assert [("e1", 12), ("e2", 11)] == query(
+        target, "SELECT name, count(*) FROM events JOIN epochs USING (epoch) GROUP BY epochs.epoch, name ORDER BY 1"
+    )
+
+
 def test_what_postgresql_refuses_is_parked_alone_and_the_rest_comes_in(
     command: Command, target: str, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from broadcast.consumers.connection import connect
+from broadcast.consumers.dump_file import Recorded
 from broadcast.consumers.log_numbers import begin_earlier, numbered
 from broadcast.consumers.rows import COLUMNS, Row, parts_of, row_of
 from broadcast.consumers.store import OF_A_PART, refusal_of
@@ -87,12 +88,13 @@ class Importer:
     Args:
         url: its address.
         stream: the stream's key, which a fresh archive is said to be of.
-        epoch: the log of events before any line that names one; None: by their ids.
+        recorded: what log the end of the file is of, where no line in it says so; None: what its ids say.
     """
 
-    def __init__(self, url: str, stream: str, *, epoch: str | None = None) -> None:
+    def __init__(self, url: str, stream: str, *, recorded: Recorded | None = None) -> None:
         self._url, self._stream = url, stream
-        self._epoch: str | None = epoch
+        self._recorded = recorded
+        self._epoch = None if recorded is None or recorded.behind else recorded.epoch
         self._numbers: dict[str, int] = {}
         self._rows: list[Row] = []
         self._chars = 0
@@ -148,6 +150,10 @@ class Importer:
             await self._take(connection, read)
         elif isinstance(read, Unplaced):
             self.done.unplaced += 1
+            if read.is_of_another_log:
+                await self._flush(connection)
+                beside = self._recorded
+                self._epoch = beside.epoch if beside is not None and beside.behind == number else None
         else:
             await self._flush(connection)
             await self._heed(connection, read)

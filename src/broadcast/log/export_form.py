@@ -1,7 +1,7 @@
 """What an export looks like: one event a line, and a few lines of the same shape that have no place in the log.
 
-An export is JSON lines in the delivered form, so any tool reads it. What the lines alone would not tell stands in
-lines that look like events and have no `id`:
+An export is JSON lines in the delivered form, so any tool reads it; so is a recorded file, which has the second kind of
+these. What the lines alone would not tell stands in lines that look like events and have no `id`:
 
     broadcast.export {epochs: [{name, parent, forked_at, first}, …], types, since, until}   first of all
     broadcast.epoch {name}                                                                  before the events of a log
@@ -21,7 +21,17 @@ from broadcast.log.entry import IDENTITY_BYTES_MAX, Entry
 from broadcast.log.places import SEQ_MAX, Epoch
 from broadcast.log.position import START, EntryId, parse_id
 
-__all__ = ["Exported", "Header", "Mark", "Unplaced", "end_line", "epoch_line", "header_line", "read_line"]
+__all__ = [
+    "Exported",
+    "Header",
+    "Mark",
+    "Unplaced",
+    "end_line",
+    "epoch_line",
+    "header_line",
+    "is_of_another_log",
+    "read_line",
+]
 
 HEADER: Final = "broadcast.export"
 MARK: Final = "broadcast.epoch"
@@ -59,6 +69,8 @@ class Unplaced:
     """An event without an id: what a recorder or a reader was told besides the log, such as `broadcast.gap`."""
 
     type: str
+    is_of_another_log: bool = False
+    """Whether it is a gap behind which another log begins, or may."""
 
 
 def header_line(
@@ -93,6 +105,15 @@ def epoch_line(name: str, *, ts: str) -> bytes:
 def end_line(events: int, *, ts: str) -> bytes:
     """The last line."""
     return _line(END, ts, {"events": events})
+
+
+def is_of_another_log(event: Event) -> bool:
+    """Whether an event is a gap of its reader's, behind which another log begins, or may.
+
+    Where the archiver announces one, in the log itself, it has an `id`, and its place among the log's events.
+    """
+    is_gap = event["type"] == "broadcast.gap" and "id" not in event
+    return is_gap and event["data"].get("reason") in ("reset", "rewound")
 
 
 def _line(event_type: str, ts: str, data: dict[str, Any]) -> bytes:
@@ -133,7 +154,7 @@ def _told(event: Event) -> Header | Mark | Exported | Unplaced:
             case "broadcast.exported":
                 return Exported(int(data["events"]))
             case other:
-                return Unplaced(str(other))
+                return Unplaced(str(other), is_of_another_log(event))
     except (KeyError, TypeError, ValueError, PositionError) as error:
         raise EventError(f"{event['type']}: not as an export has it ({type(error).__name__}: {error})") from None
 
