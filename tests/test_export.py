@@ -217,6 +217,18 @@ def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: st
     assert [(True,)] == query(target, r"SELECT convert_from(raw, 'UTF8') LIKE '%u0000b%' FROM parked")
 
 
+def test_what_was_appended_again_is_imported_once(command: Command, target: str, tmp_path: Path) -> None:
+    """Redis had lost them after they were archived, and a recorder has met only the second ones."""
+    fill(target, [*life(10), *(event | {"type": "broadcast.blank"} for event in life(1, first=11))], epoch="e1")
+    fill(target, life(1, first=60, name="q"), epoch="e1")
+    again = [event | {"id": f"{T0 + 20_000 + event['n'] * 1000}-0", "n": None} for event in life(9, first=5)]
+    file = tmp_path / "events.jsonl"
+    file.write_text("".join(json.dumps(event) + "\n" for event in [*life(5), *again]))
+    assert (0, "imported  2 events; 12 were there\n") == command("import", str(file), "--database-url", target)[::2]
+    ids = query(target, "SELECT by, id_ms FROM events WHERE by LIKE 'p:%' ORDER BY id_ms")
+    assert ids == [(f"p:{n}", T0 + n * 1000 + (20_000 if n > 11 else 0)) for n in range(1, 14)]
+
+
 @pytest.mark.parametrize("has_names", [True, False])
 def test_a_recorded_file_of_several_logs_doubles_nothing(
     command: Command, target: str, tmp_path: Path, has_names: bool
