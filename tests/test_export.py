@@ -21,37 +21,12 @@ from hypothesis import strategies as st
 from broadcast.consumers import connection, importer, store
 from broadcast.consumers.dump_file import lines_of
 from broadcast.consumers.log_numbers import numbered, numbers_for
-from broadcast.consumers.recorder import Recorder
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.archive import Epoch
 from broadcast.log.position import EntryId
-from tests.archives import database, fill
+from tests.archives import T0, database, fill, life, query
 from tests.postgresql import PostgresqlServer
 from tests.programs import COMMAND, Command, environment
-
-T0 = 1_771_000_000_000
-
-
-def life(count: int, *, first: int = 1, name: str = "p") -> list[dict[str, Any]]:
-    """Some events in delivered form; what is hard to carry is among them."""
-    hard: dict[str, Any] = {
-        "text": 'back\\slash "quote" \n\t\u2028 \x7f ünï 𝄞 \\n \\\\u0041',
-        "deep": [1, 2.5, None, {"a": {}}],
-    }
-    return [
-        {
-            "type": ["note", "error", "cycle.start"][n % 3],
-            "ts": f"2026-02-13T16:{n // 60 % 60:02d}:{n % 60:02d}.{n % 1000:03d}Z",
-            "cycle": n // 10 if n % 7 else f"c{n}",
-            "day": 1,
-            "data": hard | {"n": n},
-            **({"mood": "calm"} if n % 5 == 0 else {}),
-            "id": f"{T0 + n * 1000}-{n % 3}",
-            "by": f"{name}:{n}",
-            "n": n,
-        }
-        for n in range(first, first + count)
-    ]
 
 
 @pytest.fixture
@@ -82,11 +57,6 @@ EVERYTHING = (
 def held(url: str) -> list[list[Any]]:
     with psycopg.connect(url) as connection:
         return [connection.execute(query.encode()).fetchall() for query in EVERYTHING]
-
-
-def query(url: str, text: str) -> list[Any]:
-    with psycopg.connect(url) as connection:
-        return connection.execute(text.encode()).fetchall()
 
 
 @pytest.mark.parametrize("name", ["life.jsonl", "life.jsonl.zst"])
@@ -200,59 +170,6 @@ def _events_in(url: str) -> int:
         return int(row[0]) if row else 0
 
 
-def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: str, tmp_path: Path) -> None:
-    file = tmp_path / "events.jsonl"
-    recorder = Recorder(file)
-    gap = {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0, "data": {}}
-    no_text = life(1, first=11)[0] | {"data": {"text": "a\0b"}}  # which PostgreSQL does not store
-    for event in [*life(10), gap, no_text]:
-        recorder.write(event)
-    recorder.close()
-    (tmp_path / ".events.jsonl.epoch").write_text("e7\n")
-    code, _, err = command("import", str(file), "--database-url", target)
-    notes = "0 were there, 1 cannot be stored and were parked, 1 lines without an id left out"
-    assert (0, f"imported  11 events; {notes}\n") == (code, err)
-    assert [("e7",)] == query(target, "SELECT name FROM epochs")
-    assert [("broadcast.malformed",)] == query(target, "SELECT type FROM events WHERE n = 11")
-    assert [(True,)] == query(target, r"SELECT convert_from(raw, 'UTF8') LIKE '%u0000b%' FROM parked")
-
-
-def test_what_was_appended_again_is_imported_once(command: Command, target: str, tmp_path: Path) -> None:
-    """Redis had lost them after they were archived, and a recorder has met only the second ones."""
-    fill(target, [*life(10), *(event | {"type": "broadcast.blank"} for event in life(1, first=11))], epoch="e1")
-    fill(target, life(1, first=60, name="q"), epoch="e1")
-    again = [event | {"id": f"{T0 + 20_000 + event['n'] * 1000}-0", "n": None} for event in life(9, first=5)]
-    file = tmp_path / "events.jsonl"
-    file.write_text("".join(json.dumps(event) + "\n" for event in [*life(5), *again]))
-    assert (0, "imported  2 events; 12 were there\n") == command("import", str(file), "--database-url", target)[::2]
-    ids = query(target, "SELECT by, id_ms FROM events WHERE by LIKE 'p:%' ORDER BY id_ms")
-    assert ids == [(f"p:{n}", T0 + n * 1000 + (20_000 if n > 11 else 0)) for n in range(1, 14)]
-
-
-@pytest.mark.parametrize("has_names", [True, False])
-def test_a_recorded_file_of_several_logs_doubles_nothing(
-    command: Command, target: str, tmp_path: Path, has_names: bool
-) -> None:
-    """What was recorded before a FLUSHALL is of another log than what stands beside the file, also in older files."""
-    fill(target, life(10), epoch="e1")
-    fill(target, life(10, first=91, name="q"), epoch="e2")
-    reset = {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0}
-    file = tmp_path / "events.jsonl"
-    recorder = Recorder(file)
-    for event in life(12):
-        recorder.write(event, log="e1" if has_names else None)
-    recorder.write(reset | {"data": {"reason": "reset"}}, log="e2" if has_names else None)
-    for event in life(11, first=90, name="q"):
-        recorder.write(event, log="e2" if has_names else None)
-    recorder.close()
-    (tmp_path / ".events.jsonl.epoch").write_text("e2\n")
-    code, _, err = command("import", str(file), "--database-url", target)
-    assert (0, "imported  3 events; 20 were there, 1 lines without an id left out\n") == (code, err)
-    assert [("e1", 12), ("e2", 11)] == query(
-        target, "SELECT name, count(*) FROM events JOIN epochs USING (epoch) GROUP BY epochs.epoch, name ORDER BY 1"
-    )
-
-
 def test_what_postgresql_refuses_is_parked_alone_and_the_rest_comes_in(
     command: Command, target: str, tmp_path: Path
 ) -> None:
@@ -307,16 +224,6 @@ def test_a_bare_id_of_what_has_come_in_is_read_in_its_own_log(
     code, out, _ = command("export", "-", "--since", f"{T0 + 50_000}-2", "--database-url", target)
     ns = [event.get("n") for event in map(json.loads, out.split("\n")[:-1])]
     assert (0, [None, None, *range(50, 101), None]) == (code, ns)
-
-
-def test_a_recorded_file_lets_its_log_begin_earlier(command: Command, target: str, tmp_path: Path) -> None:
-    fill(target, life(10), epoch="e1")
-    fill(target, life(10, first=91, name="q"), epoch="e2")
-    file = tmp_path / "events.jsonl"
-    file.write_text("".join(json.dumps(event) + "\n" for event in life(60, first=41, name="q")))
-    (tmp_path / ".events.jsonl.epoch").write_text("e2\n")
-    assert (0, "imported  50 events; 10 were there\n") == command("import", str(file), "--database-url", target)[::2]
-    assert [(T0 + 1000, 1), (T0 + 41_000, 2)] == query(target, "SELECT first_ms, first_seq FROM epochs ORDER BY epoch")
 
 
 def test_what_two_logs_have_in_common_stays_with_the_first(

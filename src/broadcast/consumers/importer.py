@@ -21,6 +21,7 @@ import psycopg
 
 from broadcast.consumers.connection import connect
 from broadcast.consumers.dump_file import Recorded
+from broadcast.consumers.filled_gaps import close_filled_gaps
 from broadcast.consumers.incoming import place_in, store_incoming, without_repeats
 from broadcast.consumers.log_numbers import begin_earlier, numbered
 from broadcast.consumers.rows import Row, parts_of, row_of
@@ -115,6 +116,7 @@ class Importer:
         if not number:
             raise BroadcastError("there is no line in it; an export of nothing has three")
         await self._flush(connection)
+        await close_filled_gaps(connection)
 
     async def _read(self, connection: psycopg.AsyncConnection[Any], line: bytes, number: int) -> None:
         try:
