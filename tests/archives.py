@@ -16,6 +16,8 @@ from broadcast.log.migrate import migrate
 from broadcast.log.partitions import make, week_of
 from tests.postgresql import PostgresqlServer
 
+T0 = 1_771_000_000_000
+
 
 @contextlib.contextmanager
 def database(server: PostgresqlServer) -> Iterator[str]:
@@ -126,3 +128,31 @@ async def _count(connection: psycopg.AsyncConnection[Any], events: list[dict[str
             "DO UPDATE SET last_seq = excluded.last_seq, last_ms = excluded.last_ms",
             [(name, *last) for name, last in producers.items()],
         )
+
+
+def life(count: int, *, first: int = 1, name: str = "p") -> list[dict[str, Any]]:
+    """Some events in delivered form; what is hard to carry is among them."""
+    hard: dict[str, Any] = {
+        "text": 'back\\slash "quote" \n\t\u2028 \x7f ünï 𝄞 \\n \\\\u0041',
+        "deep": [1, 2.5, None, {"a": {}}],
+    }
+    return [
+        {
+            "type": ["note", "error", "cycle.start"][n % 3],
+            "ts": f"2026-02-13T16:{n // 60 % 60:02d}:{n % 60:02d}.{n % 1000:03d}Z",
+            "cycle": n // 10 if n % 7 else f"c{n}",
+            "day": 1,
+            "data": hard | {"n": n},
+            **({"mood": "calm"} if n % 5 == 0 else {}),
+            "id": f"{T0 + n * 1000}-{n % 3}",
+            "by": f"{name}:{n}",
+            "n": n,
+        }
+        for n in range(first, first + count)
+    ]
+
+
+def query(url: str, text: str) -> list[Any]:
+    """The rows of a question to it."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(text.encode()).fetchall()

@@ -21,37 +21,12 @@ from hypothesis import strategies as st
 from broadcast.consumers import connection, importer, store
 from broadcast.consumers.dump_file import lines_of
 from broadcast.consumers.log_numbers import numbered, numbers_for
-from broadcast.consumers.recorder import Recorder
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.archive import Epoch
 from broadcast.log.position import EntryId
-from tests.archives import database, fill
+from tests.archives import T0, database, fill, life, query
 from tests.postgresql import PostgresqlServer
 from tests.programs import COMMAND, Command, environment
-
-T0 = 1_771_000_000_000
-
-
-def life(count: int, *, first: int = 1, name: str = "p") -> list[dict[str, Any]]:
-    """Some events in delivered form; what is hard to carry is among them."""
-    hard: dict[str, Any] = {
-        "text": 'back\\slash "quote" \n\t\u2028 \x7f ünï 𝄞 \\n \\\\u0041',
-        "deep": [1, 2.5, None, {"a": {}}],
-    }
-    return [
-        {
-            "type": ["note", "error", "cycle.start"][n % 3],
-            "ts": f"2026-02-13T16:{n // 60 % 60:02d}:{n % 60:02d}.{n % 1000:03d}Z",
-            "cycle": n // 10 if n % 7 else f"c{n}",
-            "day": 1,
-            "data": hard | {"n": n},
-            **({"mood": "calm"} if n % 5 == 0 else {}),
-            "id": f"{T0 + n * 1000}-{n % 3}",
-            "by": f"{name}:{n}",
-            "n": n,
-        }
-        for n in range(first, first + count)
-    ]
 
 
 @pytest.fixture
@@ -82,11 +57,6 @@ EVERYTHING = (
 def held(url: str) -> list[list[Any]]:
     with psycopg.connect(url) as connection:
         return [connection.execute(query.encode()).fetchall() for query in EVERYTHING]
-
-
-def query(url: str, text: str) -> list[Any]:
-    with psycopg.connect(url) as connection:
-        return connection.execute(text.encode()).fetchall()
 
 
 @pytest.mark.parametrize("name", ["life.jsonl", "life.jsonl.zst"])
@@ -148,6 +118,18 @@ def test_what_is_no_event_is_refused_by_its_line_and_what_was_before_it_stays(
     assert held(source) == held(target)
 
 
+@pytest.mark.parametrize(("name", "cut"), [("life.jsonl.zst", 12), ("life.jsonl.zst", 1), ("life.jsonl", None)])
+def test_a_file_that_was_cut_off_or_has_nothing_in_it_is_not_imported_as_if_it_were_whole(
+    command: Command, source: str, target: str, tmp_path: Path, name: str, cut: int | None
+) -> None:
+    file = tmp_path / name
+    command("export", str(file), "--database-url", source)
+    file.write_bytes(file.read_bytes()[:-cut] if cut else b"")
+    code, _, err = command("import", str(file), "--database-url", target)
+    assert 1 == code
+    assert ("was cut off" if cut else "there is no line in it") in err
+
+
 def test_an_export_that_fails_leaves_the_last_one_as_it_was(
     command: Command, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,23 +168,6 @@ def _events_in(url: str) -> int:
             return 0
         row = connection.execute("SELECT count(*) FROM events").fetchone()
         return int(row[0]) if row else 0
-
-
-def test_a_recorded_file_comes_in_under_its_own_log(command: Command, target: str, tmp_path: Path) -> None:
-    file = tmp_path / "events.jsonl"
-    recorder = Recorder(file)
-    gap = {"type": "broadcast.gap", "ts": "2026-02-13T16:00:00.000Z", "cycle": 0, "day": 0, "data": {}}
-    no_text = life(1, first=11)[0] | {"data": {"text": "a\0b"}}  # which PostgreSQL does not store
-    for event in [*life(10), gap, no_text]:
-        recorder.write(event)
-    recorder.close()
-    (tmp_path / ".events.jsonl.epoch").write_text("e7\n")
-    code, _, err = command("import", str(file), "--database-url", target)
-    notes = "0 were there, 1 cannot be stored and were parked, 1 lines without an id left out"
-    assert (0, f"imported  11 events; {notes}\n") == (code, err)
-    assert [("e7",)] == query(target, "SELECT name FROM epochs")
-    assert [("broadcast.malformed",)] == query(target, "SELECT type FROM events WHERE n = 11")
-    assert [(True,)] == query(target, r"SELECT convert_from(raw, 'UTF8') LIKE '%u0000b%' FROM parked")
 
 
 def test_what_postgresql_refuses_is_parked_alone_and_the_rest_comes_in(
@@ -244,13 +209,54 @@ def test_the_past_comes_before_what_an_archiver_has_written_meanwhile(
     assert [*range(1, 61), *range(41, 121)] == ns
 
 
+def test_a_bare_id_of_what_has_come_in_is_read_in_its_own_log(
+    command: Command, postgresql_server: PostgresqlServer, target: str, tmp_path: Path
+) -> None:
+    """The new database's archiver had only what the stream still held of the log."""
+    whole = tmp_path / "whole.jsonl"
+    with database(postgresql_server) as url:
+        fill(url, life(20), epoch="e1")
+        fill(url, life(60, first=41, name="q"), epoch="e2")
+        command("export", str(whole), "--database-url", url)
+        fill(target, life(10, first=91, name="q"), epoch="e2")
+        assert 0 == command("import", str(whole), "--database-url", target)[0]
+        assert held(url)[-2:] == held(target)[-2:], "where each log begins"
+    code, out, _ = command("export", "-", "--since", f"{T0 + 50_000}-2", "--database-url", target)
+    ns = [event.get("n") for event in map(json.loads, out.split("\n")[:-1])]
+    assert (0, [None, None, *range(50, 101), None]) == (code, ns)
+
+
+def test_what_two_logs_have_in_common_stays_with_the_first(
+    command: Command, postgresql_server: PostgresqlServer, target: str, tmp_path: Path
+) -> None:
+    """Or who reads on in the first would be sent on to the second, past the rest of what they have in common."""
+    fork = (T0 + 40_000, 1)
+    whole = tmp_path / "whole.jsonl"
+    with database(postgresql_server) as url:  # whose archiver has met the log only after Redis had lost its tail
+        fill(url, [*life(40), *life(20, first=41, name="q")], epoch="e2", parent="e1", forked_at=fork)
+        command("export", str(whole), "--database-url", url)
+    fill(target, life(45), epoch="e1")
+    fill(target, life(10, first=51, name="q"), epoch="e2", parent="e1", forked_at=fork)
+    assert 0 == command("import", str(whole), "--database-url", target)[0]
+    assert [(T0 + 1000, 1), (T0 + 40_000, 2)] == query(target, "SELECT first_ms, first_seq FROM epochs ORDER BY epoch")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--types", "note"),
+        # What came late has an id far behind those of its time, so the last id says nothing of what is in such a file.
+        ("--until", "2026-02-13T16:01:20Z"),
+        ("--since", "2026-02-13T16:00:45Z"),
+    ],
+)
 def test_an_archiver_is_not_led_past_what_an_export_lacks(
-    command: Command, source: str, target: str, tmp_path: Path
+    command: Command, source: str, target: str, tmp_path: Path, asked: tuple[str, str]
 ) -> None:
     fill(target, life(10, first=41, name="q"), epoch="e2")
     behind = held(target)[-1]
     part, whole = tmp_path / "part.jsonl", tmp_path / "whole.jsonl"
-    command("export", str(part), "--database-url", source, "--types", "note")
+    command("export", str(part), "--database-url", source, *asked)
     command("export", str(whole), "--database-url", source)
 
     code, _, err = command("import", str(part), "--database-url", target)
@@ -260,6 +266,17 @@ def test_an_archiver_is_not_led_past_what_an_export_lacks(
     assert 0 == command("import", str(whole), "--database-url", target)[0]
     assert held(source)[0] == held(target)[0]
     assert held(source)[-1] == held(target)[-1], "it goes on behind what has come in"
+
+
+def test_an_archiver_goes_on_behind_a_range_of_the_log(
+    command: Command, source: str, target: str, tmp_path: Path
+) -> None:
+    fill(target, life(10, first=41, name="q"), epoch="e2")
+    file = tmp_path / "range.jsonl"
+    ends = ("--since", f"{T0 + 45_000}-0", "--until", f"{T0 + 80_000}-2")
+    command("export", str(file), "--database-url", source, *ends)
+    assert (0, "imported  30 events; 6 were there\n") == command("import", str(file), "--database-url", target)[::2]
+    assert [("v5:stream", "e2", T0 + 80_000, 2, 80)] == held(target)[-1]
 
 
 def test_another_life_comes_in_front_if_it_is_older_and_not_at_all_if_it_is_newer(
@@ -304,7 +321,7 @@ def test_no_archiver_goes_on_behind_a_part_until_the_whole_is_there(
     command: Command, source: str, target: str, tmp_path: Path
 ) -> None:
     whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
-    parts = (("--types", "note"), ("--since", f"{T0 + 50_000}-0"))
+    parts = (("--types", "note"), ("--since", f"{T0 + 50_000}-0"), ("--until", "2026-02-13T16:01:10Z"))
     for arguments in parts:
         command("export", str(part), "--database-url", source, *arguments)
         asyncio.run(_imported(target, part))

@@ -52,7 +52,9 @@ def test_records_what_is_left_in_the_log_and_then_what_comes(valkey_server: Redi
         wait_until(lambda: len(numbers_in(path)) == 20)
 
     assert list(range(20)) == numbers_in(path)
-    assert {"type", "ts", "cycle", "day", "data", "id", "by", "n"} == set(events_in(path)[0])
+    head, first = events_in(path)[:2]
+    assert ("broadcast.epoch", True) == (head["type"], "id" not in head)
+    assert {"type", "ts", "cycle", "day", "data", "id", "by", "n"} == set(first)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -139,6 +141,42 @@ def test_rotates_by_size_and_by_day_and_goes_on_behind_what_was_put_aside(tmp_pa
     path.unlink()  # as if the last run had ended right behind a rotation
     again = Recorder(path, rotate_bytes=220)
     assert "5-0" == str(again.position.id)
+    again.close()
+
+
+def test_every_file_names_the_logs_of_its_events(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    gap: dict[str, Any] = {"type": "broadcast.gap", "ts": "2026-11-22T10:00:00.000Z", "cycle": 0, "day": 0}
+    recorder = Recorder(path)
+    for i, log in enumerate((None, "e1", "e1", "e2")):
+        recorder.write(event_at("2026-11-22T10:00:00.000Z", i), log=log)
+    for reason in ("trimmed", "rewound"):
+        recorder.write(gap | {"data": {"reason": reason}}, log="e2")
+    recorder.write(gap | {"data": {"reason": "reset"}, "id": "5-0"}, log="e2")  # the archiver has announced it
+    recorder.write(event_at("2026-11-23T10:00:00.000Z", 5), log="e2")
+    recorder.close()
+
+    (aside,) = recorder.rotated()
+    assert [0, "e1", 1, 2, "e2", 3, "trimmed", "rewound", "e2", "reset"] == [told(event) for event in events_in(aside)]
+    assert ["e2", 5] == [told(event) for event in events_in(path)]
+
+
+def told(event: dict[str, Any]) -> Any:
+    return next(iter(event["data"].values()))
+
+
+def test_a_run_that_was_killed_with_nothing_but_the_name_of_a_log_goes_on_behind_the_file_before(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "events.jsonl"
+    recorder = Recorder(path)
+    for i, day in enumerate((22, 23)):
+        recorder.write(event_at(f"2026-11-{day}T10:00:00.000Z", i), log="e1")
+    recorder.close()
+    head, _ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(head + b'{"type":"x.')
+    again = Recorder(path)
+    assert "1-0" == str(again.position.id)
     again.close()
 
 
@@ -244,7 +282,8 @@ async def test_a_gap_that_could_not_be_written_is_written_by_the_next_run(
 
     assert [f"{path}: No space left on device"] == waited
     kinds = [event["data"].get("reason", event["type"]) for event in events_in(path)]
-    assert [*["x.y"] * 10, "reset", *["x.y"] * 10] == kinds
+    name = "broadcast.epoch"
+    assert [name, *["x.y"] * 10, "reset", name, *["x.y"] * 10] == kinds
 
 
 def refuse(file: LineFile, lines: bytes) -> None:

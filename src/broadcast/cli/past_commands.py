@@ -96,11 +96,11 @@ def import_(
 
     settings = archive_settings(None, database_url)
     from broadcast.cli.dumps import import_from
-    from broadcast.consumers.dump_file import epoch_beside
+    from broadcast.consumers.dump_file import recorded_beside
     from broadcast.consumers.importer import Importer
 
     source = None if str(path) == "-" else path
-    importer = Importer(settings.database_url, settings.stream, epoch=source and epoch_beside(source))
+    importer = Importer(settings.database_url, settings.stream, recorded=source and recorded_beside(source))
     raise typer.Exit(import_from(importer, source))
 
 

@@ -1,7 +1,8 @@
 """An export, or a recorded file, into the archive: every event exactly once, also if it was cut off or comes twice.
 
 Rules:
-1. An event's place is (epoch, id): what is there already is left as it is.
+1. An event's place is (epoch, id): what is there already is left as it is. So is what stands under another place, which
+   its `by` tells, near to it: Redis had lost it, and it was appended again.
 2. Logs of the export that the archive does not know come in front of those it knows, or behind them; so order stays as
    it was. In front there may be no numbers left: then all that it knows get greater ones.
 3. An archive that was begun with a part is marked, so that no archiver goes on there: it would leave out the rest.
@@ -14,15 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 import psycopg
 
 from broadcast.consumers.connection import connect
-from broadcast.consumers.log_numbers import numbered
-from broadcast.consumers.rows import COLUMNS, Row, parts_of, row_of
+from broadcast.consumers.dump_file import Recorded
+from broadcast.consumers.filled_gaps import close_filled_gaps
+from broadcast.consumers.incoming import place_in, store_incoming, without_repeats
+from broadcast.consumers.log_numbers import begin_earlier, numbered
+from broadcast.consumers.rows import Row, parts_of, row_of
 from broadcast.consumers.store import OF_A_PART, refusal_of
-from broadcast.consumers.writing import bigints, park
 from broadcast.errors import BroadcastError, EventError, UnreachableError
 from broadcast.log.archive import Epoch, Extent, Place, read_extent
 from broadcast.log.entry import Entry
@@ -37,32 +40,6 @@ BATCH_EVENTS: Final = 5_000
 BATCH_CHARS: Final = 8 * 1024 * 1024
 HOLDER: Final = "import"
 UNNAMED: Final = "imported"
-
-_STAGE: Final[LiteralString] = "CREATE TEMP TABLE incoming (LIKE events) ON COMMIT DROP"
-_COPY: Final[LiteralString] = "COPY incoming (" + COLUMNS + ") FROM STDIN"
-# What is new is counted by what was put in, so that nothing is counted twice.
-_INSERT: Final[LiteralString] = """
-WITH fresh AS (
-    INSERT INTO events (epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n)
-    SELECT epoch, id_ms, id_seq, by, type, ts, cycle, day, data, extra, n FROM incoming
-    ON CONFLICT DO NOTHING RETURNING type, ts
-), of_types AS (
-    INSERT INTO types AS t (type, events) SELECT type, count(*) FROM fresh GROUP BY type ORDER BY type
-    ON CONFLICT (type) DO UPDATE SET events = t.events + excluded.events
-), of_spans AS (
-    INSERT INTO counts AS c (span_ms, begin_ms, type, events)
-    SELECT span_ms, floor(extract(epoch FROM ts) * 1000 / span_ms)::bigint * span_ms AS begin_ms, type, count(*)
-    FROM fresh CROSS JOIN (VALUES (60000::bigint), (3600000)) AS spans (span_ms)
-    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-    ON CONFLICT (span_ms, begin_ms, type) DO UPDATE SET events = c.events + excluded.events
-)
-SELECT count(*) FROM fresh
-"""
-_PRODUCERS: Final[LiteralString] = """
-INSERT INTO producers AS p SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
-ON CONFLICT (name) DO UPDATE SET last_seq = greatest(p.last_seq, excluded.last_seq),
-    last_ms = greatest(p.last_ms, excluded.last_ms)
-"""
 
 
 @dataclass(slots=True)
@@ -87,12 +64,13 @@ class Importer:
     Args:
         url: its address.
         stream: the stream's key, which a fresh archive is said to be of.
-        epoch: the log of events before any line that names one; None: by their ids.
+        recorded: what log the end of the file is of, where no line in it says so; None: what its ids say.
     """
 
-    def __init__(self, url: str, stream: str, *, epoch: str | None = None) -> None:
+    def __init__(self, url: str, stream: str, *, recorded: Recorded | None = None) -> None:
         self._url, self._stream = url, stream
-        self._epoch: str | None = epoch
+        self._recorded = recorded
+        self._epoch = None if recorded is None or recorded.behind else recorded.epoch
         self._numbers: dict[str, int] = {}
         self._rows: list[Row] = []
         self._chars = 0
@@ -110,7 +88,7 @@ class Importer:
         """Import some lines.
 
         Raises:
-            BroadcastError: a line is no event, or the export was cut off; what was before it is imported.
+            BroadcastError: there is no line, one is no event, or the export was cut off; what was before is imported.
             UnreachableError: PostgreSQL does not answer, or refuses; the same again does what is left.
         """
         try:
@@ -128,20 +106,34 @@ class Importer:
         return self.done
 
     async def _run(self, connection: psycopg.AsyncConnection[Any], lines: Iterable[bytes]) -> None:
-        for number, line in enumerate(lines, 1):
-            try:
-                read = read_line(line)
-            except EventError as error:
-                await self._flush(connection)
-                raise BroadcastError(f"line {number}: {error}") from None
-            if isinstance(read, Entry):
-                await self._take(connection, read)
-            elif isinstance(read, Unplaced):
-                self.done.unplaced += 1
-            else:
-                await self._flush(connection)
-                await self._heed(connection, read)
+        number = 0
+        try:
+            for number, line in enumerate(lines, 1):
+                await self._read(connection, line, number)
+        except BroadcastError:
+            await self._flush(connection)
+            raise
+        if not number:
+            raise BroadcastError("there is no line in it; an export of nothing has three")
         await self._flush(connection)
+        await close_filled_gaps(connection)
+
+    async def _read(self, connection: psycopg.AsyncConnection[Any], line: bytes, number: int) -> None:
+        try:
+            read = read_line(line)
+        except EventError as error:
+            raise BroadcastError(f"line {number}: {error}") from None
+        if isinstance(read, Entry):
+            await self._take(connection, read)
+        elif isinstance(read, Unplaced):
+            self.done.unplaced += 1
+            if read.is_of_another_log:
+                await self._flush(connection)
+                beside = self._recorded
+                self._epoch = beside.epoch if beside is not None and beside.behind == number else None
+        else:
+            await self._flush(connection)
+            await self._heed(connection, read)
 
     async def _take(self, connection: psycopg.AsyncConnection[Any], entry: Entry) -> None:
         self._rows.append(row := row_of(entry))
@@ -190,17 +182,24 @@ class Importer:
         async with connection.transaction():
             # Whoever else writes waits, or is fenced off.
             await connection.execute("SELECT 1 FROM checkpoint FOR UPDATE")
-            extent = await read_extent(connection)
-            number = await self._number_of(connection, _place_in(rows[0]), extent)
+            first = place_in(rows[0])
+            number = await self._number_of(connection, first)
+            extent = await read_extent(connection)  # not before: that may have given greater numbers to all logs
+            names = [] if extent is None else [epoch.name for epoch in extent.epochs]
+            await begin_earlier(connection, number, first, names)
             kept = await self._kept(connection, rows, number, extent)
-            fresh, parked = await _stored(connection, kept, number) if kept else (0, 0)
+            if extent is not None:
+                numbers = [epoch.number for epoch in extent.epochs]
+                kept = await without_repeats(connection, kept, number, numbers)
+            fresh, parked = await store_incoming(connection, kept, number)
             if fresh:
                 await connection.execute("UPDATE checkpoint SET imports = imports + 1")
         return fresh, parked
 
-    async def _number_of(self, connection: psycopg.AsyncConnection[Any], first: EntryId, extent: Extent | None) -> int:
+    async def _number_of(self, connection: psycopg.AsyncConnection[Any], first: EntryId) -> int:
         name = self._epoch
         if name is None:
+            extent = await read_extent(connection)
             place = None if extent is None else extent.place_of(Position(first))
             if place is not None:
                 return place.epoch
@@ -214,7 +213,7 @@ class Importer:
     ) -> list[Row]:
         """The rows that may go in; moves the checkpoint behind them where it has to."""
         holder = await (await connection.execute("SELECT holder FROM checkpoint")).fetchone()
-        end = _place_in(rows[-1])
+        end = place_in(rows[-1])
         # An id that no bigint holds: the ordinal would be another entry's.
         n = rows[-1].entry.n if end == rows[-1].entry.id else None
         is_all = self._is_whole and self._is_from_start
@@ -245,26 +244,3 @@ class Importer:
         if not goes_on:  # nobody archives into it: it has what was imported
             await connection.execute("UPDATE checkpoint SET holder = %s", (OF_A_PART,))
         return rows
-
-
-def _place_in(row: Row) -> EntryId:
-    """Its id as the archive's columns hold it."""
-    return EntryId(*bigints(row.entry.id))
-
-
-async def _stored(connection: psycopg.AsyncConnection[Any], rows: list[Row], number: int) -> tuple[int, int]:
-    lines = "".join(f"{number}\t{row.line}\n" for row in rows if row.line is not None)
-    await connection.execute(_STAGE)
-    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        await copy.write(lines.encode())
-    found = await (await connection.execute(_INSERT)).fetchone()
-    last: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        if row.identity is not None:
-            name, seq = row.identity
-            last[name] = max(last.get(name, (0, 0)), (seq, _place_in(row).ms))
-    parked = await park(connection, number, [row.parked for row in rows if row.parked is not None])
-    names = sorted(last)
-    values = (names, [last[name][0] for name in names], [last[name][1] for name in names])
-    await connection.execute(_PRODUCERS, values)
-    return int(found[0]) if found else 0, parked

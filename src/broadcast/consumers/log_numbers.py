@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
@@ -11,11 +12,11 @@ from broadcast.errors import BroadcastError
 from broadcast.log.archive import Epoch
 from broadcast.log.position import EntryId
 
-__all__ = ["numbered", "numbers_for"]
+__all__ = ["begin_earlier", "numbered", "numbers_for"]
 
 
 async def numbered(connection: psycopg.AsyncConnection[Any], epochs: tuple[Epoch, ...]) -> dict[str, int]:
-    """The archive's numbers of some logs, which follow one another; new ones are entered.
+    """The archive's numbers of some logs, which follow one another; new ones are entered, known ones begin no later.
 
     Raises:
         BroadcastError: one that the archive does not know lies between two that it knows.
@@ -32,7 +33,9 @@ async def numbered(connection: psycopg.AsyncConnection[Any], epochs: tuple[Epoch
         if shift:
             await _shift(connection, sorted(known.values(), reverse=True), shift)
         for epoch in epochs:
-            if epoch.name not in known:
+            if epoch.name in known:
+                await begin_earlier(connection, numbers[epoch.name], epoch.first, set(known))
+            else:
                 forked = (None, None) if epoch.forked_at is None else epoch.forked_at
                 await connection.execute(
                     "INSERT INTO epochs (epoch, name, parent, forked_ms, forked_seq, first_ms, first_seq) "
@@ -43,6 +46,31 @@ async def numbered(connection: psycopg.AsyncConnection[Any], epochs: tuple[Epoch
             "SELECT setval(pg_get_serial_sequence('epochs', 'epoch'), (SELECT max(epoch) FROM epochs))"
         )
     return numbers
+
+
+async def begin_earlier(
+    connection: psycopg.AsyncConnection[Any], number: int, first: EntryId, names: Collection[str]
+) -> None:
+    """Let a log begin where what is imported of it does, so that its bare ids are not read in the log before it.
+
+    Args:
+        connection: in a transaction that holds the checkpoint.
+        number: the log's.
+        first: where it begins there.
+        names: the logs that the archive held before.
+    """
+    found = await connection.execute(
+        "SELECT first_ms, first_seq, parent, forked_ms, forked_seq FROM epochs WHERE epoch = %s", (number,)
+    )
+    row = await found.fetchone()
+    assert row is not None, "it has a number"
+    begins, parent, forked_at = EntryId(*row[:2]), row[2], None if row[3] is None else EntryId(*row[3:])
+    if forked_at is not None and parent in names:
+        # What it has in common with that log stands under that: who reads on there must not be sent on to this one.
+        first = max(first, forked_at.after())
+    if first < begins:
+        await connection.execute("UPDATE epochs SET first_ms = %s, first_seq = %s WHERE epoch = %s", (*first, number))
+        await connection.execute("UPDATE checkpoint SET imports = imports + 1")  # what an id means is part of answers
 
 
 async def _shift(connection: psycopg.AsyncConnection[Any], numbers: list[int], shift: int) -> None:

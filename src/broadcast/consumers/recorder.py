@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,7 +14,8 @@ import orjson
 
 from broadcast.consumers.linefile import LineFile, last_lines_of
 from broadcast.errors import BroadcastError, EventError, PositionError
-from broadcast.event import Event, decode
+from broadcast.event import Event, decode, timestamp
+from broadcast.log.export_form import epoch_line, is_of_another_log
 from broadcast.log.listen import Listener
 from broadcast.log.position import START, Position, Seen, parse_id
 from broadcast.log.stream import LinkDown, LinkUp
@@ -25,7 +27,7 @@ DISK_RETRY_S: Final = 1.0
 
 
 class Recorder:
-    """Writes every event of a filter to a file, in delivered form, one a line.
+    """Writes every event of a filter to a file, in delivered form, one a line; before those of another log, its name.
 
     The file is its own cursor: at the start the last event in it says where to go on, so that nothing is missing and
     nothing stands twice, however the last run ended. A second file, `.NAME.epoch`, remembers the log that it is of.
@@ -56,6 +58,7 @@ class Recorder:
         self._on_wait = on_wait or _ignore
         self._epoch_path = path.with_name(f".{path.name}.epoch")
         self._epoch = self._read_epoch()
+        self._named = self._epoch if self._file.size else None
         self._day = ""
         self.seen = Seen()
         try:
@@ -72,13 +75,13 @@ class Recorder:
 
     def _resume(self) -> Position:
         """Where the file ends; before everything that is left if there is no file yet."""
-        path, lines = self._file.path, list(self._file.last_lines())
+        events = [_recorded(line, self._file.path) for line in self._file.last_lines()]
         rotated = self._file.rotated()
-        if not lines and rotated:
-            path, lines = rotated[-1], last_lines_of(rotated[-1])
+        # Killed right behind a rotation, the last run has left nothing with a place, or only the name of a log.
+        if rotated and not any("id" in event for event in events):
+            events = [_recorded(line, rotated[-1]) for line in last_lines_of(rotated[-1])] + events
         position = Position(START)
-        for line in lines:
-            event = _recorded(line, path)
+        for event in events:
             self.seen.is_new(event.get("by"))
             if "id" in event:
                 position = Position(parse_id(event["id"]), event.get("n"), self._epoch)
@@ -100,7 +103,7 @@ class Recorder:
     async def _write_patiently(self, event: Event, epoch: str | None) -> None:
         while True:
             try:
-                self.write(event)
+                self.write(event, log=epoch)
                 break
             except OSError as error:
                 self._on_wait(f"{self._file.path}: {error.strerror}")
@@ -123,8 +126,12 @@ class Recorder:
             return
         self._epoch = epoch
 
-    def write(self, event: Event) -> None:
+    def write(self, event: Event, *, log: str | None = None) -> None:
         """Write one event; rotates before it where its turn has come.
+
+        Args:
+            event: in delivered form.
+            log: the name of the log that it is of; None where that is not known.
 
         Raises:
             OSError: the disk is full, or broken; nothing of the event is in the file then.
@@ -133,10 +140,21 @@ class Recorder:
         day = str(event["ts"])[:10]
         if self._file.size and self._is_full(line, day):
             self._file.rotate(self._day or day)
+            self._named = None
         # An event that waited in a producer's buffer may be of yesterday: it does not open yesterday's file again.
         self._day = max(self._day, day)
-        self._file.append(line)
+        self._file.append(self._with_name(event, line, log))
+        self._named = log or self._named
         self.written += 1
+
+    def _with_name(self, event: Event, line: bytes, log: str | None) -> bytes:
+        """A line with the name of its log, where the file does not say it yet; both are written, or none."""
+        is_other = is_of_another_log(event)
+        if not log or (log == self._named and not is_other):
+            return line
+        name = epoch_line(log, ts=timestamp(time.time_ns()))
+        # Whoever reads the file takes such a gap for the end of whatever log was named before it.
+        return line + name if is_other else name + line
 
     def _is_full(self, line: bytes, day: str) -> bool:
         if self.rotate_daily and self._day and day > self._day:

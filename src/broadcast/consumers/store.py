@@ -159,9 +159,9 @@ class Store:
         holder = await self._one("SELECT holder FROM checkpoint")
         if holder is not None and holder[0] == OF_A_PART:
             raise SettingError(
-                "DATABASE_URL: this archive was begun with a part of a log (an export with --types or --since, or a "
-                "recorded file), and would lack the rest for ever. Import a whole export; or archive into another "
-                "database first, and import the part there"
+                "DATABASE_URL: this archive was begun with a part of a log (an export with --types, --since or a time "
+                "as --until, or a recorded file), and would lack the rest for ever. Import a whole export; or archive "
+                "into another database first, and import the part there"
             )
         if holder is not None:
             raise FencedError(f"another archiver is at work: {holder[0]}")

@@ -1,7 +1,7 @@
 """What an export looks like: one event a line, and a few lines of the same shape that have no place in the log.
 
-An export is JSON lines in the delivered form, so any tool reads it. What the lines alone would not tell stands in
-lines that look like events and have no `id`:
+An export is JSON lines in the delivered form, so any tool reads it; so is a recorded file, which has the second kind of
+these. What the lines alone would not tell stands in lines that look like events and have no `id`:
 
     broadcast.export {epochs: [{name, parent, forked_at, first}, …], types, since, until}   first of all
     broadcast.epoch {name}                                                                  before the events of a log
@@ -17,12 +17,21 @@ import orjson
 
 from broadcast.errors import EventError, PositionError
 from broadcast.event import Event, decode, delivered
-from broadcast.log.archive import Epoch
 from broadcast.log.entry import IDENTITY_BYTES_MAX, Entry
-from broadcast.log.places import SEQ_MAX
+from broadcast.log.places import SEQ_MAX, Epoch
 from broadcast.log.position import START, EntryId, parse_id
 
-__all__ = ["Exported", "Header", "Mark", "Unplaced", "end_line", "epoch_line", "header_line", "read_line"]
+__all__ = [
+    "Exported",
+    "Header",
+    "Mark",
+    "Unplaced",
+    "end_line",
+    "epoch_line",
+    "header_line",
+    "is_of_another_log",
+    "read_line",
+]
 
 HEADER: Final = "broadcast.export"
 MARK: Final = "broadcast.epoch"
@@ -36,7 +45,7 @@ class Header:
     epochs: tuple[Epoch, ...]
     """The logs in it, in their order; the numbers are those of the archive it comes from."""
     is_whole: bool
-    """Whether it holds every type."""
+    """Whether it holds everything between its ends: every type, and ends that are none or places in the log."""
     is_from_start: bool
     """Whether it begins where the archive did."""
 
@@ -60,6 +69,8 @@ class Unplaced:
     """An event without an id: what a recorder or a reader was told besides the log, such as `broadcast.gap`."""
 
     type: str
+    is_of_another_log: bool = False
+    """Whether it is a gap behind which another log begins, or may."""
 
 
 def header_line(
@@ -96,6 +107,15 @@ def end_line(events: int, *, ts: str) -> bytes:
     return _line(END, ts, {"events": events})
 
 
+def is_of_another_log(event: Event) -> bool:
+    """Whether an event is a gap of its reader's, behind which another log begins, or may.
+
+    Where the archiver announces one, in the log itself, it has an `id`, and its place among the log's events.
+    """
+    is_gap = event["type"] == "broadcast.gap" and "id" not in event
+    return is_gap and event["data"].get("reason") in ("reset", "rewound")
+
+
 def _line(event_type: str, ts: str, data: dict[str, Any]) -> bytes:
     return orjson.dumps({"type": event_type, "ts": ts, "cycle": 0, "day": 0, "data": data}) + b"\n"
 
@@ -127,15 +147,27 @@ def _told(event: Event) -> Header | Mark | Exported | Unplaced:
             case "broadcast.export":
                 listed = cast("list[dict[str, Any]]", data["epochs"])
                 epochs = tuple(_epoch(number, each) for number, each in enumerate(listed))
-                return Header(epochs, data["types"] is None, data["since"] is None)
+                is_whole = data["types"] is None and _is_end(data["since"]) and _is_end(data["until"])
+                return Header(epochs, is_whole, data["since"] is None)
             case "broadcast.epoch":
                 return Mark(str(data["name"]))
             case "broadcast.exported":
                 return Exported(int(data["events"]))
             case other:
-                return Unplaced(str(other))
+                return Unplaced(str(other), is_of_another_log(event))
     except (KeyError, TypeError, ValueError, PositionError) as error:
         raise EventError(f"{event['type']}: not as an export has it ({type(error).__name__}: {error})") from None
+
+
+def _is_end(asked: object) -> bool:
+    """Whether it bounds a range of the log: what a time leaves out may stand anywhere in it, since events come late."""
+    if asked is None:
+        return True
+    try:
+        parse_id(asked)
+    except PositionError:
+        return False
+    return True
 
 
 def _epoch(number: int, listed: dict[str, Any]) -> Epoch:
