@@ -81,7 +81,9 @@ class Watch:
     def note(self, kind: str, text: str) -> None:
         # A browser reports every refused connection; while the bridge is down that is what should happen. And so is 404
         # for a cycle that there is not, and 503 of a bridge that has just begun.
-        if kind in ("error", "warning") and not re.search("ERR_CONNECTION_(REFUSED|RESET)|404 .*/cycles|503 .*/history", text):
+        if kind in ("error", "warning") and not re.search(
+            "ERR_CONNECTION_(REFUSED|RESET)|404 .*/cycles|503 .*/history", text
+        ):
             self.problems.append(text)
 
     def dismiss(self, dialog: Dialog) -> None:
