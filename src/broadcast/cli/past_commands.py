@@ -22,7 +22,7 @@ def replay(
         str, typer.Option("--from", "--since", "-s", help="An id, a time, 5m ago, cycle:42; 0 is the beginning.")
     ],
     until: Annotated[
-        str | None, typer.Option("--to", "--until", help="Likewise, and it is the last one; else now.")
+        str | None, typer.Option("--to", "--until", help="Likewise, and it is the last one; else the log's end.")
     ] = None,
     speed: Annotated[
         float | None, typer.Option(help="1 is as lived, 4 is four times as fast, up to 64; else all at once.")
