@@ -125,7 +125,7 @@ class Tiers:
             yield Moment(self.fanout)
             return
         async with self.archive.snapshot() as connection:
-            extent = await self.archive.extent_in(connection)
+            extent = await self.archive.extent_in(connection, self.fanout.reader.stream)
             yield Moment(self.fanout, connection, extent, heeds_trimming=heeds_trimming)
 
     def _in_ring(self, question: Question, matches: Matches, count: int) -> list[PastEvent] | None:

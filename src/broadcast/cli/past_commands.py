@@ -79,7 +79,7 @@ def export(
     from broadcast.cli.dumps import export_to
     from broadcast.consumers.exporter import Exporter
 
-    exporter = Exporter(settings.database_url, types=types, since=since, until=until)
+    exporter = Exporter(settings.database_url, settings.stream, types=types, since=since, until=until)
     is_compressed = zstd or path.suffix in (".zst", ".zstd")
     target = None if str(path) == "-" else path
     raise typer.Exit(export_to(exporter, target, is_compressed=is_compressed))

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from broadcast.log.archive import Archive, read_extent
 from broadcast.log.counts import Count, read_counts
+from broadcast.log.ownership import refuse_another
 from broadcast.log.places import milliseconds
 from broadcast.log.position import EARLY_MS
 from broadcast.log.questions import TS
@@ -133,12 +134,18 @@ class Statistics:
 
 
 async def read_statistics(
-    archive: Archive, *, ts_from: str | None = None, ts_to: str | None = None, shown: int = 10
+    archive: Archive,
+    stream: str | None = None,
+    *,
+    ts_from: str | None = None,
+    ts_to: str | None = None,
+    shown: int = 10,
 ) -> Statistics | None:
     """Read the statistics of a range of times.
 
     Args:
         archive: where to read.
+        stream: the stream's key, whose archive it has to be; None for whichever it is of.
         ts_from: inclusive; None for the beginning. How many there are is counted in whole minutes.
         ts_to: likewise; None for the end.
         shown: how many cycles and errors are told one by one.
@@ -147,12 +154,15 @@ async def read_statistics(
         None if nothing was archived yet.
 
     Raises:
+        SettingError: it is the archive of another stream.
         UnreachableError: PostgreSQL does not answer, or refuses.
     """
     async with archive.snapshot() as connection:
         await connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(TIMEOUT_MS),))
         if await read_extent(connection) is None:
             return None
+        if stream is not None:
+            await refuse_another(connection, stream)
         begin_ms = 0 if ts_from is None else milliseconds(ts_from)
         end_ms = _END_MS if ts_to is None else milliseconds(ts_to) + 1
         counts = await read_counts(connection, begin_ms, end_ms, bucket_ms=DAY_MS)
