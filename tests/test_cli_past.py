@@ -185,7 +185,7 @@ def test_a_command_without_an_archive_says_how_to_name_one(command: Command, tmp
 def test_up_keeps_everything_and_the_commands_find_its_archive(tmp_path: Path) -> None:
     """The whole way on one machine: emitted, archived, erased, exported, and gone with Ctrl-C."""
     state = str(tmp_path)
-    arguments = ("up", "--no-mind", "--port", str(free_port()))
+    arguments = ("up", "--no-mind", "--keep", "365d", "--port", str(free_port()))
     with started(*arguments, folder=tmp_path, new_group=True, XDG_STATE_HOME=state) as up:
         wait_until(lambda: "Ctrl-C" in printed(tmp_path), what="everything")
         archive = re.search(r"archive +(postgresql://\S+) \(PostgreSQL", printed(tmp_path))
@@ -208,7 +208,8 @@ def test_up_keeps_everything_and_the_commands_find_its_archive(tmp_path: Path) -
         kept = [event for event in replayed(out) if "id" in event]
         assert list(range(1, len(kept) + 1)) == [event["n"] for event in kept]
         parts = children_of(up)
-        assert any("archive" in part.cmdline() for part in parts)
+        (archiver,) = (part for part in parts if part.cmdline()[-3:-1] == ["archive", "--keep"])
+        assert "365d" == archiver.cmdline()[-1]
         up.terminate()
         assert 0 == up.wait(40)
     assert [] == left_of(parts)
