@@ -261,13 +261,17 @@ class MemoryArchive:
         return [(place, Gap(place.id, None if first is None else first.place.id, lost, "trimmed"))]
 
     async def cycle(self, number: int) -> tuple[Position, Position | None] | None:
-        """As `Seam.cycle`, but for where the next one begins."""
+        """As `Seam.cycle`."""
         await self._answer()
-        starts = [row for row in self.rows if row.type == "cycle.start" and orjson.loads(row.json)["cycle"] == number]
-        if not starts:
-            return None
-        place = starts[-1].place
-        return Position(place.id.before(), None, self.epochs[place.epoch - 1].name, is_moment=True), None
+        following: Position | None = None
+        for row in reversed(self.rows):
+            if row.type == "cycle.start":
+                name = self.epochs[row.place.epoch - 1].name
+                start = Position(row.place.id.before(), None, name, is_moment=True)
+                if orjson.loads(row.json)["cycle"] == number:
+                    return start, following
+                following = start
+        return None
 
     async def before(self, at: Position, *, count: int, matches: Callable[[str], bool] | None = None) -> ArchiveFront:
         """As `Seam.before`."""

@@ -32,6 +32,9 @@ def test_what_is_missing_is_named_with_what_to_do(command: Command, valkey_serve
     assert (1, True) == (code, "DATABASE_URL is not set" in err)
     code, _, err = command("archive", "--keep", "long", redis_url=valkey_server.url, DATABASE_URL="host=127.0.0.1")
     assert (1, True) == (code, "expected a duration such as 30m, 1h or 7d, got 'long'" in err)
+    for program in ("archive", "up"):
+        code, _, err = command(program, "--keep", "59m", redis_url=valkey_server.url, DATABASE_URL="host=127.0.0.1")
+        assert (1, True) == (code, "keep: expected at least 1h, got '59m'" in err)
 
 
 def test_without_psycopg_it_says_which_extra_to_install() -> None:

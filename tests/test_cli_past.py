@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -16,6 +17,7 @@ import pytest
 from broadcast import Broadcaster
 from broadcast.event import timestamp
 from broadcast.settings import Settings
+from tests.archivers import archive_once
 from tests.archives import database, fill
 from tests.postgresql import PostgresqlServer
 from tests.programs import Command, run, started, wait_until
@@ -86,6 +88,29 @@ def test_replay_joins_archive_and_stream_and_ends(command: Command, valkey_serve
     assert [event for event in expected if event["type"] != "cycle.end"] == replayed(out) != []
     code, _, err = command("replay", "--from", "0", "--filter", "cycle:x", redis_url=valkey_server.url)
     assert 1 == code and "filter: cycle:x: expected a number" in err
+
+
+def test_replay_without_an_end_gives_what_is_dated_ahead_of_this_clock(
+    command: Command, valkey_server: RedisServer, postgresql_server: PostgresqlServer
+) -> None:
+    ahead_ns = time.time_ns() + 90 * 10**9
+    with valkey_server.client() as client:
+        for i in range(10):
+            event = {"type": "x", "ts": timestamp(ahead_ns + i * 10**6), "cycle": 0, "day": 0, "data": {"i": i}}
+            client.xadd("v5:stream", {"event": json.dumps(event)})
+
+        def numbers(*arguments: str) -> list[int]:
+            code, out, err = command("replay", "--from", "0", *arguments, redis_url=valkey_server.url)
+            assert (0, "") == (code, err)
+            return [event["data"]["i"] for event in lines_of(out)]
+
+        assert list(range(10)) == numbers()
+        assert [] == numbers("--to", "0s"), "by `ts`, where a time is given"
+        with database(postgresql_server) as url:
+            asyncio.run(archive_once(valkey_server, url))
+            client.delete("v5:stream")
+            code, out, _ = command("replay", "--from", "0", "--database-url", url, redis_url=valkey_server.url)
+            assert 0 == code and list(range(10)) == [event["data"]["i"] for event in replayed(out)]
 
 
 def test_replay_goes_as_lived_so_many_times_as_fast_and_leaves_idle_hours_out(
@@ -160,7 +185,7 @@ def test_a_command_without_an_archive_says_how_to_name_one(command: Command, tmp
 def test_up_keeps_everything_and_the_commands_find_its_archive(tmp_path: Path) -> None:
     """The whole way on one machine: emitted, archived, erased, exported, and gone with Ctrl-C."""
     state = str(tmp_path)
-    arguments = ("up", "--no-mind", "--port", str(free_port()))
+    arguments = ("up", "--no-mind", "--keep", "365d", "--port", str(free_port()))
     with started(*arguments, folder=tmp_path, new_group=True, XDG_STATE_HOME=state) as up:
         wait_until(lambda: "Ctrl-C" in printed(tmp_path), what="everything")
         archive = re.search(r"archive +(postgresql://\S+) \(PostgreSQL", printed(tmp_path))
@@ -183,7 +208,8 @@ def test_up_keeps_everything_and_the_commands_find_its_archive(tmp_path: Path) -
         kept = [event for event in replayed(out) if "id" in event]
         assert list(range(1, len(kept) + 1)) == [event["n"] for event in kept]
         parts = children_of(up)
-        assert any("archive" in part.cmdline() for part in parts)
+        (archiver,) = (part for part in parts if part.cmdline()[-3:-1] == ["archive", "--keep"])
+        assert "365d" == archiver.cmdline()[-1]
         up.terminate()
         assert 0 == up.wait(40)
     assert [] == left_of(parts)

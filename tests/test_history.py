@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcast.bridge import census, exports, moment
+from broadcast.bridge import census, cycles, exports, moment
 from broadcast.bridge.access import issue_token
 from broadcast.bridge.app import Bridge
 from broadcast.bridge.past_events import PastEvent, producer_of
@@ -443,6 +443,26 @@ def test_a_cycle_is_told_as_a_whole(reader: Reader) -> None:
     assert (404, "not_found") == ((answer := reader.ask("/cycles", cycle=4711)).status, answer.json["code"])
     assert 404 == reader.ask("/cycles/1-1").status
     assert 400 == reader.ask("/cycles/latest").status
+
+
+def test_a_cycle_of_many_events_has_its_end_too(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cycles, "EVENTS_MAX", 2)
+    monkeypatch.setattr(cycles, "PAGE_EVENTS", 1)
+    log = reader.world.log
+    starts = [at for at, e in enumerate(log) if e["type"] == "cycle.start"]
+    ends = []
+    for turn, at in enumerate(starts):
+        behind = starts[turn + 2] if turn + 2 < len(starts) else len(log)
+        own = [e for e in log[at:behind] if e["cycle"] == log[at]["cycle"]]
+        end = next((e for e in own if e["type"] == "cycle.end"), None)
+        told = reader.ask(f"/cycles/{log[at]['id']}").json
+        assert (end is None, end) == (told["duration_ms"] is None, told["end"] and without_n(told["end"]))
+        if end is not None and not told["whole"] and told["events"]:
+            ends.append(end)
+            rest = reader.walk(since=told["events"][-1]["id"], until=end["id"])
+            found = [without_n(e) for e in told["events"]] + [e for e in rest if e["cycle"] == log[at]["cycle"]]
+            assert own[: own.index(end) + 1] == found[: len(own)]
+    assert ends
 
 
 def test_the_latest_cycles_come_page_by_page(reader: Reader) -> None:

@@ -72,16 +72,28 @@ def test_a_replay_is_by_count_by_place_or_by_time(
 ) -> None:
     replay = parse_replay(data, now=NOW)
     assert isinstance(replay, Replay)
-    assert (count, position, until) == (replay.count, replay.since.position, replay.until_ts)
+    assert (count, position, until) == (replay.count, replay.since.position, replay.until.ts)
 
 
 def test_a_timed_replay_has_a_beginning_a_speed_and_a_bound_of_idle_time() -> None:
     timed = parse_replay({"from": "7-1", "speed": 4, "types": "a.*"}, now=NOW)
     assert isinstance(timed, TimedRequest)
-    assert (Since(Position(EntryId(7, 1))), None, 4.0, 2.0) == (timed.since, timed.until_ts, timed.speed, timed.idle_s)
+    assert (Since(Position(EntryId(7, 1))), None, 4.0, 2.0) == (
+        timed.since,
+        timed.until.position,
+        timed.speed,
+        timed.idle_s,
+    )
     timed = parse_replay({"since": "cycle:42", "speed": 0.5, "idle_s": 0, "to": "1s"}, now=NOW)
     assert isinstance(timed, TimedRequest)
-    assert (42, "2026-02-14T19:01:22.456Z", 0.0) == (timed.since.cycle, timed.until_ts, timed.idle_s)
+    assert (42, "2026-02-14T19:01:22.456Z", 0.0) == (timed.since.cycle, timed.until.ts, timed.idle_s)
+
+
+def test_an_end_is_a_place_a_time_or_a_cycle_as_a_beginning_is() -> None:
+    for more in ({}, {"speed": 1}):
+        asked = [parse_replay({"from": "0", "to": to, **more}, now=NOW) for to in ("7-1", {"id": "7-1"}, "cycle:3")]
+        place = Since(Position(EntryId(7, 1)))
+        assert [place, place, Since(None, cycle=3)] == [each.until for each in asked]
 
 
 def test_a_control_names_the_replay_and_what_becomes_of_it() -> None:
@@ -120,9 +132,8 @@ def test_a_control_that_is_none_is_refused(data: object, message: str) -> None:
         ({"count": 0}, "count: expected a whole number of at least 1, got the number 0"),
         ({"count": True}, "count: expected a whole number of at least 1, got a boolean"),
         ({"count": b"5"}, "count: expected a whole number of at least 1, got bytes"),
-        ({"to": "5-1"}, "to: expected a time or a duration ago, got an id"),
+        ({"to": 5.5}, "since: expected an id, a duration or a time, got float"),
         ({"since": "0", "from": "0"}, "since, from: give one of them"),
-        ({"to": "cycle:3"}, "to: expected a time or a duration ago, got a cycle"),
         ({"speed": 1}, "since: expected where a timed replay begins, got nothing"),
         ({"since": "0", "speed": 65}, "speed: expected a number from 0.5 to 64, got the number 65"),
         ({"since": "0", "speed": float("nan")}, "speed: expected a number from 0.5 to 64, got the number nan"),

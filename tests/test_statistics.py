@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from broadcast.event import timestamp
 from broadcast.log.archive import Archive
 from broadcast.log.counts import Count, read_counts
 from broadcast.log.statistics import Statistics, read_statistics
@@ -81,6 +82,34 @@ def test_a_range_is_told_alone(url: str) -> None:
     assert told is not None
     assert (len(inside), 3, 1) == (told.events, told.cycles, len(told.failures))
     assert [12, 11, 10] == [slow.cycle for slow in told.slowest]
+
+
+def test_all_numbers_of_a_range_are_of_the_same_range_to_the_millisecond(url: str) -> None:
+    events = life(40)
+    fill(url, events)
+    draw = Random(13)
+    edges = [event["ts"] for event in events]
+    moments = [timestamp(BEGAN_MS * 10**6 + draw.randrange(40 * 20 * MINUTE_MS) * 10**6) for _ in range(10)]
+    pairs = [sorted(draw.sample(edges + moments, 2)) for _ in range(25)]
+    same_minute = (edges[0], timestamp((BEGAN_MS + 20 * MINUTE_MS + 5) * 10**6))
+    for begin, end in [*pairs, same_minute, (edges[3], edges[3]), (None, edges[5]), (edges[5], None)]:
+        inside = [e for e in events if (begin or "") <= e["ts"] <= (end or "~")]
+        told = statistics(url, ts_from=begin, ts_to=end)
+        assert told is not None
+        of_type = Counter(e["type"] for e in inside)
+        assert (len(inside), of_type["cycle.start"]) == (told.events, told.cycles), (begin, end)
+        assert (of_type["error"], min(10, of_type["error"])) == (told.errors, len(told.failures))
+        assert (len(inside), dict(of_type)) == (sum(day.events for day in told.mind_days), dict(told.types))
+        assert sorted(Counter(e["ts"][:10] for e in inside).items()) == list(told.days)
+
+
+def test_what_is_not_the_minds_makes_no_day_of_its_own(url: str) -> None:
+    events = life(3)
+    blank = {**events[-1], "id": f"{BEGAN_MS + 100 * MINUTE_MS}-0", "type": "broadcast.blank", "cycle": 0, "day": 0}
+    fill(url, [*events, blank])
+    told = statistics(url)
+    assert told is not None and len(events) + 1 == told.events
+    assert [(1, len(events))] == [(day.day, day.events) for day in told.mind_days]
 
 
 def test_buckets_are_what_one_counts(url: str) -> None:

@@ -15,7 +15,7 @@ from broadcast.bridge.timed import PAUSED_S, PER_BRIDGE_MAX, PER_VIEWER_MAX
 from broadcast.filters import parse_filter
 from broadcast.log.erasure import BLANK
 from tests.memory_log import MemoryLog
-from tests.test_viewers_past import Room, World, names, place, told
+from tests.test_viewers_past import Room, World, events, names, place, told
 
 
 @pytest.fixture
@@ -292,6 +292,49 @@ def test_a_cycle_is_a_place_in_whichever_tier_it_is(world: World) -> None:
     assert ("cycle.start", 2, 1 + 50 + 51 + 51) == (events[0]["type"], events[0]["cycle"], len(events))
 
 
+def test_an_end_is_a_place_or_a_cycle_in_whichever_tier_it_is(world: World) -> None:
+    first = {}
+    for seq, cycle in enumerate((1, 2, 3, 4), 1):
+        first[cycle] = 540 + (seq - 1) * 50
+        entries = [world.log.append("cycle.start", -cycle, f"clock:{seq}", cycle), *world.append(50)]
+        world.loop.run_until_complete(world._take_in(entries))
+        if cycle == 2:
+            world.archive.catch_up()
+    world.log.trim(110)
+    line = viewer(world)
+    head = str(world.fanout.head.id)
+
+    def both(since: Any, to: Any) -> list[int]:
+        had = len(events(line))
+        answer = ask(world, line, "replay", {"since": since, "to": to})
+        at_once = events(line)[had:]
+        assert answer["count"] == len(at_once), answer
+        had = len(replayed(line))
+        assert "replay" in ask(world, line, "replay", {"since": since, "to": to, "speed": 64, "idle_s": 0})
+        world.loop.pass_time(10)
+        assert at_once == replayed(line)[had:]
+        return at_once
+
+    for cycle, number in first.items():
+        numbers = [-cycle, *range(number, number + 50)]
+        assert numbers == both(f"cycle:{cycle}", f"cycle:{cycle}"), "the newest one is not over"
+    assert [-2, *range(590, 640), -3, *range(640, 690)] == both("cycle:2", "cycle:3"), "over both tiers"
+    assert (
+        list(range(11, 21))
+        == both(place(world, 10)["id"], place(world, 20)["id"])
+        == both(place(world, 10), place(world, 20))
+    )
+    assert (
+        [*range(731, 740)]
+        == both(str(world.log.entries[-10].id), "9" * 13)
+        == both(str(world.log.entries[-10].id), {"id": "9" * 13, "epoch": "never"})
+        == both(str(world.log.entries[-10].id), head)
+    )
+    assert list(range(11, 21)) == both(place(world, 10), {**place(world, 20), "epoch": "never"})
+    assert [] == both(place(world, 20), place(world, 10)) == both(head, place(world, 10)["id"])
+    assert ask(world, line, "replay", {"since": "0", "to": "cycle:7"})["error"]["code"] == "not_found"
+
+
 @pytest.mark.parametrize(
     ("grant", "code"),
     [(Grant(parse_filter("a.*")), "forbidden"), (Grant(parse_filter("*"), replay_count_max=10), "not_found")],
@@ -305,6 +348,8 @@ def test_a_cycle_that_a_grant_does_not_let_be_seen_is_no_place(world: World, gra
     for name, data in (
         ("replay", {"since": "cycle:7"}),
         ("replay", {"since": "cycle:7", "speed": 1}),
+        ("replay", {"since": "0", "to": "cycle:7"}),
+        ("replay", {"since": "0", "to": "cycle:7", "speed": 1}),
         ("replay.control", {"replay": replay, "action": "seek", "since": "cycle:7"}),
     ):
         assert code == ask(world, line, name, data)["error"]["code"]

@@ -170,6 +170,28 @@ def test_a_range_of_times_holds_what_came_into_the_log_late(
     assert list(range(25)) == asyncio.run(read(valkey_server.url, url, "30m", "0ms"))
 
 
+@pytest.mark.parametrize("has_archive", [True, False])
+def test_a_past_end_ends_a_log_in_which_nothing_came_since(
+    valkey_server: RedisServer, url: str, has_archive: bool
+) -> None:
+    archive, hour_ago_ms = url if has_archive else None, int(time.time() * 1000) - 3_600_000
+    with valkey_server.client() as client:
+        for i in range(5):
+            event = {"type": "x", "ts": timestamp((hour_ago_ms + i) * 10**6), "cycle": 0, "day": 0, "data": {"i": i}}
+            client.xadd("v5:stream", {"event": json.dumps(event)}, id=f"{hour_ago_ms + i}-0")
+        if has_archive:
+            asyncio.run(archive_once(valkey_server, url))
+
+        def ask(since: object, until: object = "0ms") -> list[Any]:
+            return asyncio.run(read(valkey_server.url, archive, since, until))
+
+        assert [0, 1, 2, 3, 4] == ask("0") == ask("2h")
+        assert [] == ask("10s") == ask("2s", "1s") == ask("2999-01-01T00:00:00Z") == ask(f"{hour_ago_ms + 4}-0")
+        client.xtrim("v5:stream", maxlen=0)
+        assert (5 if has_archive else 0) == len(ask("0"))
+        assert [] == ask("10s") == ask(f"{hour_ago_ms + 4}-0")
+
+
 def test_an_end_that_is_still_to_come_is_waited_for(lived: str, valkey_server: RedisServer) -> None:
     until = time.time() + 0.5
     text = f"{EntryId(int(until * 1000), 0)}"

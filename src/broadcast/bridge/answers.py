@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -26,7 +26,7 @@ from broadcast.bridge.requests import (
 )
 from broadcast.bridge.ring import RingEvent
 from broadcast.bridge.timed import TimedReplays
-from broadcast.bridge.walk import Walk
+from broadcast.bridge.walk import Walk, end_of
 from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
 from broadcast.log.position import START, EntryId, Gap, Position
@@ -97,7 +97,9 @@ async def _start(cursor: Cursor, request: TimedRequest) -> dict[str, Any]:
     _refuse_past(cursor)
     if cursor.timed is None:
         cursor.timed = TimedReplays(cursor)
-    timed = cursor.timed.start(request, await cycle_start.allowed(cursor.fanout, request.since, cursor.grant))
+    since = await cycle_start.allowed(cursor.fanout, request.since, cursor.grant)
+    until = await cycle_start.allowed_end(cursor.fanout, request.until, cursor.grant)
+    timed = cursor.timed.start(replace(request, since=since, until=until))
     return {"replay": timed.name, "speed": request.speed, "idle_s": request.idle_s}
 
 
@@ -130,13 +132,16 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     _refuse_past(cursor)
     earliest = fanout.earliest(cursor.grant)
     since = await cycle_start.allowed(fanout, replay.since, cursor.grant)
-    asked = Wanted(wanted, granted, since.ts, replay.until_ts)
+    until = await cycle_start.allowed_end(fanout, replay.until, cursor.grant)
+    asked = Wanted(wanted, granted, since.ts, until.ts)
     lacks_archive = False
     pieces: Sequence[RingEvent | Gap]
-    if since.position is None and replay.until_ts is None:
+    if since.position is None and until.position is None:
         pieces = newest_allowed(await fanout.history.newest(asked, count=replay.count, until=cursor.place), earliest)
     else:
-        walk = Walk(fanout, not_before(since.position or Position(START), earliest), asked, until=cursor.place)
+        walk = Walk(
+            fanout, not_before(since.position or Position(START), earliest), asked, until=end_of(until, cursor.place)
+        )
         pieces, lacks_archive = await _first(walk, replay.count), walk.lacks_archive
         pieces = [piece for piece in pieces if _begins_with(piece) >= earliest]
     events = [piece for piece in pieces if isinstance(piece, RingEvent)]

@@ -204,7 +204,7 @@ class Bridge:
         """Learn which logs it has: while it is away, that tells whether something may be missing."""
         if self.archive is not None:
             with suppress(UnreachableError):
-                await self.archive.extent()
+                await self.archive.extent(self.fanout.reader.stream)
 
     def _tell_who_reads(self) -> None:
         types = self._access.anonymous_types

@@ -200,7 +200,7 @@ async def _time(moment: Moment, question: Question, edge: Edge, otherwise_ms: in
     if edge.position is not None:
         return edge.position.id.ms
     if edge.cycle is not None:
-        start, end = await moment.ends_of(edge.cycle, question.granted.matches, question.earliest)
+        start, end = await moment.ends_of(edge, question)
         place = start.id.after() if edge is question.since else min(end.id, moment.head.id)
         return place.ms
     return otherwise_ms

@@ -1,8 +1,8 @@
-"""Where a cycle begins, for who names it by its number: the newest of that number, in whichever tier it is."""
+"""Where a cycle begins and ends, for who names it by its number: the newest of that number, in whichever tier it is."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -14,9 +14,19 @@ if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
     from broadcast.bridge.grant import Grant
 
-__all__ = ["allowed", "found"]
+__all__ = ["allowed", "allowed_end", "found"]
 
 PAGE_EVENTS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Cycle:
+    """What was found of a cycle on the way back through the log."""
+
+    start: Position | None = None
+    """In front of its `cycle.start`; None if it was not found."""
+    following: Position | None = None
+    """In front of the `cycle.start` behind that, or behind what was not looked at yet; None if there is none."""
 
 
 async def allowed(fanout: Fanout, since: Since, grant: Grant) -> Since:
@@ -28,12 +38,28 @@ async def allowed(fanout: Fanout, since: Since, grant: Grant) -> Since:
     """
     if since.cycle is None:
         return since
+    return replace(since, position=(await _allowed(fanout, since.cycle, grant)).start, cycle=None)
+
+
+async def allowed_end(fanout: Fanout, until: Since, grant: Grant) -> Since:
+    """The same where something ends: in front of the next cycle; of the newest one, where the log does.
+
+    Raises:
+        RequestError: there is no such cycle, or it may not be seen.
+        UnreachableError: it is to be looked for where nothing can be read.
+    """
+    if until.cycle is None:
+        return until
+    return replace(until, position=(await _allowed(fanout, until.cycle, grant)).following, cycle=None)
+
+
+async def _allowed(fanout: Fanout, cycle: int, grant: Grant) -> _Cycle:
     if not grant.filter.matches("cycle.start"):
         raise RequestError("forbidden", "cycle: the grant leaves out 'cycle.start', where one begins")
-    begin = await found(fanout, since)
-    if begin.position is not None and begin.position.id < fanout.earliest(grant).before():
-        raise _none(since.cycle)
-    return begin
+    there = await _found(fanout, cycle)
+    if there.start is not None and there.start.id < fanout.earliest(grant).before():
+        raise _none(cycle)
+    return there
 
 
 def _none(cycle: int) -> RequestError:
@@ -49,46 +75,61 @@ async def found(fanout: Fanout, since: Since) -> Since:
     """
     if since.cycle is None:
         return since
-    position = _in_ring(fanout, since.cycle) or await _behind_the_ring(fanout, since.cycle)
-    if position is None:
-        raise _none(since.cycle)
-    return replace(since, position=position, cycle=None)
+    return replace(since, position=(await _found(fanout, since.cycle)).start, cycle=None)
 
 
-def _in_ring(fanout: Fanout, number: int) -> Position | None:
+async def _found(fanout: Fanout, number: int) -> _Cycle:
+    there = _in_ring(fanout, number)
+    if there.start is None:
+        there = await _behind_the_ring(fanout, number, there)
+    if there.start is None:
+        raise _none(number)
+    return there
+
+
+def _in_ring(fanout: Fanout, number: int) -> _Cycle:
+    following: Position | None = None
     for event in fanout.ring.newest_first(lambda name: name == "cycle.start", until=fanout.head.id):
+        start = Position(event.id.before(), is_moment=True)
         if orjson.loads(event.json).get("cycle") == number:
-            return Position(event.id.before(), is_moment=True)
-    return None
+            return _Cycle(start, following)
+        following = start
+    return _Cycle(following=following)
 
 
-async def _behind_the_ring(fanout: Fanout, number: int) -> Position | None:
+async def _behind_the_ring(fanout: Fanout, number: int, behind: _Cycle) -> _Cycle:
     past = fanout.history.past
     if past is None:
-        return await _in_stream(fanout, number, START)
+        return await _in_stream(fanout, number, START, behind)
     try:
         archived = await past.cycle(number)
     except UnreachableError:
-        if (position := await _in_stream(fanout, number, START)) is None:
+        if (there := await _in_stream(fanout, number, START, behind)).start is None:
             raise
-        return position
+        return there
     end = archived.checkpoint
     down_to = START if end is None or end.epoch != fanout.head.epoch else end.id
     try:
-        return await _in_stream(fanout, number, down_to) or archived.start
+        there = await _in_stream(fanout, number, down_to, behind)
     except UnreachableError:  # what there is, is better than nothing
-        return archived.start
+        there = behind
+    return there if there.start is not None else _Cycle(archived.start, archived.following or there.following)
 
 
-async def _in_stream(fanout: Fanout, number: int, down_to: EntryId) -> Position | None:
+async def _in_stream(fanout: Fanout, number: int, down_to: EntryId, behind: _Cycle) -> _Cycle:
     """What the stream has of it in front of the ring, and behind an id."""
     if fanout.history.is_ring_whole:
-        return None
+        return behind
+    following = behind.following
     first = fanout.ring.first_event()
     before = fanout.head.id.after() if first is None else first.id
     while before > down_to.after() and (entries := await fanout.reader.older(before, count=PAGE_EVENTS)):
         for entry in reversed(entries):
-            if entry.event["type"] == "cycle.start" and entry.event.get("cycle") == number:
-                return Position(entry.id.before(), is_moment=True)
+            if entry.event["type"] != "cycle.start" or entry.id <= down_to:
+                continue
+            start = Position(entry.id.before(), is_moment=True)
+            if entry.event.get("cycle") == number:
+                return _Cycle(start, following)
+            following = start
         before = entries[0].id
-    return None
+    return _Cycle(following=following)

@@ -23,6 +23,8 @@ __all__ = ["Cycle", "latest_cycles", "one_cycle"]
 
 EVENTS_MAX: Final = 5_000
 """So many events are looked through for those of one cycle."""
+ENDS_MAX: Final = 100
+"""So many ends are looked through for that of a cycle of more events: its neighbours may have theirs there."""
 PAGE_EVENTS: Final = 500
 ERRORS_MAX: Final = 5_000
 
@@ -71,9 +73,18 @@ async def one_cycle(moment: Moment, question: Question, start: Position | int) -
     begin = orjson.loads(first.json)
     asked = replace(whole, after=in_front_of(place), until=until)
     events, is_whole = await _events_of(moment, asked, question.granted.matches, begin["cycle"])
-    end = next((each for each in events if each.type == "cycle.end"), None)
+    end = _end_of(begin["cycle"], events)
+    if end is None and not is_whole:
+        ends = _only("cycle.end", question.granted.matches)
+        end = _end_of(begin["cycle"], await moment.page(asked, ends, newest_first=False, count=ENDS_MAX))
     head = {**_head(begin, end), "whole": is_whole}
     return Cycle(head, first.json, end.json if end else None, [e.json for e in events if question.matches(e.type)])
+
+
+def _end_of(number: object, events: list[PastEvent]) -> PastEvent | None:
+    """The first `cycle.end` that carries a number."""
+    ends = (each for each in events if each.type == "cycle.end")
+    return next((each for each in ends if orjson.loads(each.json)["cycle"] == number), None)
 
 
 async def _start_at(moment: Moment, whole: Range, place: Place) -> PastEvent | None:

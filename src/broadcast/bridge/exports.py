@@ -99,6 +99,11 @@ class Exports:
         self._places.release()
         self._held.leave(holder)
 
+    async def settled(self, question: Question) -> Question:
+        """The same question, with where the cycles begin that it names, in its turn."""
+        async with self._turn:
+            return await self._tiers.settled(question)
+
     async def read(self, question: Question, matches: Matches, *, count: int) -> Lines:
         """Read one slice, in its turn."""
         async with self._turn:
@@ -144,6 +149,7 @@ class Export:
 
     async def open(self) -> None:
         """Read the first slice."""
+        self._question = await self._exports.settled(self._question)
         self._lines = await self._read()
 
     def erase(self, covers: Covers) -> None:

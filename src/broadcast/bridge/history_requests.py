@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from urllib.parse import quote, unquote
 
 from broadcast.errors import FilterError, PositionError, RequestError
 from broadcast.filters import ALL, Filter, parse_filter
@@ -23,13 +24,15 @@ EPOCH_CHARS_MAX: Final = 200
 NUMBER_MAX: Final = 2**63 - 1
 _CYCLE: Final = re.compile(r"cycle:(-?[0-9]{1,19})")
 _PLACE: Final = re.compile(r"([0-9]{1,20}-[0-9]{1,20})\.(.*)", re.DOTALL)
+_STARTS: Final = re.compile(r"~([0-9]{1,20}-[0-9]{1,20}\.[^~]*)?~([0-9]{1,20}-[0-9]{1,20}\.[^~]*)?\Z")
+"""What `next` says behind the place where cycles were asked for: the `cycle.start` of `since`, and that of `until`."""
 _WIDTH: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One end of a range; at most one of the three is there."""
+    """One end of a range; at most one of position, time and cycle is there."""
 
     position: Position | None = None
     """A place in the log: what comes behind it, or up to it and with it."""
@@ -37,6 +40,8 @@ class Edge:
     """A time: from or up to it, and with it."""
     cycle: int | None = None
     """The latest run's cycle of this number: from its beginning, or up to its end."""
+    start: Position | None = None
+    """Its `cycle.start`, once that was looked for: another run may come to the same number."""
     is_fixed: bool = True
     """Whether it means the same tomorrow."""
 
@@ -85,9 +90,10 @@ def parse_question(query: Mapping[str, str], *, now: datetime) -> Question:
     Raises:
         RequestError: one of them is not what it should be.
     """
+    since_start, until_start = _starts(query.get("cursor"))
     return Question(
-        since=_edge("since", query.get("since"), now),
-        until=_edge("until", query.get("until"), now),
+        since=_edge("since", query.get("since"), now, since_start),
+        until=_edge("until", query.get("until"), now, until_start),
         filter=_filter(query.get("types")),
         limit=parse_number("limit", query.get("limit"), least=1),
         newest_first=_order(query.get("order")),
@@ -96,9 +102,20 @@ def parse_question(query: Mapping[str, str], *, now: datetime) -> Question:
     )
 
 
-def write_cursor(position: Position) -> str:
-    """A place as `next` says it, which `parse_question` reads."""
-    return f"{position.id}.{position.epoch or ''}"
+def write_cursor(position: Position, question: Question | None = None) -> str:
+    """A place as `next` says it, which `parse_question` reads.
+
+    Args:
+        position: the place.
+        question: what is asked from page to page; where its cycles begin is said, too, so that they stay the same.
+    """
+    at = f"{position.id}.{position.epoch or ''}"
+    starts = (None, None) if question is None else (question.since.start, question.until.start)
+    return at if starts == (None, None) else "~".join((at, *map(_written, starts)))
+
+
+def _written(start: Position | None) -> str:
+    return "" if start is None else f"{start.id}.{quote(start.epoch or '', safe='').replace('~', '%7E')}"
 
 
 def parse_number(name: str, text: str | None, *, least: int) -> int | None:
@@ -127,12 +144,12 @@ def parse_place(name: str, text: str) -> Position:
         raise _refused(name, "an event's id such as '1771095683456-0'", text) from None
 
 
-def _edge(name: str, text: str | None, now: datetime) -> Edge:
+def _edge(name: str, text: str | None, now: datetime, start: Position | None) -> Edge:
     if text is None or not text.strip():
         return Edge()
     text = text.strip()
     if match := _CYCLE.fullmatch(text):
-        return Edge(cycle=int(match[1]))
+        return Edge(cycle=int(match[1]), start=start)
     if _PLACE.fullmatch(text):
         return Edge(position=_place(name, text))
     if "T" in text:  # in an address, a plus that nobody escaped stands for a space
@@ -154,8 +171,15 @@ def _cursor(text: str | None) -> Position | None:
     return _place("cursor", text) if text else None
 
 
+def _starts(cursor: str | None) -> tuple[Position | None, Position | None]:
+    """Where the cycles that are asked for begin, as `next` said."""
+    match = _STARTS.search(cursor or "")
+    since, until = (None, None) if match is None else (unquote(start or "") for start in match.groups())
+    return _place("cursor", since) if since else None, _place("cursor", until) if until else None
+
+
 def _place(name: str, text: str) -> Position:
-    match = _PLACE.fullmatch(text)
+    match = _PLACE.fullmatch(_STARTS.sub("", text))
     try:
         if match is not None and len(match[2]) <= EPOCH_CHARS_MAX:
             entry_id: EntryId = parse_id(match[1])

@@ -97,9 +97,10 @@ class HistoryRoutes:
             return Response(None, 200, headers, NDJSON)
         if as_lines:
             return ExportResponse(await self._export(request, question, grant), headers)
+        question = await self._tiers.settled(question)
         events, is_more = await self._tiers.page(question, question.matches, count=question.count)
         self._note(request, grant, len(events))
-        following = write_cursor(events[-1].position) if is_more else None
+        following = write_cursor(events[-1].position, question) if is_more else None
         body = _body(events, following, self._tiers.archive is not None)
         return BodyResponse(body, headers, bodies=self._bodies, holder=_holder(request, grant))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from broadcast.bridge.fanout import Fanout
-from broadcast.bridge.history_requests import Question
+from broadcast.bridge.history_requests import Edge, Question
 from broadcast.bridge.past_events import (
     Lines,
     Matches,
@@ -94,14 +94,26 @@ class Moment:
             UnreachableError: a tier that is needed does not answer.
         """
         asked = self.plain_range(question)
-        # Behind a cursor, it is known where it began; another run may have come to the same number meanwhile.
-        if question.since.cycle is not None and (question.cursor is None or question.newest_first):
-            start, _ = await self.ends_of(question.since.cycle, question.granted.matches, question.earliest)
-            asked = replace(asked, after=max(asked.after, start))
+        if question.since.cycle is not None:
+            asked = replace(asked, after=max(asked.after, (await self.ends_of(question.since, question))[0]))
         if question.until.cycle is not None:
-            _, end = await self.ends_of(question.until.cycle, question.granted.matches, question.earliest)
-            asked = replace(asked, until=min(asked.until, end))
+            asked = replace(asked, until=min(asked.until, (await self.ends_of(question.until, question))[1]))
         return asked
+
+    async def settled(self, question: Question) -> Question:
+        """The same question, with where its cycles begin: from page to page, and from slice to slice, they stay these.
+
+        Raises:
+            RequestError: it names a cycle that there is not, or that may not be seen.
+            UnreachableError: a tier that is needed does not answer.
+        """
+        since, until = [await self._settled(edge, question) for edge in (question.since, question.until)]
+        return replace(question, since=since, until=until)
+
+    async def _settled(self, edge: Edge, question: Question) -> Edge:
+        if edge.cycle is None or edge.start is not None:
+            return edge
+        return replace(edge, start=self._position(await self._start_at(edge, edge.cycle, question)))
 
     def plain_range(self, question: Question) -> Range:
         """A question's range, whatever cycles it names."""
@@ -142,21 +154,26 @@ class Moment:
         first = next((item.id for item in items if isinstance(item, RingEvent) and not item.is_forgotten), None)
         return first if is_known and first is not None else entry_id.after()
 
-    async def ends_of(self, cycle: int, granted: Matches, earliest: EntryId) -> tuple[Place, Place]:
-        """In front of where the newest cycle of a number begins, and in front of where the next one does.
+    async def ends_of(self, edge: Edge, question: Question) -> tuple[Place, Place]:
+        """In front of where an edge's cycle begins, and in front of where the next one does.
 
         Raises:
             RequestError: there is none, or where it begins may not be seen.
             UnreachableError: a tier that is needed does not answer.
         """
-        if not granted("cycle.start"):
-            raise RequestError("forbidden", "cycle: the grant leaves out 'cycle.start', where one begins")
-        start = await self.start_of(cycle)
-        if start is None or start.id < earliest:
-            raise RequestError("not_found", f"cycle: there is no cycle {cycle}")
+        start = await self._start_at(edge, edge.cycle or 0, question)
         following = await self.page(Range(start, EVERYTHING.until), is_start, newest_first=False, count=1)
         end = self.place_of(following[0].position) if following else EVERYTHING.until
         return in_front_of(start), in_front_of(end)
+
+    async def _start_at(self, edge: Edge, cycle: int, question: Question) -> Place:
+        """Where an edge's cycle begins: the newest of its number, unless it is known which one was meant."""
+        if not question.granted.matches("cycle.start"):
+            raise RequestError("forbidden", "cycle: the grant leaves out 'cycle.start', where one begins")
+        start = await self.start_of(cycle) if edge.start is None else self.place_of(edge.start)
+        if start is None or start.id < question.earliest:
+            raise RequestError("not_found", f"cycle: there is no cycle {cycle}")
+        return start
 
     async def start_of(self, cycle: int) -> Place | None:
         """The place of the newest `cycle.start` of this number; None if there is none.
@@ -265,7 +282,8 @@ class Moment:
         return replace(asked, after=after, until=until) if after < until else None
 
     def _position(self, place: Place, n: int | None = None) -> Position:
-        return Position(place.id, n, None if self.extent is None else self.extent.name_of(place.epoch))
+        epoch = None if self.extent is None else self.extent.name_of(place.epoch)
+        return Position(place.id, n, epoch or self.head.epoch)
 
     # --- what is not archived yet
 

@@ -110,6 +110,8 @@ class PastCycle:
 
     start: Position | None
     """In front of the newest `cycle.start` of its number; None if it has none."""
+    following: Position | None
+    """In front of the next one, whatever its number; None if it has none."""
     checkpoint: Position | None
     """What lies behind this may not have been looked at; None if nothing is archived."""
 
@@ -190,7 +192,7 @@ class Past:
         async def read() -> PastCycle:
             extent = await self.seam.extent()
             found = await self.seam.cycle(number)
-            return PastCycle(found and found[0], extent and extent.position())
+            return PastCycle(*(found or (None, None)), extent and extent.position())
 
         try:
             return await self._patiently(self._cycles, number, read, PATIENCE_S)

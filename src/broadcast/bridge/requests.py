@@ -62,8 +62,8 @@ class Replay:
     count: int
     since: Since
     """Without a position: the newest `count`."""
-    until_ts: str | None
-    """Events with a newer `ts` are left out; None for no such bound."""
+    until: Since
+    """Where it ends, inclusive: a place, a time by `ts`, or a cycle with all of it; without any, where it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class TimedRequest:
     filter: Filter | None
     """None: the viewer's own filter."""
     since: Since
-    until_ts: str | None
-    """Events with a newer `ts` are left out; None: up to what is newest when it begins."""
+    until: Since
+    """Where it ends, likewise; without any, with what is newest when it begins."""
     speed: float
     idle_s: float
     """No wait is longer than this."""
@@ -167,17 +167,14 @@ def parse_replay(data: object, *, now: datetime) -> Replay | TimedRequest:
         raise RequestError("bad_request", "since, from: give one of them")
     begin = fields.get("since", fields.get("from"))
     until = _since(fields.get("to"), now)
-    if until.cycle is not None or (until.position is not None and until.ts is None):
-        got = "an id" if until.cycle is None else "a cycle"
-        raise RequestError("bad_request", f"to: expected a time or a duration ago, got {got}")
     types = None if fields.get("types") is None else _filter(fields["types"])
     if fields.get("speed") is not None:
         speed, idle_s = _speed(fields["speed"]), _idle_s(fields.get("idle_s"))
         if begin is None:
             raise RequestError("bad_request", "since: expected where a timed replay begins, got nothing")
-        return TimedRequest(types, _since(begin, now), until.ts, speed, idle_s)
+        return TimedRequest(types, _since(begin, now), until, speed, idle_s)
     count = _count("count", fields.get("count"), REPLAY_MAX if begin is not None else REPLAY_DEFAULT, least=1)
-    return Replay(types, count, _since(begin, now), until.ts)
+    return Replay(types, count, _since(begin, now), until)
 
 
 def parse_control(data: object, *, now: datetime) -> Control:

@@ -43,6 +43,17 @@ class Tiers:
         self.fanout = fanout
         self.archive = archive
 
+    async def settled(self, question: Question) -> Question:
+        """The same question, with where the cycles begin that it names.
+
+        Raises:
+            RequestError: there is no such cycle, or it may not be seen.
+            UnreachableError: a tier that is needed does not answer.
+        """
+        if question.since.cycle is None and question.until.cycle is None:
+            return question
+        return await self.at_one_moment(lambda moment: moment.settled(question))
+
     async def page(self, question: Question, matches: Matches, *, count: int) -> tuple[list[PastEvent], bool]:
         """The first events of a question's answer, in its order, and whether there are more.
 
@@ -114,7 +125,7 @@ class Tiers:
             yield Moment(self.fanout)
             return
         async with self.archive.snapshot() as connection:
-            extent = await self.archive.extent_in(connection)
+            extent = await self.archive.extent_in(connection, self.fanout.reader.stream)
             yield Moment(self.fanout, connection, extent, heeds_trimming=heeds_trimming)
 
     def _in_ring(self, question: Question, matches: Matches, count: int) -> list[PastEvent] | None:

@@ -20,7 +20,7 @@ import orjson
 from broadcast.bridge.allowed import not_before
 from broadcast.bridge.past import Wanted
 from broadcast.bridge.ring import RingEvent
-from broadcast.bridge.walk import Walk
+from broadcast.bridge.walk import Walk, end_of
 from broadcast.bridge.wire import unplaced
 from broadcast.errors import RequestError, UnreachableError
 from broadcast.log.pacing import Pacing
@@ -59,21 +59,18 @@ class TimedReplay:
     Args:
         name: what its viewer calls it.
         cursor: the viewer's.
-        request: what it asked for.
-        since: where it begins; found, if a cycle was named.
+        request: what it asked for; where a cycle begins or ends is known by now.
         on_end: called once, when it is over.
     """
 
-    def __init__(
-        self, name: str, cursor: Cursor, request: TimedRequest, since: Since, on_end: Callable[[TimedReplay], None]
-    ) -> None:
+    def __init__(self, name: str, cursor: Cursor, request: TimedRequest, on_end: Callable[[TimedReplay], None]) -> None:
         self.name = name
         self._cursor = cursor
         self._wanted = request.filter or cursor.wanted
-        self._until_ts = request.until_ts
+        self._until = request.until
         self._earliest = START
         """The smallest id that its viewer's grant allows, as it was when the grant or the course was new."""
-        self._course = self._course_from(since)
+        self._course = self._course_from(request.since)
         self._jump: _Course | None = None
         self._clock = asyncio.get_running_loop().time
         self._pacing = Pacing(request.speed, self._clock(), idle_s=request.idle_s, events_per_s=EVENTS_PER_S)
@@ -146,7 +143,7 @@ class TimedReplay:
 
     def _course_from(self, since: Since) -> _Course:
         cursor = self._cursor
-        wanted = Wanted(self._wanted, cursor.grant.filter, since.ts, self._until_ts)
+        wanted = Wanted(self._wanted, cursor.grant.filter, since.ts, self._until.ts)
         # A fresh token may have changed what it may see of the past.
         self._earliest = cursor.fanout.earliest(cursor.grant)
         return _Course(not_before(since.position or Position(START), self._earliest), wanted)
@@ -170,7 +167,8 @@ class TimedReplay:
 
     async def _play(self, course: _Course) -> bool:
         """Give what lies on a course; True if it is to go on elsewhere."""
-        walk = Walk(self._cursor.fanout, course.begin, course.wanted, until=self._cursor.fanout.head)
+        fanout = self._cursor.fanout
+        walk = Walk(fanout, course.begin, course.wanted, until=end_of(self._until, fanout.head))
         ready: list[RingEvent] = []
         async with aclosing(walk.pages()) as pages:
             async for page in pages:
@@ -258,7 +256,7 @@ class TimedReplays:
         self._leaves: dict[str, Callable[[], None]] = {}
         self._named = 0
 
-    def start(self, request: TimedRequest, since: Since) -> TimedReplay:
+    def start(self, request: TimedRequest) -> TimedReplay:
         """Begin one.
 
         Raises:
@@ -274,7 +272,7 @@ class TimedReplays:
                 "too_many_requests", "this bridge has as many timed replays as it gives; come back later"
             )
         self._named += 1
-        timed = TimedReplay(f"r{self._named}", self._cursor, request, since, self._ended)
+        timed = TimedReplay(f"r{self._named}", self._cursor, request, self._ended)
         self._replays[timed.name] = timed
         self._leaves[timed.name] = leave
         fanout.timed_replays.add(timed)

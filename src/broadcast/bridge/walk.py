@@ -11,12 +11,12 @@ from broadcast.bridge.ring import RingEvent
 from broadcast.errors import UnreachableError
 from broadcast.event import timestamp
 from broadcast.log.journey import End
-from broadcast.log.position import START, Gap, Position, Seen, judge
+from broadcast.log.position import START, Gap, Position, Seen, Since, judge
 
 if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "end_of"]
 
 RING_EVENTS: Final = 500
 
@@ -143,10 +143,26 @@ class Walk:
 
     def _up_to_the_end(self, epoch: str | None, events: list[RingEvent]) -> list[RingEvent]:
         # Where the end is a time, the archive is read further: its `ts` says little about where an event stands.
-        is_of_the_end = epoch == self._until.epoch
+        # And it knows nothing of an end in a log that never was.
+        is_of_the_end = epoch in (self._until.epoch, self._fanout.head.epoch)
         return [event for event in events if event.id <= self._until.id] if is_of_the_end else events
 
     def _chosen(self, events: list[RingEvent]) -> list[RingEvent]:
         seen, until = self._seen, self._until.id
         new = events if seen is None else [event for event in events if seen.is_new(event.by)]
         return [event for event in new if event.id <= until and self._wanted.covers(event)]
+
+
+def end_of(until: Since, stands: Position) -> Position:
+    """Where a walk ends: at the place that is asked for, but never beyond where its viewer stands.
+
+    Args:
+        until: what was asked for; of a time, `Wanted` heeds the `ts`.
+        stands: where the viewer stands.
+    """
+    if until.position is None or until.ts is not None:
+        return stands
+    asked = until.position
+    if asked.epoch in (None, stands.epoch) and asked.id >= stands.id:
+        return stands
+    return Position(min(asked.id, stands.id), epoch=asked.epoch)

@@ -124,10 +124,20 @@ def _log_path(name: str, settings: Settings) -> Path:
     return private_state_folder() / f"{name}-{settings.port}.log"
 
 
-def start_archiver(stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str]) -> Child:
-    """Start the archiver, which waits for whatever it needs by itself."""
+def start_archiver(
+    stack: contextlib.ExitStack, settings: Settings, environment: dict[str, str], *, keep: str | None
+) -> Child:
+    """Start the archiver, which waits for whatever it needs by itself.
+
+    Args:
+        stack: ends it.
+        settings: whose port its log is named by.
+        environment: its own.
+        keep: what is older is dropped; None for nothing.
+    """
     log_path = _log_path("archiver", settings)
-    process = _start(stack, ["-m", "broadcast", "archive"], environment, log_path)
+    command = ["-m", "broadcast", "archive", *(() if keep is None else ("--keep", keep))]
+    process = _start(stack, command, environment, log_path)
     return Child("archiver", process, log_path, is_needed=False)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from broadcast.cli.options import RedisUrl, Sought, Types
+from broadcast.cli.options import Keep, RedisUrl, Sought, Types
 from broadcast.cli.past_commands import past_app
 from broadcast.cli.token_commands import token_app
 from broadcast.errors import BroadcastError
@@ -97,16 +97,19 @@ def up(
     *,
     mind: Annotated[bool, typer.Option(help="Run the example mind, too.")] = True,
     archive: Annotated[bool, typer.Option(help="Keep everything: DATABASE_URL, else a private PostgreSQL.")] = True,
+    keep: Keep = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the private servers' data.", metavar="FOLDER")] = None,
     host: Annotated[str | None, typer.Option(help="Address of the page; else BROADCAST_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the page; else BROADCAST_PORT.")] = None,
 ) -> None:
     """Start everything on this machine: Valkey and PostgreSQL (where none is named), bridge, archiver, example mind."""
+    from broadcast.cli.duration import kept_s
     from broadcast.cli.up import Wanted
     from broadcast.cli.up import up as run_up
 
     settings = Settings.from_environment(host=host, port=port)
-    wanted = Wanted(mind=mind, archive=archive, redis="REDIS_URL" not in os.environ, data=data)
+    kept_s(keep)  # what is refused starts nothing
+    wanted = Wanted(mind=mind, archive=archive, keep=keep, redis="REDIS_URL" not in os.environ, data=data)
     raise typer.Exit(run_up(settings, wanted))
 
 
@@ -204,9 +207,7 @@ def record(
 @app.command()
 def archive(
     *,
-    keep: Annotated[
-        str | None, typer.Option(help="Drop what is older, a week at a time: 365d; default: nothing.", metavar="TIME")
-    ] = None,
+    keep: Keep = None,
     once: Annotated[bool, typer.Option("--once", help="End when everything that is there is archived.")] = False,
     redis_url: RedisUrl = None,
     database_url: Annotated[
@@ -215,10 +216,10 @@ def archive(
 ) -> None:
     """Keep every event in PostgreSQL."""
     from broadcast.cli.archive import archive as run_archive
-    from broadcast.cli.duration import seconds_of
+    from broadcast.cli.duration import kept_s
 
     settings = Settings.from_environment(redis_url=redis_url, database_url=database_url)
-    raise typer.Exit(run_archive(settings, keep_s=None if keep is None else seconds_of(keep), is_once=once))
+    raise typer.Exit(run_archive(settings, keep_s=kept_s(keep), is_once=once))
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DatabaseUrl", "RedisUrl", "Sought", "Types"]
+__all__ = ["DatabaseUrl", "Keep", "RedisUrl", "Sought", "Types"]
 
 RedisUrl = Annotated[str | None, typer.Option(help="Where Redis listens; else REDIS_URL.", metavar="URL")]
 Types = Annotated[
@@ -22,4 +22,8 @@ Sought = Annotated[
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(help="Where the archive is; else DATABASE_URL, else that of `broadcast up`.", metavar="URL"),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(help="Drop from the archive what is older, a week at a time: 365d; else nothing.", metavar="TIME"),
 ]

@@ -22,7 +22,7 @@ def replay(
         str, typer.Option("--from", "--since", "-s", help="An id, a time, 5m ago, cycle:42; 0 is the beginning.")
     ],
     until: Annotated[
-        str | None, typer.Option("--to", "--until", help="Likewise, and it is the last one; else now.")
+        str | None, typer.Option("--to", "--until", help="Likewise, and it is the last one; else the log's end.")
     ] = None,
     speed: Annotated[
         float | None, typer.Option(help="1 is as lived, 4 is four times as fast, up to 64; else all at once.")
@@ -79,7 +79,7 @@ def export(
     from broadcast.cli.dumps import export_to
     from broadcast.consumers.exporter import Exporter
 
-    exporter = Exporter(settings.database_url, types=types, since=since, until=until)
+    exporter = Exporter(settings.database_url, settings.stream, types=types, since=since, until=until)
     is_compressed = zstd or path.suffix in (".zst", ".zstd")
     target = None if str(path) == "-" else path
     raise typer.Exit(export_to(exporter, target, is_compressed=is_compressed))

@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 
 from broadcast.cli.tail import event_line, is_sought
-from broadcast.errors import SettingError
+from broadcast.errors import SettingError, UnreachableError
 from broadcast.event import Event
 from broadcast.filters import parse_filter
 from broadcast.log.pacing import SPEED_MAX, Pacing
@@ -44,7 +44,7 @@ async def replay(
     Args:
         settings: where the log is; without `database_url` it reaches as far back as the stream.
         since: where to begin: an id, a time, a duration ago, `cycle:42`.
-        until: where to end, inclusive; None for now.
+        until: where to end, inclusive; None for where the log ends as it is now.
         speed: how many seconds of the mind's time pass in one second; None for all at once.
         types: the filter, None for all.
         sought: what of these is shown, in the terms of the page's filter box; empty for all.
@@ -60,7 +60,7 @@ async def replay(
     matches = parse_search(sought)
     now = datetime.now(UTC)
     begin = parse_since(since, now=now)
-    end = parse_since(until if until is not None else now.isoformat(), now=now)
+    end = None if until is None else parse_since(until, now=now)
     pacing = None if speed is None else Pacing(speed, time.monotonic())
     console = Console(highlight=False, soft_wrap=True)
     async with aclosing(_events(settings, begin, end, types)) as events:
@@ -80,7 +80,7 @@ async def replay(
         sys.stderr.write(f"broadcast: {pacing.cut_s:,.0f} s in which nothing happened were left out\n")
 
 
-async def _events(settings: Settings, begin: Since, end: Since, types: str | None) -> AsyncGenerator[Event]:
+async def _events(settings: Settings, begin: Since, end: Since | None, types: str | None) -> AsyncGenerator[Event]:
     matches = None if types is None else parse_filter(types).matches
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(
@@ -92,7 +92,7 @@ async def _events(settings: Settings, begin: Since, end: Since, types: str | Non
 
             archive = await stack.enter_async_context(aclosing(Archive(settings.database_url, name="replay")))
         timeline = Timeline(reader, archive)
-        async with aclosing(timeline.follow(begin, end, matches=matches)) as items:
+        async with aclosing(timeline.follow(begin, end or await _end_of(timeline), matches=matches)) as items:
             async for item in items:
                 if isinstance(item, list):
                     for each in item:
@@ -103,6 +103,14 @@ async def _events(settings: Settings, begin: Since, end: Since, types: str | Non
                     sys.stderr.write(f"broadcast: {item.tier} cannot be read ({item.error}); waiting\n")
                 else:
                     assert isinstance(item, LinkUp)
+
+
+async def _end_of(timeline: Timeline) -> Since:
+    try:
+        return await timeline.end()
+    except UnreachableError:  # what the archive has is given meanwhile, and the rest is waited for
+        now = datetime.now(UTC)
+        return parse_since(now.isoformat(), now=now)
 
 
 async def _wait(pacing: Pacing, event: Event) -> None:

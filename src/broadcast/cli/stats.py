@@ -43,11 +43,12 @@ async def stats(settings: Settings, *, since: str | None, until: str | None, as_
 
     Raises:
         PositionError: a time is none.
+        SettingError: it is the archive of another stream.
         UnreachableError: PostgreSQL does not answer, or refuses.
     """
     ts_from, ts_to = _moment(since, "since"), _moment(until, "until")
     async with aclosing(Archive(settings.database_url, name="stats")) as archive:
-        found = await read_statistics(archive, ts_from=ts_from, ts_to=ts_to)
+        found = await read_statistics(archive, settings.stream, ts_from=ts_from, ts_to=ts_to)
     if as_json:
         sys.stdout.write(_json(found) + "\n")
         return

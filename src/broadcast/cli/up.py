@@ -46,6 +46,8 @@ class Wanted:
     """The example mind."""
     archive: bool
     """The archive: that of `DATABASE_URL`, else a private one."""
+    keep: str | None
+    """What is older is dropped from it, a duration as `archive` takes it; None for nothing."""
     redis: bool
     """A private Valkey; not where `REDIS_URL` names one."""
     data: Path | None
@@ -79,7 +81,7 @@ def up(settings: Settings, wanted: Wanted) -> int:
             watch.add(start_bridge(stack, console, settings, environment))
             console.print(f"archive   {archive.finished()}", markup=False)
             if archive.url:
-                watch.add(start_archiver(stack, settings, environment))
+                watch.add(start_archiver(stack, settings, environment, keep=wanted.keep))
                 stack.enter_context(noted_running(url, archive.url))
             if archive.url and archive.server is not None:
                 watch.keep("PostgreSQL", archive.server, is_needed=False)

@@ -15,6 +15,7 @@ from broadcast.event import timestamp
 from broadcast.filters import parse_filter
 from broadcast.log.archive import DELIVERED, Epoch, Extent, Place, read_extent, wanted_types
 from broadcast.log.export_form import end_line, epoch_line, header_line
+from broadcast.log.ownership import refuse_another
 from broadcast.log.places import LATE_MS, looked_for_from, milliseconds
 from broadcast.log.position import START, EntryId, Since, parse_since
 
@@ -26,6 +27,7 @@ class Exporter:
 
     Args:
         url: its address.
+        stream: the stream's key, whose archive it has to be; None for whichever it is of.
         types: the filter; None for all.
         since: where to begin, an id, a time or a duration ago; None for the beginning.
         until: where to end, inclusive; None for the end.
@@ -36,9 +38,15 @@ class Exporter:
     """
 
     def __init__(
-        self, url: str, *, types: str | None = None, since: str | None = None, until: str | None = None
+        self,
+        url: str,
+        stream: str | None = None,
+        *,
+        types: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
     ) -> None:
-        self._url, self._types = url, types
+        self._url, self._stream, self._types = url, stream, types
         self._filter = None if types is None else parse_filter(types)
         now = datetime.now(UTC)
         self._since, self._until = (None if each is None else parse_since(each, now=now) for each in (since, until))
@@ -58,7 +66,7 @@ class Exporter:
 
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
-            SettingError: the database holds no archive.
+            SettingError: the database holds no archive, or another stream's.
         """
         try:
             connection = await connect(self._url, "broadcast-export")
@@ -80,6 +88,8 @@ class Exporter:
         extent = await read_extent(connection)
         if extent is None:
             raise SettingError("DATABASE_URL: the database holds no archive, or an empty one")
+        if self._stream is not None:
+            await refuse_another(connection, self._stream)
         types = await wanted_types(connection, None if self._filter is None else self._filter.matches)
         begin, end = _place(self._since, extent), _place(self._until, extent)
         epochs = tuple(

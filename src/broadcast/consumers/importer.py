@@ -31,6 +31,7 @@ from broadcast.log.archive import Epoch, Extent, Place, read_extent
 from broadcast.log.entry import Entry
 from broadcast.log.export_form import Exported, Header, Mark, Unplaced, read_line
 from broadcast.log.migrate import migrate
+from broadcast.log.ownership import refuse_another
 from broadcast.log.partitions import make, week_of
 from broadcast.log.position import EntryId, Position
 
@@ -89,12 +90,14 @@ class Importer:
 
         Raises:
             BroadcastError: there is no line, one is no event, or the export was cut off; what was before is imported.
+            SettingError: the database holds another stream's events.
             UnreachableError: PostgreSQL does not answer, or refuses; the same again does what is left.
         """
         try:
             connection = await connect(self._url, "broadcast-import")
             try:
                 await migrate(connection)
+                await refuse_another(connection, self._stream)
                 await self._run(connection, lines)
             finally:
                 await connection.close()

@@ -21,6 +21,7 @@ from broadcast.consumers.connection import connect
 from broadcast.consumers.writing import bigints, write_batch
 from broadcast.errors import BroadcastError, SettingError
 from broadcast.log.migrate import migrate
+from broadcast.log.ownership import refuse_another
 from broadcast.log.partitions import make, week_of
 from broadcast.log.position import START, EntryId, Position
 
@@ -103,12 +104,7 @@ class Store:
                 "(CREATE DATABASE mind ENCODING 'UTF8' TEMPLATE template0)"
             )
         await migrate(self.connection)
-        row = await self._one("SELECT stream FROM checkpoint")
-        if row is not None and row[0] != self.stream:
-            raise SettingError(
-                f"DATABASE_URL: this database holds the events of the stream {row[0]!r}, not of {self.stream!r}; give "
-                "each stream a database (or a schema) of its own, or set BROADCAST_STREAM"
-            )
+        await refuse_another(self.connection, self.stream)
 
     async def close(self) -> None:
         """Close the connection, whatever state it is in."""

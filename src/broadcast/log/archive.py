@@ -133,18 +133,21 @@ class Archive:
             self._in_use -= 1
             await self._pool.putconn(connection)
 
-    async def extent(self) -> Extent | None:
-        """How far the archive reaches; None if nothing was archived yet.
+    async def extent(self, stream: str | None = None) -> Extent | None:
+        """How far the archive reaches; None if nothing of this stream was archived yet.
+
+        Args:
+            stream: the stream's key; None for whichever it is of.
 
         Raises:
             UnreachableError: PostgreSQL does not answer, or refuses.
         """
         async with self.snapshot() as connection:
-            return await self.extent_in(connection)
+            return await self.extent_in(connection, stream)
 
-    async def extent_in(self, connection: psycopg.AsyncConnection[Any]) -> Extent | None:
+    async def extent_in(self, connection: psycopg.AsyncConnection[Any], stream: str | None) -> Extent | None:
         """The same in a snapshot of it."""
-        extent = await read_extent(connection)
+        extent = await read_extent(connection, stream)
         self.logs = frozenset(() if extent is None else (epoch.name for epoch in extent.epochs))
         return extent
 
@@ -196,13 +199,18 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.commit()
 
 
-async def read_extent(connection: psycopg.AsyncConnection[Any]) -> Extent | None:
-    """How far the archive reaches, in the caller's snapshot; None if nothing was archived yet."""
+async def read_extent(connection: psycopg.AsyncConnection[Any], stream: str | None = None) -> Extent | None:
+    """How far the archive reaches, in the caller's snapshot; None if nothing was archived yet.
+
+    Args:
+        connection: in a transaction.
+        stream: the archive of another stream is as good as none; None for whichever it is of.
+    """
     made = await (await connection.execute("SELECT to_regclass('checkpoint') IS NOT NULL")).fetchone()
     if made is None or not made[0]:
         return None
-    row = await (await connection.execute("SELECT epoch, id_ms, id_seq, n FROM checkpoint")).fetchone()
-    if row is None:
+    row = await (await connection.execute("SELECT epoch, id_ms, id_seq, n, stream FROM checkpoint")).fetchone()
+    if row is None or stream not in (None, row[4]):
         return None
     epochs = await connection.execute(
         "SELECT epoch, name, parent, forked_ms, forked_seq, first_ms, first_seq FROM epochs WHERE epoch <= %s "

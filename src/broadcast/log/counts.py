@@ -1,24 +1,39 @@
 """How many events of each type lie in each stretch of time.
 
 What the archiver has counted is of minutes and of hours, by `ts`: nothing is read twice, and a range is rounded
-outwards to whole minutes. Only where few events are to be told apart by seconds, they are counted one by one.
+outwards to whole minutes. Only where few events are to be told apart by seconds, or a range has to be exact, they are
+counted one by one.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from broadcast.event import timestamp
 from broadcast.log.epochs import epochs_of
-from broadcast.log.places import Range
+from broadcast.log.places import Extent, Place, Range
+from broadcast.log.position import START
 from broadcast.log.questions import select, stretches
 
-__all__ = ["HOUR_MS", "MINUTE_MS", "Count", "count_events", "read_counts", "read_span", "read_totals"]
+__all__ = [
+    "HOUR_MS",
+    "MINUTE_MS",
+    "Count",
+    "count_events",
+    "read_counts",
+    "read_exact_counts",
+    "read_span",
+    "read_totals",
+]
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
+EVENTS_MAX: Final = 2**62
+"""All of them."""
 
 
 class Count(NamedTuple):
@@ -84,6 +99,31 @@ async def count_events(
             "SELECT ts_ms - ts_ms % {width}, type, count(*) FROM ({each}) AS each GROUP BY 1, 2 ORDER BY 1, 2"
         ).format(width=sql.Literal(bucket_ms), each=each)
         found += [Count(*row) for row in await (await connection.execute(counting)).fetchall()]
+    return found
+
+
+async def read_exact_counts(
+    connection: psycopg.AsyncConnection[Any], extent: Extent, begin_ms: int, end_ms: int, *, bucket_ms: int
+) -> list[Count]:
+    """The same as `read_counts` for all types and an exact range; a bucket may come more than once for a type.
+
+    Args:
+        connection: in a snapshot of the archive.
+        extent: how far it reaches.
+        begin_ms: of the range, inclusive; what lies in a part of a minute is counted one by one.
+        end_ms: of the range, exclusive; likewise.
+        bucket_ms: how wide a bucket is, whole minutes.
+    """
+    first_ms, last_ms = -(-begin_ms // MINUTE_MS) * MINUTE_MS, end_ms // MINUTE_MS * MINUTE_MS
+    if first_ms > last_ms:  # within one minute
+        first_ms = last_ms = end_ms
+    found = await read_counts(connection, first_ms, last_ms, bucket_ms=bucket_ms) if first_ms < last_ms else []
+    whole = Range(Place(extent.epochs[0].number, START), extent.end)
+    for part_ms in ((begin_ms, first_ms), (last_ms, end_ms)):
+        if part_ms[0] < part_ms[1]:
+            ts_from, ts_to = (timestamp(ms * 1_000_000) for ms in (part_ms[0], part_ms[1] - 1))
+            part = replace(whole, ts_from=ts_from, ts_to=ts_to)
+            found += await count_events(connection, part, None, bucket_ms=bucket_ms, events_max=EVENTS_MAX)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import cast
 from broadcast.log.delivered import Delivered
 from broadcast.log.entry import Entry
 from broadcast.log.places import LATE_MS, milliseconds
-from broadcast.log.position import EntryId, Position, Seen
+from broadcast.log.position import START, Bounds, EntryId, Position, Seen
 
 __all__ = ["End", "Journey"]
 
@@ -75,16 +75,19 @@ class Journey:
         """How long to wait for more; None for ever."""
         return None if self.end is None or self.is_late else max(0.0, self.end.left_s(now_ms))
 
-    def resume(self, position: Position, last: EntryId) -> None:
-        """The stream can be read; what it gives next is a gap, unless it goes on right behind the place reached.
+    def resume(self, position: Position, bounds: Bounds, *, is_gap_next: bool) -> None:
+        """The stream can be read.
 
         Args:
-            position: from where it goes on.
-            last: its newest entry.
+            position: from where it goes on; another place than was reached where that was only a moment.
+            bounds: the stream as it is now.
+            is_gap_next: whether it has to be told first that something is missing in front of that.
         """
         self.resumed = position
-        self.goal = last if self.is_late else None
-        if self.position is None or self.position.id == position.id:
+        # What was emptied gives nothing more, wherever its newest entry was.
+        there_is = START if bounds.first is None else bounds.last
+        self.goal = there_is if self.is_late else None
+        if not is_gap_next:
             self._come_to(position)
 
     def pass_gap(self) -> None:
@@ -96,11 +99,11 @@ class Journey:
         """Everything up to this entry was read."""
         self._come_to(Position(entry.id, entry.n, self.epoch))
         self.resumed = self.position
-        self.is_over = self.is_over or (self.end is not None and self.end.is_reached(entry.id))
 
     def _come_to(self, position: Position) -> None:
         self.position = position
-        self.is_over = self.is_over or (self.goal is not None and position.id >= self.goal)
+        is_there = self.end is not None and self.end.is_reached(position.id)
+        self.is_over = self.is_over or is_there or (self.goal is not None and position.id >= self.goal)
 
     def wanted(self, entries: list[Entry]) -> list[Delivered]:
         """What of these entries is to be given."""

@@ -184,11 +184,7 @@ class Seam:
             return _in_front_of(extent, start), ends[0] if ends else None
 
     async def _extent(self, connection: psycopg.AsyncConnection[Any]) -> Extent | None:
-        extent = await read_extent(connection)
-        if extent is None:
-            return None
-        row = await (await connection.execute("SELECT stream FROM checkpoint")).fetchone()
-        return extent if row is not None and row[0] == self._stream else None
+        return await read_extent(connection, self._stream)
 
 
 def _least(extent: Extent, until: Position | None) -> Place:

@@ -11,7 +11,8 @@ import psycopg
 from psycopg import sql
 
 from broadcast.log.archive import Archive, read_extent
-from broadcast.log.counts import Count, read_counts
+from broadcast.log.counts import Count, read_exact_counts
+from broadcast.log.ownership import refuse_another
 from broadcast.log.places import milliseconds
 from broadcast.log.position import EARLY_MS
 from broadcast.log.questions import TS
@@ -58,7 +59,7 @@ FROM slowest ORDER BY duration_ms DESC, epoch, id_ms, id_seq
 """
 _MIND_DAYS: Final = """
 SELECT day, count(*), count(*) FILTER (WHERE type = 'cycle.start'), count(*) FILTER (WHERE type = 'error')
-FROM events WHERE day IS NOT NULL AND {within}
+FROM events WHERE day IS NOT NULL AND type NOT LIKE 'broadcast.%%' AND {within}
 GROUP BY day ORDER BY day DESC LIMIT %(days)s
 """
 _FAILURES: Final = """
@@ -86,7 +87,7 @@ class SlowCycle:
 
 @dataclass(frozen=True, slots=True)
 class MindDay:
-    """A day as the mind itself numbers it: the `day` of its events."""
+    """A day as the mind itself numbers it: the `day` of its events; blanks and gaps have none."""
 
     day: int
     events: int
@@ -133,13 +134,19 @@ class Statistics:
 
 
 async def read_statistics(
-    archive: Archive, *, ts_from: str | None = None, ts_to: str | None = None, shown: int = 10
+    archive: Archive,
+    stream: str | None = None,
+    *,
+    ts_from: str | None = None,
+    ts_to: str | None = None,
+    shown: int = 10,
 ) -> Statistics | None:
     """Read the statistics of a range of times.
 
     Args:
         archive: where to read.
-        ts_from: inclusive; None for the beginning. How many there are is counted in whole minutes.
+        stream: the stream's key, whose archive it has to be; None for whichever it is of.
+        ts_from: inclusive; None for the beginning.
         ts_to: likewise; None for the end.
         shown: how many cycles and errors are told one by one.
 
@@ -147,15 +154,18 @@ async def read_statistics(
         None if nothing was archived yet.
 
     Raises:
+        SettingError: it is the archive of another stream.
         UnreachableError: PostgreSQL does not answer, or refuses.
     """
     async with archive.snapshot() as connection:
         await connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(TIMEOUT_MS),))
-        if await read_extent(connection) is None:
+        if (extent := await read_extent(connection)) is None:
             return None
+        if stream is not None:
+            await refuse_another(connection, stream)
         begin_ms = 0 if ts_from is None else milliseconds(ts_from)
         end_ms = _END_MS if ts_to is None else milliseconds(ts_to) + 1
-        counts = await read_counts(connection, begin_ms, end_ms, bucket_ms=DAY_MS)
+        counts = await read_exact_counts(connection, extent, begin_ms, end_ms, bucket_ms=DAY_MS)
         by_type = _summed(counts, lambda count: count.type)
         by_day = _summed(counts, lambda count: f"{datetime.fromtimestamp(count.begin_ms / 1000, UTC):%Y-%m-%d}")
         bounds = {"first": begin_ms - EARLY_MS, "from": ts_from, "to": ts_to, "shown": shown, "days": DAYS_MAX}

@@ -41,6 +41,8 @@ class LinkUp:
     bounds: Bounds
     position: Position
     """Behind this, reading goes on."""
+    is_gap_next: bool = False
+    """Whether something is missing in front of that; a `Gap` follows then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class StreamReader:
             try:
                 server = await self._servers.located()
                 position, gap, bounds = await self._contact(server, position, trail)
-                yield LinkUp(bounds, position)
+                yield LinkUp(bounds, position, is_gap_next=gap is not None)
                 if gap is not None:
                     yield gap
                 backoff_s, is_down = 0.0, False

@@ -121,6 +121,16 @@ class Timeline:
 
     # --- where it begins and ends
 
+    async def end(self) -> Since:
+        """Where the log ends as it is now, whatever the clocks say.
+
+        Raises:
+            UnreachableError: the stream cannot be read; or it never held anything, and the archive cannot.
+        """
+        end = (await self._reader.bounds()).end
+        extent = await self._seam.extent() if self._seam is not None and end.id == START else None
+        return Since(end if extent is None else extent.position())
+
     async def _end(self, until: Since | None) -> End | None:
         if until is None:
             return None
@@ -233,7 +243,7 @@ class Timeline:
                 else:
                     yield item
                     if isinstance(item, LinkUp):
-                        journey.resume(item.position, item.bounds.last)
+                        journey.resume(item.position, item.bounds, is_gap_next=item.is_gap_next)
 
     async def _is_archived(self, position: Position | None) -> bool:
         """Whether the archive has what the stream lacks behind a position, or will have it in a moment."""
