@@ -30,7 +30,7 @@ nginx: setup
 	$(BIN)/python scripts/ensure_nginx.py
 
 test: setup chromium postgresql nginx  ## everything that must hold, on real parts
-	$(BIN)/pytest -m "not chaos" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not chaos" -n 3 --dist loadfile
 
 chaos: setup  ## slow, seeded fault schedules
 	$(BIN)/pytest -m chaos
