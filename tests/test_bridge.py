@@ -54,7 +54,7 @@ def emit(
 
 
 def numbers(events: list[dict[str, Any]]) -> list[int]:
-    return [event["data"]["i"] for event in events]
+    return [event["data"]["i"] for event in events if "i" in event["data"]]
 
 
 # --- hello, history, live
@@ -330,7 +330,9 @@ MALFORMED: Final[list[tuple[Any, ...]]] = [
     ("replay", {"since": {"n": 5}}),
     ("replay", {"since": "99999999999d"}),
     ("replay", {"since": "1-0", "from": "1-0"}),
-    ("replay", {"to": "1-0"}),
+    ("replay", {"to": "1-0-0"}),
+    ("replay", {"to": 1.5}),
+    ("replay", {"to": "cycle:9"}),
     ("replay", {"speed": 2}),
     ("replay", {"types": 5}),
     ("replay", {"types": [None]}),

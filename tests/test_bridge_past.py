@@ -47,7 +47,7 @@ def url(postgresql_server: PostgresqlServer) -> Iterator[str]:
 
 
 def numbers(events: list[dict[str, Any]]) -> list[int]:
-    return [event["data"]["i"] for event in events]
+    return [event["data"]["i"] for event in events if "i" in event["data"]]
 
 
 async def come(bridge: BridgeProcess, since: object, count: int) -> Client:

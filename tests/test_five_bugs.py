@@ -73,7 +73,7 @@ def emit(broadcaster: Broadcaster, numbers: range) -> None:
 
 
 def numbers(events: list[dict[str, Any]]) -> list[int]:
-    return [event["data"]["i"] for event in events]
+    return [event["data"]["i"] for event in events if "i" in event["data"]]
 
 
 # --- 1: a cursor whose entry was trimmed goes on with the next one there is, and says nothing

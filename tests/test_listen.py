@@ -31,7 +31,7 @@ def take(count: int, **options: Any) -> list[dict[str, Any]]:
 
 
 def numbers(events: list[dict[str, Any]]) -> list[int]:
-    return [event["data"]["i"] for event in events]
+    return [event["data"]["i"] for event in events if "i" in event["data"]]
 
 
 def connections(client: redis.Redis) -> int:

@@ -60,7 +60,7 @@ async def counting(counter: Emission) -> AsyncIterator[None]:
 
 
 def numbers(events: list[dict[str, Any]]) -> list[int]:
-    return [event["data"]["i"] for event in events]
+    return [event["data"]["i"] for event in events if "i" in event["data"]]
 
 
 def counted(node: NodeClient) -> list[int]:

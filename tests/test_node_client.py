@@ -45,7 +45,7 @@ class NodeClient:
 
     @property
     def numbers(self) -> list[int]:
-        return [event["data"]["i"] for event in self.all("event")]
+        return [event["data"]["i"] for event in self.all("event") if "i" in event["data"]]
 
     async def until_got(self, name: str, count: int = 1) -> Any:
         assert self.process.stdout is not None

@@ -30,7 +30,7 @@ pause: Final = Random(4)
 PLAIN_PAGE: Final = """transports => {
     window.got = {numbers: [], connects: [], answers: [], gaps: 0};
     window.socket = io(location.origin, {transports, reconnectionDelay: 50, reconnectionDelayMax: 200});
-    socket.on("event", event => got.numbers.push(event.data.i));
+    socket.on("event", event => event.type === "count" && got.numbers.push(event.data.i));
     socket.on("gap", () => got.gaps++);
     socket.on("connect", () => got.connects.push(socket.recovered));
 }"""
