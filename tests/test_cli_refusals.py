@@ -29,6 +29,7 @@ from tests.servers import free_port
         ("record|FOLDER/r.jsonl|--types|a b", 1, "types: 'a b' is not a pattern"),
         ("serve|--port|99999", 1, "port: '99999': expected a port from 0 to 65535"),
         ("serve|--port|http", 2, "'--port'"),
+        ("up|--no-archive|--keep|30d", 1, "--keep: it is for the archive"),
         ("up|--port|-1", 1, "port: '-1': expected a port from 0 to 65535"),
         ("doctor|--redis-url|nonsense", 1, "redis_url: 'nonsense': expected an address"),
         ("token|issue|--sub|anna", 1, "BROADCAST_SECRET is not set"),

@@ -89,7 +89,7 @@ def card(page: Page, name: str) -> str:
 def test_the_picture_in_the_readme_is_of_this_page(page: Page) -> None:
     """`WRITE_PICTURE=1` takes it anew."""
     ARTIFACTS.mkdir(exist_ok=True)
-    page.set_viewport_size({"width": 1280, "height": 740})
+    page.set_viewport_size({"width": 1280, "height": 720})
     page.wait_for_timeout(1_200)  # until the chart has been drawn
     taken = page.screenshot(path=ARTIFACTS / PICTURE.name)
     if os.environ.get("WRITE_PICTURE") == "1":

@@ -15,7 +15,7 @@ import typer
 from broadcast.cli.options import Keep, RedisUrl, Sought, Types
 from broadcast.cli.past_commands import past_app
 from broadcast.cli.token_commands import token_app
-from broadcast.errors import BroadcastError
+from broadcast.errors import BroadcastError, SettingError
 from broadcast.filters import parse_filter
 from broadcast.settings import Settings
 
@@ -109,6 +109,8 @@ def up(
 
     settings = Settings.from_environment(host=host, port=port)
     kept_s(keep)  # what is refused starts nothing
+    if keep is not None and not archive:
+        raise SettingError("--keep: it is for the archive, and --no-archive leaves that out; give one of them")
     wanted = Wanted(mind=mind, archive=archive, keep=keep, redis="REDIS_URL" not in os.environ, data=data)
     raise typer.Exit(run_up(settings, wanted))
 
