@@ -111,6 +111,7 @@ def test_it_uses_no_chance_and_only_the_public_api_psutil_and_the_standard_libra
 # --- the real machine
 
 
+@pytest.mark.alone
 def test_real_load_changes_sense_novelty_and_mood(
     valkey_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
