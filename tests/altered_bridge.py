@@ -32,7 +32,7 @@ def alter(constants: dict[str, Any]) -> None:
         if not path.startswith(LIMITS):
             module, _, name = path.rpartition(".")
             holder = import_module(f"broadcast.bridge.{module}")
-            assert isinstance(getattr(holder, name), float), path
+            assert isinstance(getattr(holder, name), int | float), path
             setattr(holder, name, float(value))
 
 

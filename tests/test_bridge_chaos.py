@@ -150,7 +150,11 @@ async def test_a_day_of_connects_leaves_nothing_behind(own_server: RedisServer, 
     assert emitter.flush()
     emitter.close(2)
     # A session over polling that nobody asks for any more is one until its ping is not answered.
-    with serving(own_server.url, tmp_path, constants=SHORT_PINGS) as bridge:
+    # And all of them come from this address, faster than one may.
+    constants = {**SHORT_PINGS, "app.IDLE_PER_ADDRESS_MAX": 10_000.0}
+    limits = dict.fromkeys(("BROADCAST_MAX_CONNECTIONS", "BROADCAST_MAX_CONNECTIONS_PER_ADDRESS"), "20000")
+    limits["BROADCAST_REQUESTS_PER_MINUTE"] = "0"
+    with serving(own_server.url, tmp_path, constants=constants, **limits) as bridge:
         bridge.wait_until_caught_up()
         await _connect_many(bridge, WARM_UP)
         before = await _counts(bridge)
