@@ -124,7 +124,7 @@ async def test_a_viewer_that_lags_shows_by_how_much_and_what_waits(
             emit(broadcaster, *range(400), text="x" * 50_000)  # more than all buffers on the way take
 
             def stands(answer: dict[str, Any]) -> bool:
-                return answer["head"]["n"] == 400 and answer["clients"][0]["waiting_bytes"] > 0
+                return bool(answer["head"]["n"] == 400 and answer["clients"][0]["waiting_bytes"] > 0)
 
             answer = await told(bridge, stands)
             (client,) = answer["clients"]
