@@ -30,7 +30,7 @@ from typing import Any, Final, cast
 
 from broadcast.catalogue import CATALOGUE
 
-__all__ = ["digest", "printable"]
+__all__ = ["digest", "printable", "whole_text"]
 
 CHARS_MAX: Final = 160
 _NAMING_KEYS: Final = ("desc", "name", "id")
@@ -193,17 +193,24 @@ def _is_index(key: str) -> bool:
     return plain and str(int(key)) == key and int(key) <= _INDEX_MAX
 
 
-def _number_text(value: float) -> str:
+def whole_text(value: float) -> str | None:
+    """A number as JavaScript's JSON has it; None for one with decimals."""
     try:
         double = float(value)
     except OverflowError:  # an integer of hundreds of digits; JavaScript reads it as infinite
         return "null"
     if not math.isfinite(double):
         return "null"
-    if double.is_integer():
-        # The shortest digits that mean this double, then zeros: exact up to 2**53. From 1e21 on an exponent.
-        return str(int(Decimal(repr(double)))) if abs(double) < 1e21 else repr(double)
-    rounded = Decimal(double).quantize(_THREE_DECIMALS, ROUND_HALF_UP, _DECIMALS)
+    if not double.is_integer():
+        return None
+    # The shortest digits that mean this double, then zeros: exact up to 2**53. From 1e21 on an exponent.
+    return str(int(Decimal(repr(double)))) if abs(double) < 1e21 else repr(double)
+
+
+def _number_text(value: float) -> str:
+    if (whole := whole_text(value)) is not None:
+        return whole
+    rounded = Decimal(value).quantize(_THREE_DECIMALS, ROUND_HALF_UP, _DECIMALS)
     text = f"{rounded:f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 

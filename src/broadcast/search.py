@@ -14,14 +14,13 @@ together. `web/dashboard/filter.ts` is this module's twin; `tests/golden/filters
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final, cast
 
 from broadcast.catalogue import CATALOGUE
+from broadcast.digest import whole_text
 from broadcast.errors import FilterError
 from broadcast.filters import parse_filter
 
@@ -189,12 +188,4 @@ def _text(text: str) -> str:
 def _scalar(value: bool | float) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    try:
-        double = float(value)
-    except OverflowError:
-        return "null"
-    if not math.isfinite(double):
-        return "null"
-    if double.is_integer() and abs(double) < 1e21:
-        return str(int(Decimal(repr(double))))  # the shortest digits that mean this double, then zeros
-    return repr(double).replace("e-0", "e-")
+    return whole_text(value) or repr(float(value)).replace("e-0", "e-")

@@ -97,8 +97,7 @@ async def _start(cursor: Cursor, request: TimedRequest) -> dict[str, Any]:
     _refuse_past(cursor)
     if cursor.timed is None:
         cursor.timed = TimedReplays(cursor)
-    since = await cycle_start.allowed(cursor.fanout, request.since, cursor.grant)
-    until = await cycle_start.allowed_end(cursor.fanout, request.until, cursor.grant)
+    since, until = await cycle_start.allowed_range(cursor.fanout, request.since, request.until, cursor.grant)
     timed = cursor.timed.start(replace(request, since=since, until=until))
     return {"replay": timed.name, "speed": request.speed, "idle_s": request.idle_s}
 
@@ -131,8 +130,7 @@ async def _replay(cursor: Cursor, replay: Replay) -> dict[str, Any]:
     _refuse_unloaded(cursor)
     _refuse_past(cursor)
     earliest = fanout.earliest(cursor.grant)
-    since = await cycle_start.allowed(fanout, replay.since, cursor.grant)
-    until = await cycle_start.allowed_end(fanout, replay.until, cursor.grant)
+    since, until = await cycle_start.allowed_range(fanout, replay.since, replay.until, cursor.grant)
     asked = Wanted(wanted, granted, since.ts, until.ts)
     lacks_archive = False
     pieces: Sequence[RingEvent | Gap]

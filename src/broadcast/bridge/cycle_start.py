@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from broadcast.bridge.fanout import Fanout
     from broadcast.bridge.grant import Grant
 
-__all__ = ["allowed", "allowed_end", "found"]
+__all__ = ["allowed", "allowed_range", "found"]
 
 PAGE_EVENTS: Final = 500
 
@@ -36,21 +36,25 @@ async def allowed(fanout: Fanout, since: Since, grant: Grant) -> Since:
         RequestError: there is no such cycle, or it may not be seen.
         UnreachableError: it is to be looked for where nothing can be read.
     """
-    if since.cycle is None:
-        return since
-    return replace(since, position=(await _allowed(fanout, since.cycle, grant)).start, cycle=None)
+    return (await allowed_range(fanout, since, Since(None), grant))[0]
 
 
-async def allowed_end(fanout: Fanout, until: Since, grant: Grant) -> Since:
-    """The same where something ends: in front of the next cycle; of the newest one, where the log does.
+async def allowed_range(fanout: Fanout, since: Since, until: Since, grant: Grant) -> tuple[Since, Since]:
+    """The same of both ends: a cycle at the end is over in front of the next one; the newest one, where the log is.
+
+    One that is named by both is looked for once.
 
     Raises:
         RequestError: there is no such cycle, or it may not be seen.
         UnreachableError: it is to be looked for where nothing can be read.
     """
-    if until.cycle is None:
-        return until
-    return replace(until, position=(await _allowed(fanout, until.cycle, grant)).following, cycle=None)
+    named = [edge.cycle for edge in (since, until) if edge.cycle is not None]
+    there = {number: await _allowed(fanout, number, grant) for number in dict.fromkeys(named)}
+    if since.cycle is not None:
+        since = replace(since, position=there[since.cycle].start, cycle=None)
+    if until.cycle is not None:
+        until = replace(until, position=there[until.cycle].following, cycle=None)
+    return since, until
 
 
 async def _allowed(fanout: Fanout, cycle: int, grant: Grant) -> _Cycle:
