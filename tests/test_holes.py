@@ -7,6 +7,7 @@ them; 1840 to 1844 came after.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,33 +42,37 @@ def ring(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+@contextlib.contextmanager
+def after_a_hole(ring: int, *, is_archived: bool = False, has_archive: bool = True) -> Iterator[World]:
+    world = World(archived=1500, ring=ring)
+    if has_archive:
+        world.archive.catch_up()
+    else:
+        world.fanout.history.past = None
+    lose_sight(world, is_archived=is_archived)
+    yield world
+    world.close()
+
+
 @pytest.fixture
 def archived(ring: int) -> Iterator[World]:
     """The archiver was there all the while."""
-    world = World(archived=1500, ring=ring)
-    lose_sight(world, is_archived=True)
-    yield world
-    world.close()
+    with after_a_hole(ring, is_archived=True) as world:
+        yield world
 
 
 @pytest.fixture
 def lacking(ring: int) -> Iterator[World]:
     """The archiver was away, too."""
-    world = World(archived=1500, ring=ring)
-    world.archive.catch_up()
-    lose_sight(world, is_archived=False)
-    yield world
-    world.close()
+    with after_a_hole(ring) as world:
+        yield world
 
 
 @pytest.fixture
 def alone(ring: int) -> Iterator[World]:
     """There is no archive."""
-    world = World(archived=1500, ring=ring)
-    world.fanout.history.past = None
-    lose_sight(world, is_archived=False)
-    yield world
-    world.close()
+    with after_a_hole(ring, has_archive=False) as world:
+        yield world
 
 
 def viewer(world: World, **auth: Any) -> Room:
